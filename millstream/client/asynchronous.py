@@ -1,0 +1,434 @@
+"""The client for programs with an event loop.
+
+What it is told to enqueue is safe to say twice: the id is chosen before anything is sent, so a
+lost reply is answered by sending again. Concurrent calls share round trips, and everybody who
+waits for a result shares one connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
+from typing import Any, Self, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from millstream.client.coalescing import Coalescer
+from millstream.client.handles import Enqueue, Run, RunEvent
+from millstream.client.waiting import Waiting
+from millstream.errors import (
+    IdConflict,
+    InvalidArguments,
+    ResultTimeout,
+    RunCancelled,
+    RunFailed,
+    StoreError,
+    StoreUnavailable,
+    UnknownRun,
+    UsageError,
+)
+from millstream.model import ids
+from millstream.model.journal import Record
+from millstream.model.limits import LIMITS, Limits
+from millstream.model.run import Depth, Priority, RunState, RunStatus
+from millstream.store import agents, codec, journals, listing, results, runs
+from millstream.store.connection import Connection
+from millstream.store.keys import Lane
+
+T = TypeVar("T")
+#: How long the record of a run stays after its end, when it is a client that ends it.
+RETENTION_S = 24 * 3600.0
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What the client knows of a queue: its lanes, and who is asked about each."""
+
+    layout: runs.Layout
+    lanes: list[Lane]
+    enqueueing: dict[Lane, Coalescer[runs.NewRun, bool | str | runs.Resized]] = field(
+        default_factory=dict
+    )
+    waiting: dict[Lane, Waiting] = field(default_factory=dict)
+
+
+class Client:
+    """Enqueues runs and follows them. Use it as ``async with Client(url) as client``.
+
+    ``patience`` is how many seconds it insists when Redis does not answer.
+    """
+
+    def __init__(
+        self,
+        redis: str = "redis://localhost:6379/0",
+        *,
+        patience: float = 5.0,
+        retention: float = RETENTION_S,
+        limits: Limits = LIMITS,
+        connection: Connection | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self._connection = connection or Connection(redis)
+        self._patience = patience
+        self._retention = retention
+        self._limits = limits
+        self._random = random or SystemRandom()
+        self._inbox = ids.new_process_token(self._random)
+        self._queues: dict[str, _Queue] = {}
+        self._group: TaskGroup | None = None
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        self._stack.push_async_callback(self._close_connection)
+        self._group = await self._stack.enter_async_context(anyio.create_task_group())
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+        self._group = None
+        await self._stack.__aexit__(None, None, None)
+
+    # -- enqueue -------------------------------------------------------------------------------
+
+    async def enqueue(
+        self,
+        workflow: str,
+        arguments: Any = None,
+        *,
+        id: str | None = None,
+        queue: str = "default",
+        priority: Priority | str = Priority.NORMAL,
+        delay: float | None = None,
+        tenant: str | None = None,
+        timeout: float | None = None,
+        version: str | None = None,
+    ) -> Run:
+        """Accept a run: when this returns, it will reach an end.
+
+        The same id, workflow and arguments again return the same run, with ``created`` False;
+        anything else under that id raises `IdConflict`. Raises `NotEncodable`, `PayloadTooLarge`,
+        `StoreError`.
+        """
+        asked = Enqueue(workflow, arguments, id, queue, priority, delay, tenant, timeout, version)
+        new = self._new_run(asked)
+        found = await self._queue(queue)
+        lane = found.lanes[ids.lane_of(new.id, found.layout.lanes)]
+        answer = await self._enqueueing(found, lane).ask(new)
+        if isinstance(answer, runs.Resized):
+            self._queues.pop(queue, None)
+            return (await self.enqueue_many([asked if id else _named(asked, new.id)]))[0]
+
+        return self._handle(asked, new, answer)
+
+    async def enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
+        """Accept many runs, a few hundred in one round trip.
+
+        An `IdConflict` is raised after the others of its batch were accepted; nothing is sent
+        when one of them cannot be encoded.
+        """
+        wanted = [(item, self._new_run(item)) for item in asked]
+        by_queue: dict[str, list[runs.NewRun]] = {}
+        for item, new in wanted:
+            by_queue.setdefault(item.queue, []).append(new)
+
+        answers: dict[tuple[str, str], bool | str] = {}
+        for queue, news in by_queue.items():
+            for new, answer in await self._send_all(queue, news):
+                # The same run twice in one list was created by the first.
+                answers[queue, new.id] = answers.get((queue, new.id)) or answer
+
+        return [self._handle(item, new, answers[item.queue, new.id]) for item, new in wanted]
+
+    # -- follow --------------------------------------------------------------------------------
+
+    def run(self, id: str, queue: str = "default") -> Run:
+        """Return a handle on a run that was enqueued before. Nothing is asked yet."""
+        return Run(self, ids.check_run_id(id), ids.check_queue(queue), created=False)
+
+    async def result(self, run: Run, timeout: float | None = None) -> Any:
+        """Return what the run returned. See `Run.result`."""
+        lane = await self._lane(run.queue, run.id)
+        end: results.End | results.Unknown | None = None
+        with anyio.move_on_after(timeout):
+            end = await self._waiting(self._queues[run.queue], lane).end(run.id)
+
+        if end is None:
+            raise ResultTimeout(run.id, timeout or 0.0)
+        if isinstance(end, results.Unknown):
+            raise UnknownRun(run.id, run.queue)
+        if end.state is RunState.COMPLETED:
+            return codec.decode(end.payload)
+        if end.state is RunState.CANCELLED:
+            raise RunCancelled(run.id)
+
+        raise RunFailed(run.id, *runs.error_of(end.payload))
+
+    async def status(self, run: Run) -> RunStatus:
+        """Return what is known of the run. See `Run.status`."""
+        lane = await self._lane(run.queue, run.id)
+        found = await self._insist(lambda: runs.status(self._connection, lane, run.id))
+        if found is None:
+            raise UnknownRun(run.id, run.queue)
+
+        return found
+
+    async def events(self, run: Run, after: str = "") -> AsyncIterator[RunEvent]:
+        """Iterate over what the run says, then how it ended. See `Run.events`."""
+        lane = await self._lane(run.queue, run.id)
+        client = self._connection.new_client(read_timeout_s=1.0)
+        try:
+            while True:
+                # The state is read first: what was said before the end is then still seen.
+                found = await self.status(run)
+                block_s = None if found.state.final else 1.0
+                said = await self._insist(
+                    lambda: results.said(self._connection, client, lane, run.id, after, block_s)
+                )
+                for event in said:
+                    after = event.id
+                    yield RunEvent(event.id, event.name, event.data, event.at)
+                if found.state.final and not said:
+                    yield RunEvent(after, str(found.state), found.error, found.times.ended or 0.0)
+                    return
+        finally:
+            with anyio.move_on_after(1, shield=True):
+                await client.aclose()
+
+    async def journal(self, run: Run) -> dict[str, Record]:
+        """Return the records of a run by step key."""
+        lane = await self._lane(run.queue, run.id)
+        return await self._insist(lambda: journals.load(self._connection, lane, run.id))
+
+    async def arguments(self, run: Run) -> Any:
+        """Return the arguments a run was enqueued with."""
+        lane = await self._lane(run.queue, run.id)
+        return await self._insist(lambda: runs.arguments(self._connection, lane, run.id))
+
+    # -- operate -------------------------------------------------------------------------------
+
+    async def cancel(self, run: Run) -> RunState:
+        """Ask a run to end. See `Run.cancel`."""
+        lane = await self._lane(run.queue, run.id)
+        answer = await self._insist(
+            lambda: runs.cancel(self._connection, lane, [run.id], self._retention)
+        )
+        if not answer[0]:
+            raise UnknownRun(run.id, run.queue)
+
+        return RunState.RUNNING if answer[0] == "cancelling" else RunState(answer[0])
+
+    async def retry(self, run: Run) -> None:
+        """Start a failed or cancelled run once more. See `Run.retry`."""
+        lane = await self._lane(run.queue, run.id)
+        answer = await self._insist(lambda: runs.revive(self._connection, lane, [run.id]))
+        if not answer[0]:
+            raise UnknownRun(run.id, run.queue)
+        if answer[0] != RunState.QUEUED:
+            raise UsageError(
+                f"run {run.id!r} is {answer[0]}; only failed and cancelled runs are retried"
+            )
+
+    async def depth(self, queue: str = "default") -> Depth:
+        """Count the runs of a queue, at a cost that does not grow with them."""
+        found = await self._queue(queue)
+        parts = [
+            await self._insist(lambda lane=lane: runs.depth(self._connection, lane))  # type: ignore[misc]
+            for lane in found.lanes
+        ]
+        names = ("waiting", "running", "scheduled", "parked", "dead")
+        return Depth(**{name: sum(getattr(part, name) for part in parts) for name in names})
+
+    async def list(
+        self,
+        queue: str = "default",
+        *,
+        states: Iterable[RunState] = tuple(RunState),
+        workflow: str | None = None,
+        tenant: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[RunStatus]:
+        """Return runs of a queue that match, at most ``limit``."""
+
+        def matches(status: RunStatus) -> bool:
+            return (workflow is None or status.workflow == workflow) and (
+                tenant is None or status.tenant == tenant
+            )
+
+        wanted = frozenset(states)
+        found: Sequence[RunStatus] = []
+        for lane in (await self._queue(queue)).lanes:
+            part = await listing.list_runs(self._connection, lane, wanted, limit, matches)
+            found = [*found, *part]
+
+        return found[:limit]
+
+    async def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
+        """Return the dead letters of a queue: runs that failed for good, newest first."""
+        found: Sequence[RunStatus] = []
+        for lane in (await self._queue(queue)).lanes:
+            found = [*found, *await listing.dead_letters(self._connection, lane, limit)]
+
+        return found[:limit]
+
+    async def agents(self, queue: str = "default") -> Sequence[agents.Agent]:
+        """Return the workers of a queue that are alive."""
+        lanes = (await self._queue(queue)).lanes
+        return await self._insist(lambda: agents.living(self._connection, lanes[0]))
+
+    async def check(self) -> None:
+        """Raise `UnfitStore` or `StoreUnavailable` when this Redis cannot be used."""
+        await self._connection.check()
+
+    # -- below ---------------------------------------------------------------------------------
+
+    def _new_run(self, asked: Enqueue) -> runs.NewRun:
+        ids.check_queue(asked.queue)
+        arguments = {} if asked.arguments is None else asked.arguments
+        data = codec.encode(
+            arguments, f"the arguments of {asked.workflow!r}", self._limits.arguments
+        )
+        if not data.startswith(b"{"):
+            raise InvalidArguments(asked.workflow, "they must be given by name, as a mapping")
+
+        return runs.NewRun(
+            id=ids.new_run_id(self._random) if asked.id is None else ids.check_run_id(asked.id),
+            workflow=_text("workflow", asked.workflow),
+            arguments=data,
+            version=asked.version or "",
+            priority=_priority(asked.priority),
+            delay_s=_positive("delay", asked.delay) or 0.0,
+            timeout_s=_positive("timeout", asked.timeout),
+            tenant=asked.tenant or "",
+        )
+
+    def _handle(self, asked: Enqueue, new: runs.NewRun, answer: bool | str) -> Run:
+        if isinstance(answer, str):
+            raise IdConflict(new.id, asked.queue, answer)
+
+        # An id of our own making cannot have been here: the first sending's reply was lost.
+        return Run(self, new.id, asked.queue, created=answer or asked.id is None)
+
+    async def _send_all(
+        self, queue: str, news: Sequence[runs.NewRun]
+    ) -> list[tuple[runs.NewRun, bool | str]]:
+        answered: list[tuple[runs.NewRun, bool | str]] = []
+        left = list(news)
+        while left:
+            found = await self._queue(queue)
+            by_lane: dict[Lane, list[runs.NewRun]] = {}
+            for new in left:
+                lane = found.lanes[ids.lane_of(new.id, found.layout.lanes)]
+                by_lane.setdefault(lane, []).append(new)
+
+            left = []
+            for lane, part in by_lane.items():
+                for first in range(0, len(part), self._limits.batch):
+                    batch = part[first : first + self._limits.batch]
+                    answers = await self._send(found, lane, batch)
+                    if isinstance(answers, runs.Resized):
+                        self._queues.pop(queue, None)
+                        left += batch
+                    else:
+                        answered += zip(batch, answers, strict=True)
+
+        return answered
+
+    async def _send(
+        self, found: _Queue, lane: Lane, batch: Sequence[runs.NewRun]
+    ) -> list[bool | str] | runs.Resized:
+        epoch = found.layout.epoch
+        return await self._insist(lambda: runs.enqueue(self._connection, lane, epoch, batch))
+
+    def _enqueueing(
+        self, found: _Queue, lane: Lane
+    ) -> Coalescer[runs.NewRun, bool | str | runs.Resized]:
+        known = found.enqueueing.get(lane)
+        if known is None:
+
+            async def send(
+                batch: Sequence[runs.NewRun],
+            ) -> Sequence[bool | str | runs.Resized]:
+                answers = await self._send(found, lane, batch)
+                return [answers] * len(batch) if isinstance(answers, runs.Resized) else answers
+
+            known = found.enqueueing[lane] = Coalescer(send, self._limits.batch)
+            self._tasks().start_soon(known.serve_forever, name=f"enqueue {lane}")
+        return known
+
+    def _waiting(self, found: _Queue, lane: Lane) -> Waiting:
+        known = found.waiting.get(lane)
+        if known is None:
+            known = found.waiting[lane] = Waiting(self._connection, lane, self._inbox)
+            self._tasks().start_soon(known.serve_forever, name=f"results {lane}")
+        return known
+
+    async def _queue(self, name: str) -> _Queue:
+        known = self._queues.get(name)
+        if known is None:
+            ids.check_queue(name)
+            layout = await self._insist(lambda: runs.layout(self._connection, name))
+            lanes = [Lane(name, number) for number in range(layout.lanes)]
+            known = self._queues.setdefault(name, _Queue(layout, lanes))
+        return known
+
+    async def _lane(self, queue: str, run_id: str) -> Lane:
+        found = await self._queue(queue)
+        return found.lanes[ids.lane_of(run_id, found.layout.lanes)]
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask again while Redis does not answer, as long as patience lasts."""
+        deadline = anyio.current_time() + self._patience
+        pause_s = 0.05
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailable:
+                if anyio.current_time() + pause_s >= deadline:
+                    raise
+                await self._connection.reset()
+                await anyio.sleep(pause_s)
+                pause_s = min(1.0, pause_s * 2)
+
+    def _tasks(self) -> TaskGroup:
+        if self._group is None:
+            raise UsageError("the client is not open; use it as: async with Client(url) as client")
+
+        return self._group
+
+    async def _close_connection(self) -> None:
+        with anyio.move_on_after(2, shield=True):
+            await self._connection.aclose()
+
+
+def _named(asked: Enqueue, run_id: str) -> Enqueue:
+    return Enqueue(
+        asked.workflow, asked.arguments, run_id, asked.queue, asked.priority, asked.delay,
+        asked.tenant, asked.timeout, asked.version,
+    )  # fmt: skip
+
+
+def _priority(value: Priority | str) -> Priority:
+    try:
+        return Priority(value)
+    except ValueError:
+        known = ", ".join(Priority)
+        raise UsageError(f"priority {value!r} is not one of {known}") from None
+
+
+def _positive(name: str, seconds: float | None) -> float | None:
+    if seconds is not None and not 0 <= seconds < 10 * 366 * 86400:
+        raise UsageError(f"{name} must be seconds from 0 to ten years, not {seconds!r}")
+
+    return seconds
+
+
+def _text(what: str, value: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{what} must be a name, not {value!r}")
+
+    return value

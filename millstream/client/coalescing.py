@@ -1,0 +1,58 @@
+"""Many callers, one call: what is asked for while a call is under way leaves with the next.
+
+A caller that is alone waits for nobody. A hundred callers share the round trips.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Coalescer(Generic[Item, Answer]):
+    """Turns single questions into batches. ``serve_forever`` must run for answers to come."""
+
+    def __init__(
+        self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], batch: int
+    ) -> None:
+        self._send = send
+        self._batch = batch
+        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._arrived = asyncio.Event()
+
+    async def ask(self, item: Item) -> Answer:
+        """Return the answer to one item, or raise what the call that carried it raised."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._arrived.set()
+        return await future
+
+    async def serve_forever(self) -> None:
+        """Send batches, one after the other."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                size = min(self._batch, len(self._waiting))
+                await self._serve([self._waiting.popleft() for _ in range(size)])
+
+    async def _serve(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._send([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 - every caller of the batch gets to see it
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+        except BaseException:
+            for _, future in batch:
+                future.cancel()
+            raise
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)

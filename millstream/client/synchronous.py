@@ -1,0 +1,125 @@
+"""The client for programs without an event loop: the same verbs, blocking.
+
+It runs the asynchronous client on an event loop in a thread of its own, so it can be used from
+any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from millstream.client.asynchronous import Client
+from millstream.client.handles import Enqueue, Run, RunEvent
+from millstream.errors import UsageError
+from millstream.model.run import Depth, RunState, RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRun:
+    """A run, as its caller holds it. See `millstream.Run`."""
+
+    portal: BlockingPortal
+    run: Run
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.run.id
+
+    @property
+    def queue(self) -> str:
+        """The queue it is in."""
+        return self.run.queue
+
+    @property
+    def created(self) -> bool:
+        """False when the id was already here with the same workflow and arguments."""
+        return self.run.created
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return what the workflow returned. See `Run.result`."""
+        return self.portal.call(self.run.result, timeout)
+
+    def status(self) -> RunStatus:
+        """Return what is known of the run."""
+        return self.portal.call(self.run.status)
+
+    def cancel(self) -> RunState:
+        """Ask the run to end."""
+        return self.portal.call(self.run.cancel)
+
+    def retry(self) -> None:
+        """Start a failed or cancelled run once more."""
+        self.portal.call(self.run.retry)
+
+    def events(self, after: str = "") -> Iterator[RunEvent]:
+        """Iterate over what the run says, until it has ended."""
+        events = self.run.events(after)
+        while True:
+            try:
+                yield self.portal.call(events.__anext__)
+            except StopAsyncIteration:
+                return
+
+
+class SyncClient:
+    """Enqueues runs and follows them. Use it as ``with SyncClient(url) as client``."""
+
+    def __init__(self, redis: str = "redis://localhost:6379/0", **options: Any) -> None:
+        self._open = partial(Client, redis, **options)
+        self._stack = ExitStack()
+        self._portal: BlockingPortal | None = None
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        self._portal = self._stack.enter_context(start_blocking_portal())
+        client = self._portal.call(self._open)
+        self._client = self._stack.enter_context(self._portal.wrap_async_context_manager(client))
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._stack.close()
+        self._client = self._portal = None
+
+    def enqueue(self, workflow: str, arguments: Any = None, **options: Any) -> SyncRun:
+        """Accept a run. See `Client.enqueue`."""
+        portal, client = self._parts()
+        run = portal.call(partial(client.enqueue, workflow, arguments, **options))
+        return SyncRun(portal, run)
+
+    def enqueue_many(self, asked: Iterable[Enqueue]) -> list[SyncRun]:
+        """Accept many runs. See `Client.enqueue_many`."""
+        portal, client = self._parts()
+        return [SyncRun(portal, run) for run in portal.call(client.enqueue_many, list(asked))]
+
+    def run(self, id: str, queue: str = "default") -> SyncRun:
+        """Return a handle on a run that was enqueued before."""
+        portal, client = self._parts()
+        return SyncRun(portal, client.run(id, queue))
+
+    def depth(self, queue: str = "default") -> Depth:
+        """Count the runs of a queue."""
+        portal, client = self._parts()
+        return portal.call(client.depth, queue)
+
+    def list(self, queue: str = "default", **filters: Any) -> Sequence[RunStatus]:
+        """Return runs of a queue that match. See `Client.list`."""
+        portal, client = self._parts()
+        return portal.call(partial(client.list, queue, **filters))
+
+    def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
+        """Return the dead letters of a queue. See `Client.dead`."""
+        portal, client = self._parts()
+        return portal.call(partial(client.dead, queue, limit=limit))
+
+    def _parts(self) -> tuple[BlockingPortal, Client]:
+        if self._portal is None or self._client is None:
+            raise UsageError("the client is not open; use it as: with SyncClient(url) as client")
+
+        return self._portal, self._client

@@ -1,0 +1,147 @@
+"""Settings: from flags, then the environment, then ``millstream.toml``, then defaults.
+
+A process describes its settings as one frozen dataclass; here it is filled, once. A setting has
+one name everywhere: ``--lease`` is ``MILLSTREAM_LEASE`` is ``lease``. Fields may name other
+variables of the environment that are read when their own is absent.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from urllib.parse import quote
+
+import msgspec
+
+from millstream.errors import ConfigError
+
+if TYPE_CHECKING:
+
+    class _Dataclass:
+        __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+T = TypeVar("T", bound="_Dataclass")
+
+FILE = "millstream.toml"
+DEFAULT_REDIS = "redis://localhost:6379/0"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What people are told of a setting, and where else it is looked for."""
+
+    help: str
+    fallbacks: tuple[str, ...] = ()
+    lowest: float | None = None
+    highest: float | None = None
+
+
+def setting(
+    default: Any,
+    help: str,
+    *fallbacks: str,
+    lowest: float | None = None,
+    highest: float | None = None,
+) -> Any:
+    """Declare a field of a configuration."""
+    return field(default=default, metadata={"setting": Setting(help, fallbacks, lowest, highest)})
+
+
+def resolve(
+    cls: type[T], flags: Mapping[str, Any], environ: Mapping[str, str], directory: Path
+) -> T:
+    """Fill a configuration. Raises `ConfigError` that names the setting and where it came from."""
+    file = _read_file(directory / FILE)
+    values = {}
+    for each in fields(cls):
+        value, source = _find(each, flags, environ, file)
+        if source:
+            values[each.name] = _checked(each, _converted(cls, each, value, source), source)
+        elif each.default is MISSING and each.default_factory is MISSING:
+            raise ConfigError(f"{each.name} is not set; give --{_dashed(each.name)}")
+
+    return cls(**values)
+
+
+def _find(
+    each: Field[Any], flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any]
+) -> tuple[Any, str]:
+    if flags.get(each.name) is not None and flags[each.name] != ():
+        return flags[each.name], f"--{_dashed(each.name)}"
+
+    variable = f"MILLSTREAM_{each.name.upper()}"
+    if variable in environ:
+        return environ[variable], variable
+    if each.name in file:
+        return file[each.name], FILE
+    if each.name == "redis" and "REDIS_HOST" in environ:
+        return redis_from_parts(environ), "REDIS_HOST"
+    found: Setting | None = each.metadata.get("setting")
+    for name in found.fallbacks if found else ():
+        if name in environ:
+            return environ[name], name
+
+    return None, ""
+
+
+def redis_from_parts(environ: Mapping[str, str]) -> str:
+    """Return the address that ``REDIS_HOST``, ``REDIS_PORT`` and ``REDIS_PASSWORD`` describe."""
+    password = environ.get("REDIS_PASSWORD", "")
+    login = f":{quote(password, safe='')}@" if password else ""
+    return f"redis://{login}{environ['REDIS_HOST']}:{environ.get('REDIS_PORT', '6379')}/0"
+
+
+def _converted(cls: type[Any], each: Field[Any], value: Any, source: str) -> Any:
+    hint = typing.get_type_hints(cls)[each.name]
+    if isinstance(value, str) and typing.get_origin(hint) is tuple:
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, Path):
+        return value
+    try:
+        return msgspec.convert(value, hint, strict=False, dec_hook=_path)
+    except (msgspec.ValidationError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{source}: {_short(value)} is not allowed for {each.name}: {error}"
+        ) from None
+
+
+def _checked(each: Field[Any], value: Any, source: str) -> Any:
+    found = cast("Setting | None", each.metadata.get("setting"))
+    if found is None or not isinstance(value, int | float):
+        return value
+    if found.lowest is not None and value < found.lowest:
+        raise ConfigError(f"{source}: {each.name} must be at least {found.lowest:g}, not {value:g}")
+    if found.highest is not None and value > found.highest:
+        raise ConfigError(f"{source}: {each.name} must be at most {found.highest:g}, not {value:g}")
+
+    return value
+
+
+def _read_file(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+
+
+def _path(wanted: type, value: Any) -> Any:
+    if wanted is Path:
+        return Path(value)
+
+    raise NotImplementedError
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return "the value" if "://" in text else text[:60]
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")

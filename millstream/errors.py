@@ -1,0 +1,306 @@
+"""Every exception this project raises, in one tree.
+
+The tree is sorted by who has to act, not by where the error came from:
+
+* ``UsageError``   the caller wrote something that can never work; fix it, never retry.
+* ``StoreError``   Redis did not answer, or answered no; the loop that called tries again.
+* ``LeaseLost``    this worker no longer holds the run; stop and write nothing more.
+* ``StepError``    a step of a workflow ended badly; the workflow may catch it.
+* ``RunError``     a run ended badly, or not in time; raised where its result is awaited.
+
+An error carries its facts as attributes and builds its own message, one line that says what
+happened and what to do. ``Suspended`` stands outside the tree: user code must not catch it.
+"""
+
+from __future__ import annotations
+
+
+class MillstreamError(Exception):
+    """Base of all errors raised here. Catch it to catch them all."""
+
+
+# -- the caller has to act ---------------------------------------------------------------------
+
+
+class UsageError(MillstreamError):
+    """The caller asked for something that can never work."""
+
+
+class ConfigError(UsageError):
+    """A setting is missing, malformed or outside its bounds."""
+
+
+class MissingExtra(UsageError):
+    """A part of millstream was called whose optional packages are not installed."""
+
+    def __init__(self, extra: str, module: str) -> None:
+        super().__init__(
+            f"{module} is not installed; it comes with: pip install 'millstream[{extra}]'"
+        )
+        self.extra = extra
+        self.module = module
+
+
+class LoadError(UsageError):
+    """The workflows of an application could not be imported."""
+
+    def __init__(self, target: str, reason: str) -> None:
+        super().__init__(f"cannot load {target!r}: {reason}")
+        self.target = target
+        self.reason = reason
+
+
+class IllegalMove(UsageError):
+    """A run was told to enter a state it cannot reach from where it is."""
+
+    def __init__(self, run_id: str, src: str, dst: str) -> None:
+        super().__init__(f"run {run_id!r} cannot go from {src} to {dst}")
+        self.run_id = run_id
+        self.src = src
+        self.dst = dst
+
+
+class NotEncodable(UsageError):
+    """A value is not JSON and no type was given that says how it becomes JSON."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"{what} cannot be written as JSON ({reason}); pass JSON values, dataclasses,"
+            " msgspec structs, TypedDicts or pydantic models"
+        )
+        self.what = what
+        self.reason = reason
+
+
+class PayloadTooLarge(UsageError):
+    """A value is larger than the store accepts."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"{what} is {size:,} bytes, the limit is {limit:,}; store it elsewhere and pass a"
+            " reference, or raise the limit"
+        )
+        self.what = what
+        self.size = size
+        self.limit = limit
+
+
+class InvalidArguments(UsageError):
+    """Arguments do not fit the annotations of the workflow."""
+
+    def __init__(self, workflow: str, reason: str) -> None:
+        super().__init__(f"arguments do not fit workflow {workflow!r}: {reason}")
+        self.workflow = workflow
+        self.reason = reason
+
+
+class IdConflict(UsageError):
+    """The id is already used for another workflow or for other arguments."""
+
+    def __init__(self, run_id: str, queue: str, workflow: str) -> None:
+        super().__init__(
+            f"run id {run_id!r} in queue {queue!r} already belongs to a run of workflow"
+            f" {workflow!r} with other arguments; choose another id"
+        )
+        self.run_id = run_id
+        self.queue = queue
+        self.workflow = workflow
+
+
+class UnknownRun(UsageError):
+    """No run has this id, or its record has expired."""
+
+    def __init__(self, run_id: str, queue: str) -> None:
+        super().__init__(
+            f"no run {run_id!r} in queue {queue!r}: it was never enqueued, or its record expired"
+        )
+        self.run_id = run_id
+        self.queue = queue
+
+
+class UnknownWorkflow(UsageError):
+    """No worker that serves the queue knows the workflow, or not in this version."""
+
+    def __init__(self, workflow: str, version: str | None, known: str) -> None:
+        name = f"{workflow!r} version {version!r}" if version else f"{workflow!r}"
+        super().__init__(
+            f"no worker of this queue knows workflow {name} (known: {known or 'none'});"
+            " start a worker that has it, or correct the name"
+        )
+        self.workflow = workflow
+        self.version = version
+        self.known = known
+
+
+class NonDeterminism(UsageError):
+    """A replay did not follow the journal of the run."""
+
+    def __init__(self, key: str, recorded: str, called: str) -> None:
+        super().__init__(
+            f"replay differs from the journal at step {key!r}: recorded {recorded}, called {called};"
+            " run changed code under a new workflow version"
+        )
+        self.key = key
+        self.recorded = recorded
+        self.called = called
+
+
+class DuplicateKey(UsageError):
+    """Two steps of one branch were given the same key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"step key {key!r} was already used in this branch; keys must be unique")
+        self.key = key
+
+
+class JournalFull(UsageError):
+    """A run has recorded more steps, or more bytes, than a journal may hold."""
+
+    def __init__(self, run_id: str, limit: int) -> None:
+        super().__init__(
+            f"run {run_id!r} reached the limit of its journal ({limit:,}); split it into several runs"
+        )
+        self.run_id = run_id
+        self.limit = limit
+
+
+# -- the store ---------------------------------------------------------------------------------
+
+
+class StoreError(MillstreamError):
+    """Redis could not do what was asked. Safe to try again."""
+
+
+class StoreUnavailable(StoreError):
+    """Redis does not answer."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"cannot reach Redis at {address}: {reason}; is it running?")
+        self.address = address
+        self.reason = reason
+
+
+class StoreFull(StoreError):
+    """Redis refuses writes because its memory is used up."""
+
+    def __init__(self) -> None:
+        super().__init__("Redis is at its maxmemory and refuses writes; raise maxmemory")
+
+
+class UnfitStore(UsageError):
+    """This Redis can never do: too old, evicting, or not permitted to us."""
+
+    def __init__(self, address: str, reason: str, remedy: str) -> None:
+        super().__init__(f"Redis at {address} cannot be used: {reason}; {remedy}")
+        self.address = address
+        self.reason = reason
+        self.remedy = remedy
+
+
+class LeaseLost(MillstreamError):
+    """Another worker holds the run now. Nothing was written. Do not retry."""
+
+    def __init__(self, run_id: str, fence: int) -> None:
+        super().__init__(f"run {run_id!r} is no longer held under fence {fence}")
+        self.run_id = run_id
+        self.fence = fence
+
+
+# -- steps -------------------------------------------------------------------------------------
+
+
+class StepError(MillstreamError):
+    """A step ended badly. It is journaled: a replay raises it again."""
+
+    def __init__(self, message: str, *, key: str = "", cause: str = "") -> None:
+        super().__init__(message)
+        #: The step's key in the journal.
+        self.key = key
+        #: The name of the original exception's class.
+        self.cause = cause
+
+
+class StepFailed(StepError):
+    """A step raised, and its retries are used up or do not apply."""
+
+
+class StepTimeout(StepError):
+    """A step did not end within its timeout."""
+
+
+class ToolError(StepError):
+    """A tool call ended without an answer of the tool."""
+
+    #: May the call be repeated although it is not known to be safe? True when it was never sent.
+    retryable = False
+
+    def __init__(
+        self, message: str, *, key: str = "", cause: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, key=key, cause=cause)
+        #: Seconds the server asked us to wait, where it did.
+        self.retry_after = retry_after
+
+
+class ToolNotSent(ToolError):
+    """The call never reached the server: refused, unresolved, overloaded, or circuit open."""
+
+    retryable = True
+
+
+class ToolRejected(ToolError):
+    """The call can never succeed: unknown server or tool, invalid arguments, forbidden."""
+
+
+class ToolInterrupted(ToolError):
+    """The call was sent and no answer came. It may have run. Retried only where that is safe."""
+
+
+class OutcomeUnknown(ToolError):
+    """A call that is not safe to repeat was sent, or may have been, and no answer is recorded."""
+
+
+# -- runs --------------------------------------------------------------------------------------
+
+
+class RunError(MillstreamError):
+    """A run reached a bad end. Raised by whoever waits for its result."""
+
+
+class RunFailed(RunError):
+    """The run failed, and its attempts are used up."""
+
+    def __init__(self, run_id: str, cause: str, message: str) -> None:
+        super().__init__(f"run {run_id!r} failed: {cause}: {message}")
+        self.run_id = run_id
+        #: The name of the error that ended it, such as ``ValueError`` or ``worker_lost``.
+        self.cause = cause
+        self.reason = message
+
+
+class RunCancelled(RunError):
+    """The run was cancelled."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id!r} was cancelled")
+        self.run_id = run_id
+
+
+class ResultTimeout(RunError, TimeoutError):
+    """The run did not end within the time given. It goes on."""
+
+    def __init__(self, run_id: str, timeout: float) -> None:
+        super().__init__(f"run {run_id!r} did not end within {timeout:g} s; it goes on")
+        self.run_id = run_id
+        self.timeout = timeout
+
+
+class Suspended(BaseException):
+    """The run is being put aside (parked, released or cancelled); not an error.
+
+    It derives from ``BaseException`` so that ``except Exception`` in a workflow lets it pass.
+    Code that catches it must raise it again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the run is being put aside; do not catch Suspended, let it pass")

@@ -1,0 +1,62 @@
+"""Ids of runs, queues and processes: what is allowed, and how a new one is made.
+
+Randomness is handed in, so that a simulation can repeat itself.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from random import Random
+
+from millstream.errors import UsageError
+
+#: No braces, since they are the hash tag of a cluster; no spaces, since ids stand in log lines.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,199}")
+_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def new_run_id(random: Random) -> str:
+    """Return an id of 16 characters, about 82 random bits."""
+    return _token(random, 16)
+
+
+def new_process_token(random: Random) -> str:
+    """Return the name of a process: new at every start, so that a restart is another process."""
+    return _token(random, 12)
+
+
+def check_run_id(run_id: str) -> str:
+    """Return the id, or raise `UsageError` when it has a form that is not allowed."""
+    if not isinstance(run_id, str) or not _ID.fullmatch(run_id):
+        raise UsageError(
+            f"run id {run_id!r} is not allowed: 1 to 200 of letters, digits and . _ : / @ + = -,"
+            " beginning with a letter or digit"
+        )
+    return run_id
+
+
+def check_queue(name: str) -> str:
+    """Return the queue's name, or raise `UsageError` when it has a form that is not allowed."""
+    if not isinstance(name, str) or not _QUEUE.fullmatch(name):
+        raise UsageError(
+            f"queue name {name!r} is not allowed: 1 to 64 of letters, digits and . _ -,"
+            " beginning with a letter or digit"
+        )
+    return name
+
+
+def lane_of(run_id: str, lanes: int) -> int:
+    """Return the lane of a run: the same for every client, in every language."""
+    return zlib.crc32(run_id.encode()) % lanes if lanes > 1 else 0
+
+
+def _token(random: Random, length: int) -> str:
+    bits = random.getrandbits(6 * length)
+    letters = []
+    for _ in range(length):
+        bits, digit = divmod(bits, 36)
+        letters.append(_ALPHABET[digit])
+
+    return "".join(letters)

@@ -1,0 +1,58 @@
+"""The journal of a run: what it has done, one record a step, keyed by a stable step key.
+
+A record holds what was called (kind, target, a hash of the arguments) and what came of it. A
+key is a path, never a position, so that branches that run at the same time cannot disturb each
+other's keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class StepKind(StrEnum):
+    """What a step does. The words are stored in journals; never rename one."""
+
+    STEP = "step"  # a function
+    TOOL = "tool"  # an MCP tool call
+    SLEEP = "sleep"
+    VALUE = "value"  # now, random, uuid
+    EMIT = "emit"
+
+
+class RecordStatus(StrEnum):
+    """What came of a step. The words are stored in journals; never rename one."""
+
+    INTENT = "intent"  # about to have an effect that must not be repeated blindly
+    WAITING = "waiting"  # a timer runs
+    OK = "ok"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One line of a journal."""
+
+    kind: StepKind
+    #: The function's name, ``server/tool``, or the name of the value.
+    target: str
+    #: Hash of the encoded arguments.
+    digest: str
+    status: RecordStatus
+    #: The step's value when OK; ``[class, cause, message]`` when failed; the due time of a timer.
+    value: Any = None
+    #: How often the step was tried.
+    attempts: int = 1
+    #: When the step began, in epoch seconds, and how long it took.
+    began: float = 0.0
+    took_s: float = 0.0
+    #: The attempt of the run that wrote it, and the process.
+    run_attempt: int = 1
+    by: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """What must be the same when the step is called again."""
+        return f"{self.kind} {self.target}({self.digest})"

@@ -1,0 +1,35 @@
+"""The bounds that hold everywhere, in one table. At a bound the caller gets a named error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Sizes in bytes, counts in items. Checked where a value enters, and again in the scripts."""
+
+    arguments: int = 1 * MIB
+    result: int = 1 * MIB
+    #: One record of a journal: a step's encoded value.
+    record: int = 1 * MIB
+    #: All records of a run.
+    journal_bytes: int = 32 * MIB
+    journal_records: int = 10_000
+    #: Events kept for whoever watches a run; the oldest are dropped, and the reader is told.
+    events: int = 1_000
+    event: int = 64 * KIB
+    #: Failed runs that stand in the dead-letter index; the oldest leave it, their records stay.
+    dead_letters: int = 10_000
+    #: Items of one script call.
+    batch: int = 500
+    #: An error's message.
+    error: int = 4 * KIB
+    #: Programs that wait for one run at the same time.
+    waiters: int = 64
+
+
+LIMITS = Limits()

@@ -1,0 +1,60 @@
+"""The verdict of one attempt. One function computes it, another writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The workflow returned; ``result`` is its encoded value."""
+
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The workflow raised, and is not tried again."""
+
+    cause: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The workflow raised, and is tried again after ``pause_s`` seconds."""
+
+    pause_s: float
+    cause: str
+    message: str
+    #: Step keys whose records are dropped: the failure that escaped the workflow.
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Every branch of the workflow waits; it goes on at ``due`` (epoch seconds)."""
+
+    due: float
+    #: Running time of this attempt so far, in seconds.
+    ran_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The run was asked to stop, and has stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The run goes back untouched: the worker drains. The attempt does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """This worker does not know the workflow; another may. Tried again after ``pause_s``."""
+
+    pause_s: float
+
+
+Outcome = Completed | Failed | Retry | Parked | Cancelled | Released | Refused

@@ -1,0 +1,130 @@
+"""A run: one execution of one workflow, from enqueue to its last state.
+
+Values here are frozen and know nothing of Redis, of time, or of where they are kept. The state
+machine stands twice, here and in the scripts; a property test keeps the two the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class RunState(StrEnum):
+    """Where a run is. The words are also what Redis stores; never rename one."""
+
+    SCHEDULED = "scheduled"  # waits for its time: a delay, or the pause before a retry
+    QUEUED = "queued"  # in a stream, nobody holds it
+    RUNNING = "running"  # one worker holds it under a fence
+    PARKED = "parked"  # waits for a timer; holds no worker slot and no worker memory
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether the run has ended. An operator may still start it again."""
+        return self in FINAL
+
+
+FINAL = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
+
+#: Every move a run can make, and who makes it.
+MOVES: Mapping[RunState, frozenset[RunState]] = {
+    RunState.SCHEDULED: frozenset({RunState.QUEUED, RunState.CANCELLED}),
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
+    RunState.RUNNING: frozenset(
+        {
+            RunState.QUEUED,  # released by a drain, or reclaimed from a lost worker
+            RunState.SCHEDULED,  # retried later
+            RunState.PARKED,
+            RunState.COMPLETED,
+            RunState.FAILED,  # out of attempts, or its workers died once too often
+            RunState.CANCELLED,
+        }
+    ),
+    RunState.PARKED: frozenset({RunState.QUEUED, RunState.CANCELLED}),
+    RunState.COMPLETED: frozenset(),
+    RunState.FAILED: frozenset({RunState.QUEUED}),  # an operator's retry
+    RunState.CANCELLED: frozenset({RunState.QUEUED}),  # an operator's retry
+}
+
+
+class Priority(StrEnum):
+    """How soon a new run is started, compared with others of its queue."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """When things happened to a run, in seconds of the Unix epoch by the clock of Redis."""
+
+    enqueued: float
+    started: float | None = None
+    ended: float | None = None
+    #: When a scheduled or parked run goes on.
+    due: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """What is known of a run, as an operator sees it."""
+
+    id: str
+    state: RunState
+    attempt: int
+    workflow: str
+    #: The version it started on; None until a worker has started it.
+    version: str | None
+    #: ``"Cause: message"`` of the last failure, kept while a retry is pending.
+    error: str | None
+    times: Times
+    queue: str = "default"
+    #: How many workers died while they held it.
+    crashes: int = 0
+    tenant: str | None = None
+    arguments: Any = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """How many runs of a queue are in which state."""
+
+    waiting: int = 0
+    running: int = 0
+    scheduled: int = 0
+    parked: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One stream entry held by one worker: the right to run a run, until the fence moves on."""
+
+    run_id: str
+    fence: int
+    #: Stream level and entry id, the address under which the delivery is acknowledged.
+    level: str
+    entry: str
+    workflow: str
+    version: str | None
+    arguments: bytes
+    attempt: int
+    #: Attempts made before an operator's retry; they do not count against the policy.
+    base: int
+    crashes: int
+    #: Running time of this attempt before it was parked, in seconds.
+    ran_s: float
+    #: Overrides the workflow's timeout, in seconds.
+    timeout_s: float | None
+    tenant: str | None
+    enqueued: float
+    #: How many records the journal holds; 0 means there is nothing to load.
+    records: int
+    #: How often workers that do not know the workflow have handed it back.
+    refusals: int = 0

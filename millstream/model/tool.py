@@ -1,0 +1,41 @@
+"""What a tool answered, and what a repeated call of it would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Effect(StrEnum):
+    """What a tool does to the world, as far as repeating a call goes."""
+
+    READ_ONLY = "read-only"  # changes nothing
+    IDEMPOTENT = "idempotent"  # twice is the same as once
+    KEYED = "keyed"  # the server drops a repetition that carries the same idempotency key
+    UNSAFE = "unsafe"  # twice may be twice; what is not declared otherwise
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call that may have run can simply be sent again."""
+        return self is not Effect.UNSAFE
+
+
+class OnUnknown(StrEnum):
+    """What to do when an unsafe call may have run and its answer is not known."""
+
+    FAIL = "fail"  # raise `OutcomeUnknown` in the workflow
+    RETRY = "retry"  # send it again: an effect may happen twice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult:
+    """The answer of a tool. ``is_error`` is an answer too: it is not raised."""
+
+    #: The structured content where the tool gave one; else the text read as JSON; else the text.
+    data: Any = None
+    #: All text blocks, joined by line ends.
+    text: str = ""
+    is_error: bool = False
+    #: The content blocks as the server sent them.
+    content: list[dict[str, Any]] = field(default_factory=list)

@@ -1,0 +1,147 @@
+"""Values to bytes and back: JSON, with sorted keys, so that equal values are equal bytes.
+
+Typed values (dataclasses, msgspec structs, TypedDicts, pydantic models) are written as JSON and
+read back by the annotation that asks for them. Never pickle: what stands in Redis can be read by
+any language, and nothing that stands there can run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from millstream.errors import NotEncodable, PayloadTooLarge
+from millstream.model.journal import Record, RecordStatus, StepKind
+
+#: The first element of every stored record. Readers refuse what they do not know.
+RECORD_VERSION = 1
+_ATOMS = (str, int, float, bool, type(None))
+
+
+def _to_json(value: Any) -> Any:
+    # pydantic is not a dependency; its models are recognised by what they can do.
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json")
+
+    raise NotImplementedError(f"objects of type {type(value).__qualname__} have no JSON form")
+
+
+def _from_json(wanted: type, value: Any) -> Any:
+    validate = getattr(wanted, "model_validate", None)
+    if callable(validate):
+        return validate(value)
+
+    raise NotImplementedError(f"{wanted.__qualname__} cannot be read from JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_to_json, order="deterministic")
+_decoder = msgspec.json.Decoder()
+
+
+def encode(value: Any, what: str, limit: int | None = None) -> bytes:
+    """Return the JSON of a value.
+
+    Raises `NotEncodable`, or `PayloadTooLarge` when it is more than ``limit`` bytes. ``what``
+    names the value in the error.
+    """
+    try:
+        data = _encoder.encode(value)
+    except (TypeError, NotImplementedError, ValueError, RecursionError) as error:
+        raise NotEncodable(what, str(error) or type(error).__name__) from error
+
+    if limit is not None and len(data) > limit:
+        raise PayloadTooLarge(what, len(data), limit)
+
+    return data
+
+
+def decode(data: bytes) -> Any:
+    """Return the plain JSON value."""
+    return _decoder.decode(data)
+
+
+def convert(value: Any, wanted: Any) -> Any:
+    """Return a plain JSON value as the annotated type. Raises ``msgspec.ValidationError``."""
+    if wanted is Any or wanted is None:
+        return value
+
+    return msgspec.convert(value, wanted, dec_hook=_from_json)
+
+
+def settled(value: Any, wanted: Any, what: str, limit: int) -> tuple[Any, Any]:
+    """Return (plain JSON value, value as a later replay will see it).
+
+    A step must give its caller the same value when it runs and when it is replayed, so what ran
+    goes the way of what is read: to JSON and back.
+    """
+    if type(value) in _ATOMS and (type(value) is not str or len(value) < limit // 4):
+        return value, value
+
+    plain = decode(encode(value, what, limit))
+    return plain, convert(plain, wanted)
+
+
+def digest(arguments: Any) -> str:
+    """Return a short hash of a step's arguments.
+
+    What has no JSON form counts by its type alone: a live object has no identity that would
+    survive a restart.
+    """
+    try:
+        data = _encoder.encode(arguments)
+    except (TypeError, NotImplementedError, ValueError, RecursionError):
+        data = repr(_shape(arguments)).encode()
+
+    return hashlib.blake2b(data, digest_size=6).hexdigest()
+
+
+def _shape(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _shape(item) for key, item in sorted(value.items(), key=str)}
+    if isinstance(value, list | tuple):
+        return [_shape(item) for item in value]
+    if isinstance(value, _ATOMS):
+        return value
+
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def encode_record(record: Record, limit: int) -> bytes:
+    """Return a journal record as stored. Raises `NotEncodable` or `PayloadTooLarge`."""
+    row = (
+        RECORD_VERSION,
+        record.kind,
+        record.target,
+        record.digest,
+        record.status,
+        record.value,
+        record.attempts,
+        round(record.began, 6),
+        round(record.took_s, 6),
+        record.run_attempt,
+        record.by,
+    )
+    return encode(row, f"the result of {record.kind} {record.target!r}", limit)
+
+
+def decode_record(data: bytes) -> Record:
+    """Return a journal record."""
+    version, kind, target, hashed, status, value, attempts, began, took, attempt, by = decode(data)
+    if version != RECORD_VERSION:
+        raise NotEncodable("a record of the journal", f"format {version} is newer than this code")
+
+    return Record(
+        kind=StepKind(kind),
+        target=target,
+        digest=hashed,
+        status=RecordStatus(status),
+        value=value,
+        attempts=attempts,
+        began=began,
+        took_s=took,
+        run_attempt=attempt,
+        by=by,
+    )

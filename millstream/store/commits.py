@@ -1,0 +1,151 @@
+"""Everything a worker wants written in one turn, as one call; and the work it takes with it.
+
+A commit is a list of items, each safe to send twice and answered by a verdict of its own. A take
+is not safe to send twice: after a lost reply, send the items again and take nothing, then compare
+`deliveries.holdings` with what is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from millstream.model import outcome
+from millstream.model.limits import LIMITS, Limits
+from millstream.model.run import Delivery, RunState
+from millstream.store import codec
+from millstream.store.connection import Connection
+from millstream.store.deliveries import delivery_from
+from millstream.store.keys import Lane
+from millstream.store.scripts import Argument, call
+
+
+class Verdict(IntEnum):
+    """What became of one item."""
+
+    FENCED = 0  # somebody else holds the run; nothing was written
+    WRITTEN = 1  # now, or earlier under this same fence
+    CANCEL = 2  # written, and somebody asked for the run to be cancelled
+    FULL = 3  # the journal is at its bound; nothing was written
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """How many new deliveries to take: the sum is the limit, the parts are the levels' shares."""
+
+    high: int = 0
+    normal: int = 0
+    low: int = 0
+    #: Whether a run suspected of killing its workers may be among them.
+    suspect: bool = False
+
+    @property
+    def total(self) -> int:
+        """The limit."""
+        return self.high + self.normal + self.low
+
+
+NOTHING = Want()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitReply:
+    """What a commit did."""
+
+    now: float
+    verdicts: tuple[Verdict, ...]
+    taken: tuple[Delivery, ...]
+
+
+Item = list[Argument]
+
+
+def journal(held: Delivery, records: Sequence[tuple[str, bytes]], version: str) -> Item:
+    """Append records (or replace them: a result replaces its intent)."""
+    item: Item = ["J", held.run_id, held.fence, version, len(records)]
+    for key, record in records:
+        item += (key, record)
+
+    return item
+
+
+def emit(held: Delivery, key: str, record: bytes, data: bytes, version: str) -> Item:
+    """Journal that something was said, and say it to whoever watches the run."""
+    return ["E", held.run_id, held.fence, version, key, record, data]
+
+
+def adopt(level: str, entry: str) -> Item:
+    """Begin to hold a delivery that the blocking read brought, or that was found to be ours."""
+    return ["A", level, entry]
+
+
+def hand_back(level: str, entry: str, retention_s: float) -> Item:
+    """Return a delivery that was brought but never begun."""
+    return ["H", level, entry, _ms(retention_s)]
+
+
+def ending(
+    held: Delivery,
+    verdict: outcome.Outcome,
+    version: str,
+    retention_s: float,
+    drop: Sequence[str] = (),
+) -> Item:
+    """Give one delivery its end.
+
+    ``drop`` names the records of a failure that escaped the workflow: an operator's retry removes
+    them.
+    """
+    head: Item = [held.run_id, held.fence, version, held.level, held.entry]
+    match verdict:
+        case outcome.Completed(result):
+            return ["D", *head, RunState.COMPLETED, result, _ms(retention_s), 0, ""]
+        case outcome.Failed(cause, message):
+            error = encode_error(cause, message)
+            return ["D", *head, RunState.FAILED, error, _ms(retention_s), 1, "\n".join(drop)]
+        case outcome.Cancelled():
+            error = encode_error("RunCancelled", "the run was cancelled")
+            return ["D", *head, RunState.CANCELLED, error, _ms(retention_s), 0, ""]
+        case outcome.Retry(pause_s, cause, message, dropped):
+            error = encode_error(cause, message)
+            return ["R", *head, _ms(pause_s), len(dropped), error, *dropped]
+        case outcome.Parked(due, ran_s):
+            return ["P", *head, _ms(due), _ms(ran_s)]
+        case outcome.Released():
+            return ["L", *head, _ms(retention_s)]
+        case outcome.Refused(pause_s):
+            return ["U", *head, _ms(pause_s)]
+
+
+async def commit(
+    connection: Connection,
+    lane: Lane,
+    token: str,
+    items: Sequence[Item],
+    want: Want = NOTHING,
+    limits: Limits = LIMITS,
+) -> CommitReply:
+    """Write the items and take new deliveries, in one script call. Raises `StoreError`."""
+    args: list[Argument] = [token, want.high, want.normal, want.low, int(want.suspect)]
+    args += (limits.journal_records, limits.journal_bytes, limits.events, limits.dead_letters)
+    for item in items:
+        args += item
+
+    with connection.translated():
+        now, verdicts, taken = await call(connection.client, "commit", lane, args)
+
+    return CommitReply(
+        now=now / 1000,
+        verdicts=tuple(Verdict(digit - 48) for digit in verdicts),
+        taken=tuple(delivery_from(row) for row in taken),
+    )
+
+
+def encode_error(cause: str, message: str) -> bytes:
+    """Return an error as it is stored: ``[cause, message]``, cut to its bound."""
+    return codec.encode([cause, message[: LIMITS.error]], "an error")
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

@@ -1,0 +1,189 @@
+"""One program's way to Redis, whatever stands behind the address.
+
+Timeouts are always set explicitly: redis-py's own default would cut a longer blocking read. Its
+automatic retries are switched off: a command that takes work must not be sent twice by somebody
+who does not know what it does. Errors of redis-py end here and go on as ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakValueDictionary
+
+import redis
+import redis.asyncio
+import redis.exceptions as refused
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from millstream.errors import MissingExtra, StoreError, StoreFull, StoreUnavailable, UnfitStore
+from millstream.store.addresses import Address, StoreKind, parse_address
+
+#: How long an ordinary command may take before its connection counts as dead.
+COMMAND_TIMEOUT_S = 5.0
+MINIMUM_VERSION = (7, 0)
+
+#: The servers behind ``memory://`` addresses. The one shared value of the project: an address is
+#: a name, and two clients of one program that use the same name must meet.
+_memory_servers: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
+
+class Connection:
+    """Clients of one address. Opening sends nothing; the first command connects."""
+
+    def __init__(self, url: str, *, command_timeout_s: float = COMMAND_TIMEOUT_S) -> None:
+        self.address: Address = parse_address(url)
+        self._timeout_s = command_timeout_s
+        self._server = self._memory_server() if self.in_memory else None
+        self._clients: list[Any] = []
+        #: For ordinary commands.
+        self.client: Any = self.new_client()
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the store lives in this process."""
+        return self.address.kind is StoreKind.MEMORY
+
+    def new_client(self, *, read_timeout_s: float | None = None) -> Any:
+        """Return another asynchronous client, such as for blocking reads of ``read_timeout_s``."""
+        timeout_s = self._timeout_s if read_timeout_s is None else read_timeout_s + self._timeout_s
+        client = self._new(redis.asyncio, AsyncRetry(NoBackoff(), 0), timeout_s)
+        self._clients.append(client)
+        return client
+
+    def new_threaded_client(self) -> Any:
+        """Return a client for a thread that must not depend on the event loop."""
+        return self._new(redis, Retry(NoBackoff(), 0), self._timeout_s)
+
+    async def aclose(self) -> None:
+        """Close every asynchronous client."""
+        for client in self._clients:
+            with contextlib.suppress(redis.RedisError, OSError):
+                await client.aclose()
+
+        self._clients.clear()
+
+    async def reset(self) -> None:
+        """Drop all connections of the ordinary client, so that the next command finds its server
+        anew: a demoted master stays connected, and refuses.
+        """
+        pool = getattr(self.client, "connection_pool", None)
+        if pool is not None:
+            with contextlib.suppress(redis.RedisError, OSError):
+                await pool.disconnect()
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn errors of redis-py into ours."""
+        try:
+            yield
+        except (redis.RedisError, OSError) as error:
+            raise self._translate(error) from error
+
+    async def check(self) -> None:
+        """Raise `UnfitStore` when this Redis can never do, `StoreUnavailable` when it is away."""
+        if self.in_memory:
+            return
+
+        with self.translated():
+            info = await self.client.info("server")
+            settings = await self._settings()
+
+        if "server_name" not in info and _version(info["redis_version"]) < MINIMUM_VERSION:
+            raise self._unfit(
+                f"it is version {info['redis_version']}", "millstream needs Redis 7.0 or Valkey 8"
+            )
+        policy = settings.get("maxmemory-policy", "noeviction")
+        if policy != "noeviction":
+            raise self._unfit(
+                f"it evicts keys when memory runs out (maxmemory-policy {policy})",
+                "set maxmemory-policy to noeviction, or runs will be lost",
+            )
+
+    async def _settings(self) -> dict[str, str]:
+        """Return the policy in force. Hosted services forbid CONFIG; INFO says the same."""
+        info = await self.client.info("memory")
+        return {"maxmemory-policy": info.get("maxmemory_policy", "noeviction")}
+
+    def _unfit(self, reason: str, remedy: str) -> UnfitStore:
+        return UnfitStore(str(self.address), reason, remedy)
+
+    def _translate(self, error: Exception) -> Exception:
+        text = str(error).strip() or type(error).__name__
+        if isinstance(error, refused.AuthenticationError | refused.NoPermissionError):
+            return self._unfit(text, "check the user, its password and its ACL")
+        if isinstance(error, refused.OutOfMemoryError):
+            return StoreFull()
+        if isinstance(error, refused.ResponseError) and not _passing(error, text):
+            return StoreError(f"Redis at {self.address} refused: {text}")
+
+        return StoreUnavailable(str(self.address), text)
+
+    def _memory_server(self) -> Any:
+        try:
+            import fakeredis
+        except ImportError as error:
+            raise MissingExtra("memory", "fakeredis") from error
+
+        server = _memory_servers.get(self.address.name)
+        if server is None:
+            server = fakeredis.FakeServer(server_type="redis", version=(7, 0))
+            _memory_servers[self.address.name] = server
+
+        return server
+
+    def _new(self, library: Any, retry: Any, timeout_s: float) -> Any:
+        if self._server is not None:
+            import fakeredis
+
+            kind = fakeredis.FakeAsyncRedis if library is redis.asyncio else fakeredis.FakeRedis
+            # RESP2: the shapes of fakeredis' replies from Lua differ under RESP3.
+            return kind(server=self._server, protocol=2)
+
+        options: dict[str, Any] = {
+            "username": self.address.username,
+            "password": self.address.password,
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": min(timeout_s, COMMAND_TIMEOUT_S),
+            "socket_keepalive": True,
+            "protocol": 2,
+            "retry": retry,
+            "client_name": f"millstream-{os.getpid()}",
+        }
+        if self.address.tls:
+            options |= {"ssl": True, **self.address.tls_options}
+        return self._arranged(library, options)
+
+    def _arranged(self, library: Any, options: dict[str, Any]) -> Any:
+        address = self.address
+        if address.kind is StoreKind.SENTINEL:
+            asking = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout")}
+            sentinel = library.sentinel.Sentinel(list(address.hosts), sentinel_kwargs=asking)
+            return sentinel.master_for(address.name, db=address.db, **options)
+        if address.kind is StoreKind.CLUSTER:
+            nodes = [library.cluster.ClusterNode(host, port) for host, port in address.hosts]
+            return library.cluster.RedisCluster(startup_nodes=nodes, **options)
+
+        host, port = address.hosts[0]
+        return library.Redis(host=host, port=port, db=address.db, **options)
+
+
+def _passing(error: Exception, text: str) -> bool:
+    """Whether the refusal belongs to a failover or a start, and passes by itself."""
+    kinds = (
+        refused.ReadOnlyError,
+        refused.ClusterDownError,
+        refused.AskError,
+        refused.TryAgainError,
+        refused.MasterDownError,
+    )
+    words = ("READONLY", "LOADING", "UNBLOCKED", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "NOREPLICAS")
+    return isinstance(error, kinds) or text.startswith(words) or "read only replica" in text
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())

@@ -1,0 +1,122 @@
+"""How a run reaches a worker: the streams of a lane, read as a consumer group."""
+
+from __future__ import annotations
+
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import redis.exceptions as refused
+
+from millstream.model.run import Delivery
+from millstream.store.connection import Connection
+from millstream.store.keys import GROUP, LEVELS, Lane
+from millstream.store.scripts import Argument, call
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A delivery that is pending for a process which does not know of it."""
+
+    level: str
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the store says a process holds, compared with what the process said."""
+
+    lost: frozenset[str]
+    strays: tuple[Stray, ...]
+
+
+async def ensure_groups(connection: Connection, lane: Lane) -> None:
+    """Make the streams and their group. They start at 0: what came before the first worker counts."""
+    with connection.translated():
+        for level in LEVELS:
+            try:
+                await connection.client.execute_command(
+                    "XGROUP", "CREATE", lane.stream(level), GROUP, "0", "MKSTREAM"
+                )
+            except refused.ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+
+async def wait_for_delivery(
+    connection: Connection, client: Any, lane: Lane, token: str, block_s: float
+) -> list[Stray]:
+    """Wait until work arrives, at most ``block_s``; return what was delivered, not yet held.
+
+    At most one delivery a level comes. Each must be adopted, or handed back. ``client`` is one of
+    its own: the connection is blocked meanwhile.
+    """
+    streams = [lane.stream(level) for level in LEVELS]
+    ids = [">"] * len(streams)
+    with connection.translated():
+        reply = await client.execute_command(
+            "XREADGROUP", "GROUP", GROUP, token, "COUNT", 1, "BLOCK", round(block_s * 1000),
+            "STREAMS", *streams, *ids,
+        )  # fmt: skip
+
+    level_of = dict(zip(streams, LEVELS, strict=True))
+    found = [
+        Stray(level_of[stream.decode()], entry[0].decode())
+        for stream, entries in _streams(reply)
+        for entry in entries
+    ]
+    if not found and connection.in_memory:
+        # The in-memory server may answer at once, with nothing: that must not become a hot loop.
+        await anyio.sleep(0.001)
+
+    return found
+
+
+async def holdings(
+    connection: Connection, lane: Lane, token: str, held: Sequence[Delivery]
+) -> Holdings:
+    """Compare what a process holds with what the store says. Raises `StoreError`."""
+    args: list[Argument] = [token]
+    for delivery in held:
+        args += (delivery.run_id, delivery.fence)
+
+    with connection.translated():
+        lost, strays = await call(connection.client, "holdings", lane, args)
+
+    return Holdings(
+        lost=frozenset(run_id.decode() for run_id in lost),
+        strays=tuple(Stray(level.decode(), entry.decode()) for level, entry in strays),
+    )
+
+
+def delivery_from(row: Sequence[Any]) -> Delivery:
+    """Return the delivery that a script described."""
+    return Delivery(
+        run_id=row[0].decode(),
+        fence=row[1],
+        level=row[2].decode(),
+        entry=row[3].decode(),
+        workflow=row[4].decode(),
+        version=row[5].decode() or None,
+        arguments=row[6],
+        attempt=int(row[7]),
+        base=int(row[8]),
+        crashes=int(row[9]),
+        ran_s=int(row[10]) / 1000,
+        timeout_s=int(row[11]) / 1000 if row[11] else None,
+        tenant=row[12].decode() or None,
+        enqueued=int(row[13]) / 1000,
+        records=row[14],
+        refusals=int(row[15]),
+    )
+
+
+def _streams(reply: Any) -> list[tuple[bytes, list[Any]]]:
+    if not reply:
+        return []
+    if isinstance(reply, dict):
+        return [(name, entries[0] if entries else []) for name, entries in reply.items()]
+
+    return [(name, entries) for name, entries in reply]

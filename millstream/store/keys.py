@@ -1,0 +1,95 @@
+"""The names under which a queue lives in Redis.
+
+A queue has lanes; all keys of a lane carry its hash tag ``{queue:n}``, so that a cluster keeps
+them in one slot and one script may touch them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+#: The streams of a lane, in the order in which they are read.
+LEVELS = ("resume", "high", "normal", "low", "suspect")
+#: The consumer group of every stream.
+GROUP = "workers"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One partition of a queue."""
+
+    queue: str
+    number: int = 0
+    prefix: str = field(init=False)
+    #: What every script of the lane is given, in the order that ``lua/_lane.lua`` expects.
+    keys: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        prefix = f"millstream:{{{self.queue}:{self.number}}}:"
+        names = ("meta", "timers", "parked", "leases", "ended", "dead", "agents")
+        keys = [prefix + name for name in names] + [self.stream_under(prefix, x) for x in LEVELS]
+        object.__setattr__(self, "prefix", prefix)
+        object.__setattr__(self, "keys", tuple(keys))
+
+    def __str__(self) -> str:
+        return f"{self.queue}:{self.number}"
+
+    @staticmethod
+    def stream_under(prefix: str, level: str) -> str:
+        """Return the key of a level's stream."""
+        return f"{prefix}stream:{level}"
+
+    def stream(self, level: str) -> str:
+        """Stream: deliveries of one level; field ``id`` names the run."""
+        return self.stream_under(self.prefix, level)
+
+    @property
+    def meta(self) -> str:
+        """Hash: lanes, epoch, swept (when last swept), hold (reclaim nothing before)."""
+        return self.prefix + "meta"
+
+    @property
+    def timers(self) -> str:
+        """Sorted set: scheduled run id -> due time in ms."""
+        return self.prefix + "timers"
+
+    @property
+    def parked(self) -> str:
+        """Sorted set: parked run id -> due time in ms."""
+        return self.prefix + "parked"
+
+    @property
+    def leases(self) -> str:
+        """Sorted set: process token -> expiry in ms, by the clock of Redis."""
+        return self.prefix + "leases"
+
+    @property
+    def ended(self) -> str:
+        """Sorted set: id of an ended run -> when its record expires, in ms."""
+        return self.prefix + "ended"
+
+    @property
+    def dead(self) -> str:
+        """Sorted set: id of a run that failed for good -> when, in ms."""
+        return self.prefix + "dead"
+
+    @property
+    def agents(self) -> str:
+        """Hash: process token -> what the process says of itself."""
+        return self.prefix + "agents"
+
+    def run(self, run_id: str) -> str:
+        """Hash: the record of a run."""
+        return f"{self.prefix}run:{run_id}"
+
+    def journal(self, run_id: str) -> str:
+        """Hash: step key -> record."""
+        return f"{self.prefix}journal:{run_id}"
+
+    def events(self, run_id: str) -> str:
+        """Stream: what the run said to whoever watches it."""
+        return f"{self.prefix}events:{run_id}"
+
+    def inbox(self, waiter: str) -> str:
+        """Channel: ends of the runs that one client waits for."""
+        return f"{self.prefix}inbox:{waiter}"

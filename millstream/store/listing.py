@@ -1,0 +1,107 @@
+"""Find runs without an index that the fast path would pay for.
+
+What is alive is found in the structures that exist anyway: streams, timers, leases. What has
+ended stands in one sorted set, written in the batch that settled it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from millstream.model.run import RunState, RunStatus
+from millstream.store import runs
+from millstream.store.connection import Connection
+from millstream.store.keys import GROUP, LEVELS, Lane
+
+_PAGE = 200
+
+_Ids = AsyncIterator[list[str]]
+
+
+async def list_runs(
+    connection: Connection,
+    lane: Lane,
+    states: frozenset[RunState],
+    limit: int,
+    matches: Callable[[RunStatus], bool] = lambda status: True,
+) -> list[RunStatus]:
+    """Return at most ``limit`` runs in these states that match, newest first within a source."""
+    found: dict[str, RunStatus] = {}
+    for source in _sources(connection, lane, states):
+        async for ids in source:
+            page = await runs.statuses(connection, lane, [x for x in ids if x not in found])
+            for status in page.values():
+                if status.state in states and matches(status):
+                    found[status.id] = status
+            if len(found) >= limit:
+                return list(found.values())[:limit]
+
+    return list(found.values())
+
+
+async def dead_letters(connection: Connection, lane: Lane, limit: int) -> list[RunStatus]:
+    """Return the failed runs that stand in the dead-letter index, newest first."""
+    found: list[RunStatus] = []
+    async for ids in _ranked(connection, lane.dead):
+        page = await runs.statuses(connection, lane, ids)
+        found += page.values()
+        if len(found) >= limit:
+            break
+
+    return found[:limit]
+
+
+def _sources(connection: Connection, lane: Lane, states: frozenset[RunState]) -> list[_Ids]:
+    sources: list[_Ids] = []
+    if RunState.RUNNING in states:
+        sources += [_pending(connection, lane.stream(level)) for level in LEVELS]
+    if RunState.QUEUED in states:
+        sources += [_entries(connection, lane.stream(level)) for level in LEVELS]
+    if RunState.SCHEDULED in states:
+        sources.append(_ranked(connection, lane.timers))
+    if RunState.PARKED in states:
+        sources.append(_ranked(connection, lane.parked))
+    if any(state.final for state in states):
+        sources.append(_ranked(connection, lane.ended))
+    return sources
+
+
+async def _ranked(connection: Connection, key: str) -> _Ids:
+    start = 0
+    while page := await _ask(connection, lambda c: c.zrevrange(key, start, start + _PAGE - 1)):
+        yield [run_id.decode() for run_id in page]
+        start += _PAGE
+
+
+async def _entries(connection: Connection, stream: str) -> _Ids:
+    last = "+"
+    while page := await _ask(connection, lambda c: c.xrevrange(stream, last, "-", count=_PAGE)):
+        yield [fields[b"id"].decode() for _, fields in page if fields]
+        last = f"({page[-1][0].decode()}"
+
+
+async def _pending(connection: Connection, stream: str) -> _Ids:
+    last = "-"
+    while True:
+        try:
+            page = await _ask(
+                connection, lambda c: c.xpending_range(stream, GROUP, last, "+", _PAGE)
+            )
+        except Exception as error:
+            if "NOGROUP" in str(error):
+                return  # no worker has ever served this queue
+            raise
+        if not page:
+            return
+        ids = []
+        for row in page:
+            entry = await _ask(connection, lambda c: c.xrange(stream, row["message_id"], count=1))
+            ids += [fields[b"id"].decode() for _, fields in entry if fields]
+        yield ids
+        last = f"({page[-1]['message_id'].decode()}"
+
+
+async def _ask(connection: Connection, question: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+    with connection.translated():
+        return await question(connection.client)

@@ -1,0 +1,97 @@
+-- The words every script of a lane speaks: its keys, its clock, and how a run moves.
+--
+-- Prepended to each script that says so in its header. All keys of a lane carry one hash tag;
+-- the fixed ones come in as KEYS, those of single runs are built under the same prefix.
+
+local META, TIMERS, PARKED, LEASES, ENDED, DEAD, AGENTS =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local LEVELS = {'resume', 'high', 'normal', 'low', 'suspect'}
+local STREAM = {resume = KEYS[8], high = KEYS[9], normal = KEYS[10], low = KEYS[11], suspect = KEYS[12]}
+local PREFIX = string.sub(META, 1, -5)
+local GROUP = 'workers'
+-- A run that was in the hands of this many dead workers runs alone, so that a poisonous one
+-- cannot take the blameless down with it again.
+local SUSPECT_AFTER = 2
+
+local function run_key(id) return PREFIX .. 'run:' .. id end
+local function journal_key(id) return PREFIX .. 'journal:' .. id end
+local function events_key(id) return PREFIX .. 'events:' .. id end
+local function control_key(token) return PREFIX .. 'control:' .. token end
+
+local function digits(number) return string.format('%.0f', number) end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local NOW = now_ms()
+
+-- Deliveries are acknowledged and deleted together, many in one call, when a script ends.
+local spent = {}
+
+local function acknowledge(level, entry)
+  if not STREAM[level] then return end
+  if not spent[level] then spent[level] = {} end
+  spent[level][#spent[level] + 1] = entry
+end
+
+local function flush_acknowledged()
+  for level, entries in pairs(spent) do
+    for first = 1, #entries, 500 do
+      local last = math.min(first + 499, #entries)
+      redis.call('XACK', STREAM[level], GROUP, unpack(entries, first, last))
+      redis.call('XDEL', STREAM[level], unpack(entries, first, last))
+    end
+  end
+end
+
+-- Tell everybody who waits for this run. A hint: whoever misses it reads the state later.
+local function wake(id, waiters, state, payload)
+  if not waiters then return end
+  if #payload > 8192 then payload = '' state = 'look' end
+  for waiter in string.gmatch(waiters, '%S+') do
+    redis.call('PUBLISH', PREFIX .. 'inbox:' .. waiter, id .. '\n' .. state .. '\n' .. payload)
+  end
+end
+
+-- Give a run its end. The first write is the one that a full memory refuses: all or nothing.
+local function finish(id, state, payload, retention_ms, more)
+  local key = run_key(id)
+  local fields = {'state', state, 'ended', digits(NOW), state == 'completed' and 'result' or 'error', payload}
+  for _, value in ipairs(more or {}) do fields[#fields + 1] = value end
+  redis.call('HSET', key, unpack(fields))
+  redis.call('PEXPIRE', key, retention_ms)
+  redis.call('ZADD', ENDED, digits(NOW + retention_ms), id)
+  local waiters, bytes, stale = unpack(redis.call('HMGET', key, 'waiters', 'bytes', 'error'))
+  -- The failure of an earlier attempt is not how this run ended.
+  if stale and state == 'completed' then redis.call('HDEL', key, 'error') end
+  if bytes then
+    redis.call('PEXPIRE', journal_key(id), retention_ms)
+    redis.call('PEXPIRE', events_key(id), retention_ms)
+  end
+  wake(id, waiters, state, payload)
+end
+
+-- Index a failed run among the dead letters. The oldest leave the index, their records stay.
+local function bury(id, dead_max)
+  redis.call('ZADD', DEAD, digits(NOW), id)
+  local over = redis.call('ZCARD', DEAD) - dead_max
+  if over > 0 then redis.call('ZREMRANGEBYRANK', DEAD, 0, math.min(over, 100) - 1) end
+end
+
+local CANCELLED = '["RunCancelled","the run was cancelled"]'
+
+-- Put a run that has been started before back into a stream, ahead of what is new. Its owner is
+-- forgotten first, so that whoever held it can write nothing more.
+local function requeue(id, retention_ms)
+  local key = run_key(id)
+  local cancel, crashes = unpack(redis.call('HMGET', key, 'cancel', 'crashes'))
+  redis.call('HSET', key, 'state', 'queued', 'owner', '')
+  if cancel then
+    finish(id, 'cancelled', CANCELLED, retention_ms)
+    return
+  end
+  local level = tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or 'resume'
+  redis.call('XADD', STREAM[level], '*', 'id', id)
+end

@@ -1,0 +1,32 @@
+-- cancel: end runs that have not ended.
+-- USES _lane
+--
+-- ARGV retention_ms  how long the record of an ended run stays
+-- ARGV ...           ids
+--
+-- Returns per id: 'cancelled' it has ended now; 'cancelling' its worker was told;
+--                 the state it had already ended in; '' there is no such run
+--
+-- A queued run is only marked: its entry stays in the stream, and whoever takes it throws it away.
+
+local RETENTION = ARGV[1]
+local answers = {}
+for index = 2, #ARGV do
+  local id = ARGV[index]
+  local key = run_key(id)
+  local state, owner = unpack(redis.call('HMGET', key, 'state', 'owner'))
+  if state == 'queued' or state == 'scheduled' or state == 'parked' then
+    finish(id, 'cancelled', CANCELLED, RETENTION)
+    redis.call('ZREM', TIMERS, id)
+    redis.call('ZREM', PARKED, id)
+    answers[#answers + 1] = 'cancelled'
+  elseif state == 'running' then
+    redis.call('HSET', key, 'cancel', '1')
+    redis.call('SADD', control_key(owner), id)
+    redis.call('PEXPIRE', control_key(owner), 3600000)
+    answers[#answers + 1] = 'cancelling'
+  else
+    answers[#answers + 1] = state or ''
+  end
+end
+return answers

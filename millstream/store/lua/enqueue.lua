@@ -1,0 +1,61 @@
+-- enqueue: accept new runs into one lane, or recognise those it already has.
+-- USES _lane
+--
+-- ARGV epoch   the caller's idea of how many lanes the queue has
+-- ARGV ...     per run nine values: id, workflow, version, arguments, priority, delay_ms,
+--              timeout_ms, tenant, trace; an empty string where there is none
+--
+-- Returns  {'epoch', lanes, epoch}  the queue was resized; nothing was written
+--          per run: 1 accepted, 0 already here with the same workflow and arguments,
+--          or the name of the workflow that holds this id: nothing was written for it
+--
+-- Safe to send twice: the second time every run is already here.
+
+local epoch, lanes = unpack(redis.call('HMGET', META, 'epoch', 'lanes'))
+if (epoch or '0') ~= ARGV[1] then return {'epoch', tonumber(lanes or '1'), tonumber(epoch or '0')} end
+
+-- Read every run before the first write: a script that fails half-way is not rolled back.
+if (#ARGV - 1) % 9 ~= 0 then error('enqueue: a run is cut short') end
+for at = 2, #ARGV, 9 do
+  local priority, delay, timeout = unpack(ARGV, at + 4, at + 6)
+  if not STREAM[priority] or string.find(delay .. timeout, '%D') then
+    error('enqueue: malformed run ' .. ARGV[at])
+  end
+end
+
+local answers = {}
+for at = 2, #ARGV, 9 do
+  local id, workflow, version, arguments, priority, delay, timeout, tenant, trace =
+    unpack(ARGV, at, at + 8)
+  local key = run_key(id)
+  local known = redis.call('HMGET', key, 'workflow', 'args')
+  if known[1] then
+    if known[1] == workflow and known[2] == arguments then
+      answers[#answers + 1] = 0
+    else
+      answers[#answers + 1] = known[1]
+    end
+  else
+    local wait = tonumber(delay ~= '' and delay or '0')
+    local fields = {
+      'state', wait > 0 and 'scheduled' or 'queued', 'workflow', workflow, 'args', arguments,
+      'enqueued', digits(NOW), 'attempt', '1',
+    }
+    local function add(name, value)
+      if value ~= '' then fields[#fields + 1] = name fields[#fields + 1] = value end
+    end
+    add('version', version)
+    add('timeout', timeout)
+    add('tenant', tenant)
+    add('trace', trace)
+    if priority ~= 'normal' then add('priority', priority) end
+    redis.call('HSET', key, unpack(fields))
+    if wait > 0 then
+      redis.call('ZADD', TIMERS, digits(NOW + wait), id)
+    else
+      redis.call('XADD', STREAM[priority], '*', 'id', id)
+    end
+    answers[#answers + 1] = 1
+  end
+end
+return answers

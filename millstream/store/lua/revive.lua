@@ -1,0 +1,31 @@
+-- revive: start runs that failed or were cancelled once more, from where their journals end.
+-- USES _lane
+--
+-- ARGV ...  ids
+--
+-- Returns per id: 'queued'; the state it is in when that is not one to revive from; '' no such run
+--
+-- Every record stays but the failure that escaped the workflow. The attempts made so far no longer
+-- count against the retry policy, and the dead workers no longer against the run.
+
+local answers = {}
+for index = 1, #ARGV do
+  local id = ARGV[index]
+  local key = run_key(id)
+  local state, attempt, priority, drop = unpack(redis.call('HMGET', key, 'state', 'attempt', 'priority', 'drop'))
+  if state == 'failed' or state == 'cancelled' then
+    redis.call('HSET', key, 'state', 'queued', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
+    redis.call('HDEL', key, 'ended', 'error', 'cancel', 'crashes', 'refusals', 'ran', 'drop')
+    if drop then
+      for name in string.gmatch(drop, '[^\n]+') do redis.call('HDEL', journal_key(id), name) end
+    end
+    for _, kept in ipairs({key, journal_key(id), events_key(id)}) do redis.call('PERSIST', kept) end
+    redis.call('ZREM', ENDED, id)
+    redis.call('ZREM', DEAD, id)
+    redis.call('XADD', STREAM[priority or 'normal'], '*', 'id', id)
+    answers[#answers + 1] = 'queued'
+  else
+    answers[#answers + 1] = state or ''
+  end
+end
+return answers

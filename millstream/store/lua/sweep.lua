@@ -1,0 +1,140 @@
+-- sweep: look after a lane. Any worker may, as often as it likes; one at a time does the work.
+-- USES _lane
+--
+-- ARGV token         the process that sweeps
+-- ARGV interval_ms   how often the work is done, at most
+-- ARGV lease_ms      how long a lease is
+-- ARGV retention_ms  how long the record of an ended run stays
+-- ARGV poison        a run that was held by this many workers when they died is given up
+-- ARGV dead_max      ids the dead-letter index may hold
+-- ARGV fresh         1 when this server did not know the script: it has restarted, or was promoted
+--
+-- Returns {now_ms, cancelled, promoted, reclaimed, poisoned, next_due_ms}
+--   cancelled    ids of runs held by this process that somebody asked to cancel
+--   next_due_ms  when the next scheduled or parked run goes on; 0 when there is none
+--
+-- After a restart, and after any time in which nobody swept (Redis away, its clock set forward),
+-- nothing is reclaimed for one lease: the living renew first.
+
+local TOKEN, INTERVAL, LEASE, RETENTION, POISON, DEAD_MAX =
+  ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+
+local control = control_key(TOKEN)
+local cancelled = redis.call('SMEMBERS', control)
+if #cancelled > 0 then redis.call('DEL', control) end
+
+local function first_due(index)
+  local first = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2]) or nil
+end
+
+local function next_due()
+  local timer, parked = first_due(TIMERS), first_due(PARKED)
+  return math.min(timer or parked or 0, parked or timer or 0)
+end
+
+local swept, hold = unpack(redis.call('HMGET', META, 'swept', 'hold'))
+swept, hold = tonumber(swept or '0'), tonumber(hold or '0')
+local gap = NOW - swept
+local due = next_due()
+if ARGV[7] ~= '1' and gap >= 0 and gap < INTERVAL and not (due > 0 and due <= NOW) then
+  return {NOW, cancelled, 0, 0, 0, due}
+end
+if ARGV[7] == '1' or gap < 0 or gap > math.max(LEASE / 2, 3 * INTERVAL) then
+  hold = NOW + LEASE
+  redis.call('HSET', META, 'swept', digits(NOW), 'hold', digits(hold))
+else
+  redis.call('HSET', META, 'swept', digits(NOW))
+end
+-- A hold that lies further ahead than a lease was set before the clock went back.
+if hold > NOW + LEASE then
+  hold = NOW + LEASE
+  redis.call('HSET', META, 'hold', digits(hold))
+end
+
+-- Runs whose time has come.
+local promoted = 0
+local function promote(index, expected, resumed)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', digits(NOW), 'LIMIT', 0, 200)) do
+    local key = run_key(id)
+    local state, priority, fence = unpack(redis.call('HMGET', key, 'state', 'priority', 'fence'))
+    if state == expected then
+      local level = (resumed or fence) and 'resume' or priority or 'normal'
+      redis.call('HSET', key, 'state', 'queued')
+      redis.call('XADD', STREAM[level], '*', 'id', id)
+      promoted = promoted + 1
+    end
+    redis.call('ZREM', index, id)
+  end
+end
+promote(TIMERS, 'scheduled', false)
+promote(PARKED, 'parked', true)
+
+-- Runs of workers that are gone.
+local reclaimed, poisoned = 0, 0
+
+local function reclaim(id, token, entry)
+  local key = run_key(id)
+  local state, owner, held, crashes = unpack(redis.call('HMGET', key, 'state', 'owner', 'entry', 'crashes'))
+  if state == 'queued' then
+    -- Delivered, never begun: no crash of this run's making.
+    requeue(id, RETENTION)
+    reclaimed = reclaimed + 1
+  elseif state == 'running' and owner == token and held == entry then
+    crashes = tonumber(crashes or '0') + 1
+    if crashes >= POISON then
+      local message = '["worker_lost","' .. crashes .. ' workers died while they held this run"]'
+      redis.call('HSET', key, 'owner', '', 'crashes', digits(crashes))
+      finish(id, 'failed', message, RETENTION)
+      bury(id, DEAD_MAX)
+      poisoned = poisoned + 1
+    else
+      redis.call('HSET', key, 'crashes', digits(crashes))
+      requeue(id, RETENTION)
+      reclaimed = reclaimed + 1
+    end
+  end
+end
+
+local BATCH = 200
+local function bury_worker(token)
+  local left = false
+  for _, level in ipairs(LEVELS) do
+    local pending = redis.call('XPENDING', STREAM[level], GROUP, '-', '+', BATCH, token)
+    for _, delivery in ipairs(pending) do
+      local found = redis.call('XRANGE', STREAM[level], delivery[1], delivery[1])[1]
+      if found then reclaim(found[2][2], token, delivery[1]) end
+      acknowledge(level, delivery[1])
+    end
+    if #pending == BATCH then left = true end
+  end
+  flush_acknowledged()
+  spent = {}
+  if left then return end
+  -- Only a consumer that holds nothing may go: with it would go its pending entries.
+  for _, level in ipairs(LEVELS) do redis.call('XGROUP', 'DELCONSUMER', STREAM[level], GROUP, token) end
+  redis.call('ZREM', LEASES, token)
+  redis.call('HDEL', AGENTS, token)
+  redis.call('DEL', control_key(token))
+end
+
+if NOW >= hold then
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(NOW), 'LIMIT', 0, 5)) do
+    if token ~= TOKEN then bury_worker(token) end
+  end
+  -- A lease that ends later than a lease from now was granted before the clock went back.
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', LEASES, digits(NOW + 600000), '+inf', 'LIMIT', 0, 20)) do
+    redis.call('ZADD', LEASES, digits(NOW + LEASE), token)
+  end
+end
+
+-- Indexes of what has expired.
+for _, index in ipairs({ENDED}) do
+  local gone = redis.call('ZRANGEBYSCORE', index, '-inf', digits(NOW), 'LIMIT', 0, 500)
+  if #gone > 0 then
+    redis.call('ZREM', index, unpack(gone))
+    redis.call('ZREM', DEAD, unpack(gone))
+  end
+end
+
+return {NOW, cancelled, promoted, reclaimed, poisoned, next_due()}

@@ -1,0 +1,131 @@
+"""How whoever waits learns the end of a run: one subscription a lane, however many runs.
+
+A message is a hint. The truth is the run's record, read before waiting and again from time to
+time, so that a lost message costs a pause and never an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from millstream.model.limits import LIMITS
+from millstream.model.run import FINAL, RunState
+from millstream.store import codec
+from millstream.store.connection import Connection
+from millstream.store.keys import Lane
+from millstream.store.scripts import call
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run ended."""
+
+    state: RunState
+    #: The encoded result, or the encoded error.
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The run goes on; its end will be published to the inbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """There is no such run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something was published: a run ended. ``end`` is None when it was too large to publish."""
+
+    run_id: str
+    end: End | None
+
+
+async def watch(
+    connection: Connection, lane: Lane, inbox: str, ids: Sequence[str]
+) -> list[End | Pending | Unknown]:
+    """Read how runs ended, and ask to be told of those that have not. Raises `StoreError`."""
+    with connection.translated():
+        answers = await call(connection.client, "watch", lane, [inbox, LIMITS.waiters, *ids])
+
+    return [_answer(row) for row in answers]
+
+
+class Inbox:
+    """The channel of one client in one lane."""
+
+    def __init__(self, connection: Connection, lane: Lane, name: str) -> None:
+        self._connection = connection
+        self._channel = lane.inbox(name)
+        self._pubsub: Any = None
+
+    async def open(self) -> None:
+        """Subscribe; returns when nothing published from now on can be missed."""
+        self._pubsub = self._connection.client.pubsub()
+        with self._connection.translated():
+            await self._pubsub.subscribe(self._channel)
+            await self._pubsub.get_message(timeout=5.0)
+
+    async def messages(self, pause_s: float) -> AsyncIterator[Message | None]:
+        """Yield what is published; None when nothing came for ``pause_s``. Raises `StoreError`."""
+        while True:
+            with self._connection.translated():
+                found = await self._pubsub.get_message(
+                    ignore_subscribe_messages=True, timeout=pause_s
+                )
+            yield None if found is None else _message(found["data"])
+
+    async def aclose(self) -> None:
+        """Unsubscribe and close the connection."""
+        if self._pubsub is not None:
+            await self._pubsub.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One event that a run emitted."""
+
+    id: str
+    name: str
+    data: Any
+    at: float
+
+
+async def said(  # noqa: PLR0917 - five say where, the sixth how long
+    connection: Connection, client: Any, lane: Lane, run_id: str, after: str, block_s: float | None
+) -> list[Said]:
+    """Return what a run said after an event id, waiting at most ``block_s`` for it."""
+    stream = lane.events(run_id)
+    with connection.translated():
+        block = None if block_s is None else round(block_s * 1000)
+        reply = await client.xread({stream: after or "0"}, count=100, block=block)
+
+    rows = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply or []]
+    found = []
+    for entries in rows:
+        for entry, fields in entries:
+            name, data = codec.decode(fields[b"data"])
+            at = int(entry.split(b"-")[0]) / 1000
+            found.append(Said(entry.decode(), name, data, at))
+
+    return found
+
+
+def _answer(row: Sequence[bytes]) -> End | Pending | Unknown:
+    if not row[0]:
+        return Unknown()
+
+    state = RunState(row[0].decode())
+    return End(state, row[1]) if state in FINAL else Pending()
+
+
+def _message(data: bytes) -> Message:
+    run_id, state, payload = data.split(b"\n", 2)
+    if state == b"look":
+        return Message(run_id.decode(), None)
+
+    return Message(run_id.decode(), End(RunState(state.decode()), payload))

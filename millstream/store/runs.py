@@ -1,0 +1,211 @@
+"""Runs as clients and operators see them: accept, look at, count, cancel, start again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from millstream.errors import StoreError
+from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
+from millstream.store import codec
+from millstream.store.connection import Connection
+from millstream.store.keys import Lane
+from millstream.store.scripts import Argument, call
+
+_FIELDS = (
+    "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
+    "crashes", "tenant",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """What is written when a run is accepted. Sizes are checked before."""
+
+    id: str
+    workflow: str
+    arguments: bytes
+    version: str = ""
+    priority: Priority = Priority.NORMAL
+    delay_s: float = 0.0
+    timeout_s: float | None = None
+    tenant: str = ""
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """The queue has another number of lanes than the caller thought; nothing was written."""
+
+    lanes: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How many lanes a queue has, and how often that number has changed."""
+
+    lanes: int = 1
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneDepth(Depth):
+    """What one lane holds."""
+
+    due: int = 0
+    #: Age of the oldest run that nobody holds, in seconds.
+    oldest_s: float = 0.0
+    workers: int = 0
+
+
+async def layout(connection: Connection, queue: str) -> Layout:
+    """Return how a queue is laid out; a queue that nobody has used has one lane."""
+    with connection.translated():
+        lanes, epoch = await connection.client.hmget(Lane(queue).meta, "lanes", "epoch")
+
+    return Layout(int(lanes or 1), int(epoch or 0))
+
+
+async def enqueue(
+    connection: Connection, lane: Lane, epoch: int, runs: Sequence[NewRun]
+) -> list[bool | str] | Resized:
+    """Accept runs; at most `Limits.batch` in one call.
+
+    Returns per run True when it is new, False when it was already here, and the name of the
+    workflow that owns the id when that is another one or has other arguments.
+    """
+    args: list[Argument] = [epoch]
+    for run in runs:
+        args += (
+            run.id, run.workflow, run.version, run.arguments, run.priority, _ms(run.delay_s),
+            _ms(run.timeout_s), run.tenant, run.trace,
+        )  # fmt: skip
+
+    with connection.translated():
+        answers = await call(connection.client, "enqueue", lane, args)
+
+    if answers and answers[0] == b"epoch":
+        return Resized(answers[1], answers[2])
+
+    return [bool(answer) if isinstance(answer, int) else answer.decode() for answer in answers]
+
+
+async def cancel(
+    connection: Connection, lane: Lane, ids: Sequence[str], retention_s: float
+) -> list[str]:
+    """Ask for runs to end. Per id: cancelled, cancelling, the state it ended in, or ''."""
+    return await _verb(connection, "cancel", lane, [round(retention_s * 1000), *ids])
+
+
+async def revive(connection: Connection, lane: Lane, ids: Sequence[str]) -> list[str]:
+    """Start failed or cancelled runs once more. Per id: queued, the state it is in, or ''."""
+    return await _verb(connection, "revive", lane, list(ids))
+
+
+async def status(connection: Connection, lane: Lane, run_id: str) -> RunStatus | None:
+    """Return what is known of a run; None when there is no record of it."""
+    found = await statuses(connection, lane, [run_id])
+    return found.get(run_id)
+
+
+async def statuses(connection: Connection, lane: Lane, ids: Sequence[str]) -> dict[str, RunStatus]:
+    """Return what is known of several runs; those without a record are left out."""
+    with connection.translated():
+        pipe = connection.client.pipeline(transaction=False)
+        for run_id in ids:
+            pipe.hmget(lane.run(run_id), _FIELDS)
+            pipe.zscore(lane.timers, run_id)
+            pipe.zscore(lane.parked, run_id)
+        rows = await pipe.execute() if ids else []
+
+    found = {}
+    for run_id, fields, timer, parked in zip(ids, rows[::3], rows[1::3], rows[2::3], strict=True):
+        if fields[0] is not None:
+            due = timer if timer is not None else parked
+            found[run_id] = _status(lane, run_id, dict(zip(_FIELDS, fields, strict=True)), due)
+
+    return found
+
+
+async def arguments(connection: Connection, lane: Lane, run_id: str) -> Any:
+    """Return the arguments of a run as plain JSON values; None when there is no such run."""
+    with connection.translated():
+        data = await connection.client.hget(lane.run(run_id), "args")
+
+    return None if data is None else codec.decode(data)
+
+
+async def depth(connection: Connection, lane: Lane) -> LaneDepth:
+    """Count what a lane holds, at a cost that does not grow with it."""
+    with connection.translated():
+        reply = await call(connection.client, "depth", lane, [])
+
+    waiting, running, scheduled, due, parked, dead, oldest_ms, workers = reply
+    return LaneDepth(
+        waiting=waiting,
+        running=running,
+        scheduled=scheduled,
+        due=due,
+        parked=parked,
+        dead=dead,
+        oldest_s=oldest_ms / 1000,
+        workers=workers,
+    )
+
+
+def error_of(data: bytes | None) -> tuple[str, str]:
+    """Return (cause, message) of a stored error."""
+    if data is None:
+        return "unknown", "no error was recorded"
+
+    cause, message = codec.decode(data)
+    return cause, message
+
+
+async def _verb(
+    connection: Connection, name: str, lane: Lane, args: Sequence[Argument]
+) -> list[str]:
+    with connection.translated():
+        answers = await call(connection.client, name, lane, args)
+
+    if not isinstance(answers, list):
+        raise StoreError(f"{name} answered {answers!r}")
+
+    return [answer.decode() for answer in answers]
+
+
+def _status(
+    lane: Lane, run_id: str, fields: Mapping[str, bytes | None], due: float | None
+) -> RunStatus:
+    error = fields["error"]
+    return RunStatus(
+        id=run_id,
+        queue=lane.queue,
+        state=RunState(_text(fields["state"]) or "queued"),
+        attempt=int(fields["attempt"] or 1),
+        workflow=_text(fields["workflow"]) or "",
+        version=_text(fields["version"]),
+        error=None if error is None else ": ".join(error_of(error)),
+        times=Times(
+            enqueued=_seconds(fields["enqueued"]) or 0.0,
+            started=_seconds(fields["started"]),
+            ended=_seconds(fields["ended"]),
+            due=None if due is None else due / 1000,
+        ),
+        crashes=int(fields["crashes"] or 0),
+        tenant=_text(fields["tenant"]),
+    )
+
+
+def _text(data: bytes | None) -> str | None:
+    return data.decode() if data else None
+
+
+def _seconds(data: bytes | None) -> float | None:
+    return int(data) / 1000 if data else None
+
+
+def _ms(seconds: float | None) -> Argument:
+    return round(seconds * 1000) if seconds else ""

@@ -1,0 +1,88 @@
+"""Load the Lua scripts and call them by name.
+
+The comment at the top of a script is its contract, and is read here: which fragments it uses,
+and how many fixed arguments it takes, so that a call that does not fit fails before anything is
+sent. Scripts are addressed by their hash, so that old and new ones live side by side while a
+fleet is being upgraded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Protocol
+
+from redis.exceptions import NoScriptError
+
+from millstream.errors import UsageError
+from millstream.store.keys import Lane
+
+Argument = str | bytes | int
+
+
+class Executes(Protocol):
+    """A Redis client, as far as scripts need one."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command and return its reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One Lua script, with the fragments it uses in front."""
+
+    name: str
+    body: bytes
+    sha: str
+    #: Names of the fixed arguments.
+    args: tuple[str, ...]
+    #: Whether more arguments may follow.
+    open_ended: bool
+
+    @classmethod
+    def load(cls, name: str) -> Script:
+        """Read ``lua/<name>.lua``."""
+        source = _read(name)
+        header = [line[2:].split() for line in source.splitlines() if line.startswith("--")]
+        args = [words[1] for words in header if words[:1] == ["ARGV"]]
+        uses = [_read(part) for words in header if words[:1] == ["USES"] for part in words[1:]]
+        body = "\n".join([*uses, source]).encode()
+        return cls(
+            name=name,
+            body=body,
+            sha=hashlib.sha1(body, usedforsecurity=False).hexdigest(),
+            args=tuple(arg for arg in args if arg != "..."),
+            open_ended="..." in args,
+        )
+
+    def arguments(self, lane: Lane, args: Sequence[Argument]) -> list[Argument]:
+        """Return what follows the script in the command, or raise `UsageError`."""
+        fits = len(args) >= len(self.args) if self.open_ended else len(args) == len(self.args)
+        if not fits:
+            raise UsageError(f"script {self.name} takes {self.args}, got {len(args)} arguments")
+
+        return [len(lane.keys), *lane.keys, *args]
+
+
+@cache
+def script(name: str) -> Script:
+    """Return the script of this name; read once a process."""
+    return Script.load(name)
+
+
+async def call(client: Executes, name: str, lane: Lane, args: Sequence[Argument]) -> Any:
+    """Run a script on a lane and return its reply, sending its text where the server lacks it."""
+    found = script(name)
+    rest = found.arguments(lane, args)
+    try:
+        return await client.execute_command("EVALSHA", found.sha, *rest)
+    except NoScriptError:
+        return await client.execute_command("EVAL", found.body, *rest)
+
+
+def _read(name: str) -> str:
+    file = resources.files("millstream.store").joinpath("lua", f"{name}.lua")
+    return file.read_text("utf-8")

@@ -1,0 +1,320 @@
+"""Logs: one subscriber to events, and the logger that workflow authors get as ``ctx.log``.
+
+Promises: one line an event, named in the past tense, with its facts as fields; no secret in any
+line; logging never raises into the code that logs, and a replay says nothing twice. It keeps no
+global state: `make_logger` builds a logger, ``compose`` hands it on. It does not know where the
+lines go, nor what a worker is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from copy import copy
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any, Literal, Self, TextIO, assert_never, get_args
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from millstream.errors import ConfigError
+from millstream.events import (
+    CircuitMoved,
+    Event,
+    LaneSwept,
+    LeaderChanged,
+    LeaseRenewed,
+    QueueSampled,
+    RunLost,
+    RunSettled,
+    RunTaken,
+    StepEnded,
+    StepRetried,
+    StoreFailed,
+    StoreRecovered,
+    ToolCalled,
+    ToolCatalogueChanged,
+    WorkerDraining,
+    WorkerStarted,
+    WorkerStopped,
+)
+from millstream.telemetry.redaction import redact_fields
+
+LogFormat = Literal["json", "console"]
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
+
+def make_logger(
+    *,
+    log_format: LogFormat,
+    level: str,
+    stream: TextIO | None = None,
+    wall: Callable[[], float] = time.time,
+) -> FilteringBoundLogger:
+    """Return a logger that writes lines of JSON, or lines for people, to ``stream`` (stderr)."""
+    if level.lower() not in LEVELS:
+        raise ConfigError(f"log level {level!r} is unknown; use one of {', '.join(LEVELS)}")
+    if log_format not in ("json", "console"):
+        raise ConfigError(f"log format {log_format!r} is unknown; use json or console")
+
+    stream = sys.stderr if stream is None else stream
+    wrapped = structlog.wrap_logger(
+        _Lines(stream),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            _stamped(wall),
+            _redacted,
+            _safely(_as_json if log_format == "json" else _for_people(stream)),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level.lower()]),
+        context_class=dict,
+        cache_logger_on_first_use=False,
+    )
+    # `bind` resolves the lazy proxy: from here on no global configuration is looked at.
+    logger: FilteringBoundLogger = wrapped.bind()
+    return logger
+
+
+# -- events ------------------------------------------------------------------------------------
+
+
+class LogSubscriber:
+    """Writes each event as one line. Usable as an `Emit`."""
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        self._logger = logger
+
+    def __call__(self, event: Event) -> None:
+        """Write the event, unless its level is filtered out."""
+        level = severity(event)
+        if self._logger.is_enabled_for(level):
+            self._logger.log(level, _NAMES[type(event)], **event_fields(event))
+
+
+def severity(event: Event) -> int:
+    """Return how loud an event is: a failed run is an error, what was lost or retried a warning."""
+    match event:
+        case RunSettled(state="failed"):
+            return logging.ERROR
+        case LaneSwept() if event.poisoned:
+            return logging.ERROR
+        case (
+            RunTaken(records=0)
+            | RunSettled(state="parked")
+            | StepEnded(status="ok")
+            | ToolCalled()
+            | LeaseRenewed(lapsed=False)
+            | LaneSwept(reclaimed=0)
+            | QueueSampled()
+        ):
+            return logging.DEBUG
+        case (
+            RunSettled(state="scheduled")
+            | RunLost()
+            | StepRetried()
+            | ToolCatalogueChanged()
+            | CircuitMoved(state="open")
+            | LeaseRenewed()
+            | LaneSwept()
+            | StoreFailed()
+        ):
+            return logging.WARNING
+        case (
+            WorkerStarted()
+            | WorkerDraining()
+            | WorkerStopped()
+            | RunTaken()
+            | RunSettled()
+            | StepEnded()
+            | CircuitMoved()
+            | StoreRecovered()
+            | LeaderChanged()
+        ):
+            return logging.INFO
+        case _ as never:
+            assert_never(never)
+
+
+def event_name(kind: type) -> str:
+    """Return the name of an event in logs: ``RunSettled`` is ``run_settled``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def event_fields(event: Event) -> dict[str, Any]:
+    """Return the facts of an event as log fields; what is None is left out."""
+    pairs = ((name, getattr(event, attribute)) for attribute, name in _FIELDS[type(event)])
+    return {name: value for name, value in pairs if value is not None}
+
+
+_NAMES: dict[type, str] = {kind: event_name(kind) for kind in get_args(Event)}
+#: Attribute and log field. The token names a process and is no secret: `worker` says so.
+_FIELDS: dict[type, tuple[tuple[str, str], ...]] = {
+    kind: tuple((f.name, "worker" if f.name == "token" else f.name) for f in fields(kind))
+    for kind in get_args(Event)
+}
+
+
+# -- for workflow authors ----------------------------------------------------------------------
+
+
+#: Names of ours, and of structlog's own parameters: an author's field yields and gets a ``_``.
+_TAKEN = frozenset(
+    {"timestamp", "level", "event", "exception", "self", "method_name"}
+    | {"run_id", "workflow", "queue", "attempt", "tenant", "branch"}
+)
+
+
+class RunLogger:
+    """``ctx.log``: knows its run, and keeps silent while the run replays its journal."""
+
+    __slots__ = ("_branch", "_fields", "_logger", "_replaying")
+
+    def __init__(
+        self,
+        logger: FilteringBoundLogger,
+        *,
+        run_id: str,
+        workflow: str,
+        queue: str,
+        attempt: int,
+        replaying: Callable[[], bool],
+        tenant: str | None = None,
+        branch: Callable[[], str] = lambda: "",
+    ) -> None:
+        known = {"tenant": tenant} if tenant is not None else {}
+        self._logger: FilteringBoundLogger = logger.bind(
+            run_id=run_id, workflow=workflow, queue=queue, attempt=attempt, **known
+        )
+        self._fields: dict[str, Any] = {}
+        self._replaying = replaying
+        self._branch = branch
+
+    def bind(self, **fields: Any) -> Self:
+        """Return a logger of the same run that adds these fields to every line."""
+        other = copy(self)
+        other._fields = {**self._fields, **_yielding(fields)}
+        return other
+
+    def debug(self, message: str, /, **fields: Any) -> None:
+        """Say what only helps to find a fault."""
+        self._say(logging.DEBUG, message, fields)
+
+    def info(self, message: str, /, **fields: Any) -> None:
+        """Say what happened."""
+        self._say(logging.INFO, message, fields)
+
+    def warning(self, message: str, /, **fields: Any) -> None:
+        """Say what went wrong without ending the run."""
+        self._say(logging.WARNING, message, fields)
+
+    def error(self, message: str, /, **fields: Any) -> None:
+        """Say what failed."""
+        self._say(logging.ERROR, message, fields)
+
+    def exception(self, message: str, /, **fields: Any) -> None:
+        """Say what failed, with the traceback of the exception being handled."""
+        self._say(logging.ERROR, message, {"exc_info": True, **fields})
+
+    def _say(self, level: int, message: str, fields: dict[str, Any]) -> None:
+        if self._replaying() or not self._logger.is_enabled_for(level):
+            return
+
+        branch = self._branch()
+        where = {"branch": branch} if branch else {}
+        self._logger.log(level, str(message), **where, **{**self._fields, **_yielding(fields)})
+
+
+def _yielding(fields: dict[str, Any]) -> dict[str, Any]:
+    return {f"{name}_" if name in _TAKEN else name: value for name, value in fields.items()}
+
+
+# -- from fields to a line ---------------------------------------------------------------------
+
+
+class _Lines:
+    """Where lines end up: one write a line, whole lines only, whatever thread they come from."""
+
+    #: A stream that hangs holds one thread. The others, above all the one that renews leases,
+    #: give the line up rather than hang with it.
+    _PATIENCE_S = 1.0
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def msg(self, line: str) -> None:
+        if not self._lock.acquire(timeout=self._PATIENCE_S):
+            return
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass  # the reader is gone or the stream is closed; no run fails for that
+        finally:
+            self._lock.release()
+
+    debug = info = warning = error = critical = msg
+
+
+def _stamped(wall: Callable[[], float]) -> Processor:
+    def stamp(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+        when = datetime.fromtimestamp(wall(), UTC).isoformat(timespec="milliseconds")
+        first = {"timestamp": when, "level": entry.pop("level"), "event": entry.pop("event")}
+        return {**first, **entry}
+
+    return stamp
+
+
+def _redacted(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+    return redact_fields(entry)
+
+
+def _safely(render: Processor) -> Processor:
+    def safely(logger: WrappedLogger, method: str, entry: EventDict) -> str:
+        known = {key: entry[key] for key in ("timestamp", "level", "event")}
+        try:
+            return str(render(logger, method, entry))
+        except Exception as error:  # noqa: BLE001 - a strange field must not end the run
+            return json.dumps({**known, "unrenderable": type(error).__name__})
+
+    return safely
+
+
+def _as_json(_logger: WrappedLogger, _method: str, entry: EventDict) -> str:
+    return json.dumps(entry)
+
+
+def _for_people(stream: TextIO) -> Processor:
+    render = structlog.dev.ConsoleRenderer(
+        colors=stream.isatty(),
+        sort_keys=False,
+        # The pretty formatters print local variables, and with them secrets.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+
+    def for_people(logger: WrappedLogger, method: str, entry: EventDict) -> str:
+        return str(render(logger, method, {k: _printable(k, v) for k, v in entry.items()}))
+
+    return for_people
+
+
+def _printable(key: str, value: Any) -> Any:
+    # A control character in a value must neither steer the terminal nor forge a line.
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    kept = "\n" if key == "exception" else ""
+    return "".join(c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in value)

@@ -1,0 +1,278 @@
+"""Metrics: one table that names them, one subscriber that feeds them from events.
+
+Promises: a metric exists because it stands in `TABLE` and nowhere else, and ``docs/metrics.md`` is
+printed from it; base units; bounded labels; a registry of our own. It does not know HTTP, nor who
+emits. The names without ``millstream_`` are those that dashboards of agent systems already use.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import assert_never
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from millstream.events import (
+    CircuitMoved,
+    Event,
+    LaneSwept,
+    LeaderChanged,
+    LeaseRenewed,
+    QueueSampled,
+    RunLost,
+    RunSettled,
+    RunTaken,
+    StepEnded,
+    StepRetried,
+    StoreFailed,
+    StoreRecovered,
+    ToolCalled,
+    ToolCatalogueChanged,
+    WorkerDraining,
+    WorkerStarted,
+    WorkerStopped,
+)
+from millstream.model.run import FINAL
+from millstream.telemetry.series import (
+    CLOSED_LIMIT,
+    LIMITS,
+    OTHER,
+    OVERFLOW,
+    SERIES_LIMIT,
+    QueueReadings,
+    Row,
+    Series,
+)
+
+#: What the processes pass around, without importing the client library themselves.
+Registry = CollectorRegistry
+
+#: A run takes anything from a millisecond to hours; a tool call at most 120 s.
+_RUN = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400)
+_CALL = (0.005, 0.025, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120)
+_ROUND_TRIP = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+_QUEUE = ("queue",)
+
+# fmt: off
+# ruff: noqa: E501 - a table: one row a line reads better than any wrapping of it
+TABLE: tuple[Row, ...] = (
+    Row(name="agent_info", kind="info", help="What this process is: service and version."),
+    Row(name="active_workflows", kind="gauge", help="Runs this process holds at the moment."),
+    Row(name="workflow_executions_total", kind="counter", help="Runs that reached their end here, by state.", labels=("workflow_type", "status")),
+    Row(name="workflow_duration_seconds", kind="histogram", help="Running time of the last attempt of runs that ended here, whatever the end.", labels=("workflow_type",), buckets=_RUN),
+    Row(name="mcp_tool_calls_total", kind="counter", help="MCP tool calls that ended, by outcome.", labels=("server", "tool", "status")),
+    Row(name="mcp_tool_duration_seconds", kind="histogram", help="Duration of MCP tool calls, failed ones included.", labels=("server", "tool"), buckets=_CALL),
+    Row(name="errors_total", kind="counter", help="Failed attempts, lost runs and failed calls of the store, by the class of the error.", labels=("error_type",)),
+    Row(name="millstream_runs_taken_total", kind="counter", help="Runs taken under a new fence.", labels=_QUEUE),
+    Row(name="millstream_runs_resumed_total", kind="counter", help="Runs taken that had a journal to go on from.", labels=_QUEUE),
+    Row(name="millstream_runs_settled_total", kind="counter", help="Attempts that ended, by the state the run went to: final, scheduled (a retry), parked, or queued (released).", labels=("queue", "state")),
+    Row(name="millstream_runs_lost_total", kind="counter", help="Runs whose fence moved on while this worker ran them.", labels=_QUEUE),
+    Row(name="millstream_run_wait_seconds", kind="histogram", help="Time between being due and being taken.", labels=_QUEUE, buckets=_RUN),
+    Row(name="millstream_steps_total", kind="counter", help="Steps that ran and were journaled; replayed ones do not count.", labels=("kind", "status")),
+    Row(name="millstream_step_duration_seconds", kind="histogram", help="Duration of steps that ran.", labels=("kind",), buckets=_CALL),
+    Row(name="millstream_step_retries_total", kind="counter", help="Failed steps that were tried again."),
+    Row(name="millstream_circuit_moves_total", kind="counter", help="Changes of the circuit breakers of MCP servers.", labels=("server", "state")),
+    Row(name="millstream_circuit_open", kind="gauge", help="1 while the breaker of an MCP server is not closed.", labels=("server",)),
+    Row(name="millstream_tool_catalogue_changes_total", kind="counter", help="Times an MCP server described its tools differently than before.", labels=("server",)),
+    Row(name="millstream_worker_slots", kind="gauge", help="Runs this process may hold at once."),
+    Row(name="millstream_worker_draining", kind="gauge", help="1 while the process takes nothing new."),
+    Row(name="millstream_lease_renewals_total", kind="counter", help="Renewals of the lease of this process."),
+    Row(name="millstream_lease_lapses_total", kind="counter", help="Renewals that came after the lease had run out."),
+    Row(name="millstream_lease_renewal_seconds", kind="histogram", help="Round trip of a renewal.", buckets=_ROUND_TRIP),
+    Row(name="millstream_lane_sweeps_total", kind="counter", help="Lanes looked after."),
+    Row(name="millstream_runs_promoted_total", kind="counter", help="Due runs put into their stream."),
+    Row(name="millstream_runs_reclaimed_total", kind="counter", help="Runs of lost workers queued again."),
+    Row(name="millstream_runs_poisoned_total", kind="counter", help="Runs given up because workers died of them."),
+    Row(name="millstream_store_failures_total", kind="counter", help="Calls of Redis that failed, by what they were made for.", labels=("during",)),
+    Row(name="millstream_store_outage_seconds", kind="histogram", help="How long Redis was away, once it is back.", buckets=_RUN),
+    Row(name="millstream_leader", kind="gauge", help="1 while this scheduler leads."),
+    Row(name="millstream_queue_waiting", kind="gauge", help="Runs nobody holds yet.", labels=_QUEUE, sampled="waiting"),
+    Row(name="millstream_queue_running", kind="gauge", help="Runs held by workers.", labels=_QUEUE, sampled="running"),
+    Row(name="millstream_queue_scheduled", kind="gauge", help="Runs that wait for their time.", labels=_QUEUE, sampled="scheduled"),
+    Row(name="millstream_queue_parked", kind="gauge", help="Runs that wait for a timer, a signal or a child.", labels=_QUEUE, sampled="parked"),
+    Row(name="millstream_queue_dead", kind="gauge", help="Dead letters.", labels=_QUEUE, sampled="dead"),
+    Row(name="millstream_queue_oldest_age_seconds", kind="gauge", help="Age of the run that has waited longest.", labels=_QUEUE, sampled="oldest_s"),
+    Row(name="millstream_queue_workers", kind="gauge", help="Workers that serve the queue.", labels=_QUEUE, sampled="workers"),
+    Row(name="millstream_queue_sample_age_seconds", kind="gauge", help="Age of the queue's last reading. Its gauges are absent while the reading is stale.", labels=_QUEUE, sampled="age"),
+    Row(name=OVERFLOW, kind="counter", help="Times a label value was counted as `other`, or a queue left out, because there are too many. `all`: too many combinations.", labels=("label",)),
+)
+# fmt: on
+
+
+def new_registry() -> Registry:
+    """Return a registry that holds what every process shows: CPU, memory, garbage collection."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+class MetricsSubscriber:
+    """Counts and measures events into a registry. Usable as an `Emit`.
+
+    ``stale_s`` is how old a reading of a queue may be before its gauges disappear, in seconds.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        service: str = "millstream",
+        version: str = "unknown",
+        stale_s: float = 30.0,
+        mono: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._series = Series(registry, TABLE)
+        gauges = {row.sampled: row for row in TABLE if row.sampled}
+        age = gauges.pop("age")
+        self._readings = QueueReadings(gauges.values(), age=age, stale_s=stale_s, mono=mono)
+        self._sampled = tuple(gauges)
+        registry.register(self._readings)
+        #: Held runs under their fence. Kept as names: a lost and settled run must not count twice.
+        self._held: dict[tuple[str, str], int] = {}
+        self._series.follow("active_workflows", lambda: len(self._held))
+        self._series.describe("agent_info", {"service": service, "version": version})
+
+    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912 - one case an event, flat
+        """Count the event."""
+        count, observe, gauge = self._series.count, self._series.observe, self._series.set
+        match event:
+            case StepEnded():
+                count("millstream_steps_total", event.kind, event.status)
+                observe("millstream_step_duration_seconds", event.took_s, event.kind)
+            case RunTaken():
+                self._taken(event)
+            case RunSettled():
+                self._settled(event)
+            case RunLost():
+                self._lost(event)
+            case ToolCalled():
+                count("mcp_tool_calls_total", event.server, event.tool, event.status)
+                observe("mcp_tool_duration_seconds", event.took_s, event.server, event.tool)
+            case StepRetried():
+                count("millstream_step_retries_total")
+            case LeaseRenewed():
+                count("millstream_lease_renewals_total")
+                count("millstream_lease_lapses_total", by=int(event.lapsed))
+                observe("millstream_lease_renewal_seconds", event.took_s)
+            case LaneSwept():
+                count("millstream_lane_sweeps_total")
+                count("millstream_runs_promoted_total", by=event.promoted)
+                count("millstream_runs_reclaimed_total", by=event.reclaimed)
+                count("millstream_runs_poisoned_total", by=event.poisoned)
+            case StoreFailed():
+                count("millstream_store_failures_total", event.during)
+                count("errors_total", error_type(event.error, otherwise="StoreError"))
+            case StoreRecovered():
+                observe("millstream_store_outage_seconds", event.away_s)
+            case CircuitMoved():
+                count("millstream_circuit_moves_total", event.server, event.state)
+                gauge("millstream_circuit_open", float(event.state != "closed"), event.server)
+            case ToolCatalogueChanged():
+                count("millstream_tool_catalogue_changes_total", event.server)
+            case QueueSampled():
+                self._queue_sampled(event)
+            case LeaderChanged():
+                self._leader_changed(event)
+            case WorkerStarted():
+                self._worker_started(event)
+            case WorkerDraining():
+                gauge("millstream_worker_draining", 1)
+            case WorkerStopped():
+                self._held.clear()
+                gauge("millstream_worker_slots", 0)
+            case _ as never:
+                assert_never(never)
+
+    def _taken(self, event: RunTaken) -> None:
+        self._held[event.queue, event.run_id] = event.fence
+        self._series.count("millstream_runs_taken_total", event.queue)
+        self._series.count("millstream_runs_resumed_total", event.queue, by=int(event.records > 0))
+        self._series.observe("millstream_run_wait_seconds", event.waited_s, event.queue)
+
+    def _settled(self, event: RunSettled) -> None:
+        self._held.pop((event.queue, event.run_id), None)
+        self._series.count("millstream_runs_settled_total", event.queue, event.state)
+        if event.error is not None:
+            self._series.count("errors_total", error_type(event.error))
+        if event.state in FINAL:
+            self._series.count("workflow_executions_total", event.workflow, event.state)
+            self._series.observe("workflow_duration_seconds", event.took_s, event.workflow)
+
+    def _lost(self, event: RunLost) -> None:
+        # Only this fence is lost: the same worker may hold the run again under a newer one.
+        if self._held.get((event.queue, event.run_id)) == event.fence:
+            del self._held[event.queue, event.run_id]
+        self._series.count("millstream_runs_lost_total", event.queue)
+        self._series.count("errors_total", "LeaseLost")
+
+    def _queue_sampled(self, event: QueueSampled) -> None:
+        values = {name: float(getattr(event, name)) for name in self._sampled}
+        if not self._readings.read(event.queue, values):
+            self._series.count(OVERFLOW, "queue")
+
+    def _leader_changed(self, event: LeaderChanged) -> None:
+        self._series.set("millstream_leader", float(event.leading))
+        if not event.leading:
+            self._readings.forget()  # its successor samples now; two voices would be added up
+
+    def _worker_started(self, event: WorkerStarted) -> None:
+        self._series.set("millstream_worker_slots", event.concurrency)
+        self._series.set("millstream_worker_draining", 0)
+        # From 0: the first failure of a workflow is a rise that `rate` can see.
+        for workflow in event.workflows:
+            for state in sorted(FINAL):
+                self._series.count("workflow_executions_total", workflow, state, by=0)
+
+
+_ERROR = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,79}")
+
+
+def error_type(error: str, *, otherwise: str = OTHER) -> str:
+    """Return the class in front of ``Class: message``, or ``otherwise`` when there is none."""
+    name = error.partition(":")[0].strip()
+    return name if _ERROR.fullmatch(name) else otherwise
+
+
+# -- the reference -----------------------------------------------------------------------------
+
+
+def table_markdown() -> str:
+    """Return the page of ``docs/metrics.md``."""
+    limits = ", ".join(f"`{label}` {limit}" for label, limit in LIMITS.items())
+    return "\n".join(
+        [
+            "# Metrics",
+            "",
+            "<!-- Printed by `python -m millstream.telemetry.metrics`; do not edit. -->",
+            "",
+            "Served as `/metrics` in the Prometheus and OpenMetrics text formats. A process also",
+            "shows the `process_*` and `python_*` metrics of the Prometheus client. Durations are",
+            "in seconds; buckets stand in brackets.",
+            "",
+            f"Labels are bounded. Beyond its limit a value is counted as `{OTHER}` (a queue's",
+            f"gauges are left out) and shows in `{OVERFLOW}`: {limits},",
+            f"every other label {CLOSED_LIMIT}; at most {SERIES_LIMIT} series a metric. The gauges",
+            "`millstream_queue_*` are absent, not zero, while the reading is older than 30 s:",
+            "alert on `absent(...)`.",
+            "",
+            "| Metric | Type | Labels | Meaning |",
+            "|---|---|---|---|",
+            *(_line(row) for row in TABLE),
+            "",
+        ]
+    )
+
+
+def _line(row: Row) -> str:
+    labels = ", ".join(f"`{label}`" for label in row.labels)
+    buckets = f" [{', '.join(f'{edge:g}' for edge in row.buckets)}]" if row.buckets else ""
+    return f"| `{row.name}` | {row.kind} | {labels} | {row.help}{buckets} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table_markdown())

@@ -1,0 +1,307 @@
+"""The HTTP that probes and Prometheus read: ``/health``, ``/ready``, ``/startup``, ``/metrics``.
+
+Promises: it answers from threads of its own, so also while the event loop is blocked; a slow or
+hostile client costs one of a bounded number of threads for a bounded time and blocks nobody else;
+leaving the block leaves no thread and no socket behind. It does not know what makes a process
+healthy, and it writes no log: a probe every second is no news.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from types import TracebackType
+from typing import Any, Self
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from millstream.errors import ConfigError
+from millstream.telemetry.health import Health, Verdict
+
+_REQUEST_BYTES = 16 * 1024
+_SILENCE_S = 5.0  # a client may be silent for so long
+_WHOLE_S = 15.0  # and a conversation may take so long
+_CONNECTIONS = 64
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+#: From the Accept header of a request to its answer.
+_Route = Callable[[str], _Answer]
+
+
+class Probes:
+    """Serves probes on ``http_port`` and metrics on ``metrics_port`` while the block is open.
+
+    Port 0 picks a free one, None switches that side off, and two equal ports are one server.
+    After entering, ``http_port`` and ``metrics_port`` are the real ones.
+    """
+
+    def __init__(
+        self,
+        health: Health,
+        registry: CollectorRegistry,
+        *,
+        http_port: int | None = 8080,
+        metrics_port: int | None = 9090,
+        host: str = "0.0.0.0",  # noqa: S104 - kubelet and Prometheus call from outside the pod
+        mono: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.http_port = http_port
+        self.metrics_port = metrics_port
+        self._host = host
+        self._mono = mono
+        self._asked = {
+            "/health": _probe(health.live),
+            "/ready": _probe(health.ready),
+            "/startup": _probe(health.started),
+        }
+        self._measured = {"/metrics": _metrics(registry)}
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Listen. A port that cannot be had is a `ConfigError`."""
+        with ExitStack() as opened:
+            if self.http_port and self.http_port == self.metrics_port:
+                self._listen(opened, self.http_port, {**self._asked, **self._measured})
+            else:
+                self.http_port = self._listen(opened, self.http_port, self._asked)
+                self.metrics_port = self._listen(opened, self.metrics_port, self._measured)
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop listening, cut what is open, and wait for the threads."""
+        self._open.close()
+
+    def _listen(
+        self, opened: ExitStack, port: int | None, routes: Mapping[str, _Route]
+    ) -> int | None:
+        if port is None:
+            return None
+        return opened.enter_context(_serving(self._host, port, routes, self._mono))
+
+
+def _probe(ask: Callable[[], Verdict]) -> _Route:
+    def answer(_accept: str) -> _Answer:
+        verdict = ask()
+        if verdict.ok:
+            return _as_json(HTTPStatus.OK, "ok", None)
+        return _as_json(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", verdict.reason)
+
+    return answer
+
+
+def _metrics(registry: CollectorRegistry) -> _Route:
+    def answer(accept: str) -> _Answer:
+        encode, content_type = choose_encoder(accept)
+        return _Answer(HTTPStatus.OK, content_type, encode(registry))
+
+    return answer
+
+
+def _as_json(status: HTTPStatus, word: str, reason: str | None) -> _Answer:
+    body = json.dumps({"status": word, "reason": reason}).encode() + b"\n"
+    return _Answer(status, "application/json", body)
+
+
+@contextmanager
+def _serving(
+    host: str, port: int, routes: Mapping[str, _Route], mono: Callable[[], float]
+) -> Iterator[int]:
+    try:
+        server = _Server(host, port, routes, mono)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port} ({error}); choose another port, or 0 for a free one"
+        ) from error
+
+    with server:  # closes the socket and every conversation on the way out
+        thread = threading.Thread(
+            target=server.serve_forever, args=(_POLL_S,), name="millstream-probes", daemon=True
+        )
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    """One listening socket, and one thread a conversation, so many and for so long at most."""
+
+    request_queue_size = _CONNECTIONS
+
+    def __init__(
+        self, host: str, port: int, routes: Mapping[str, _Route], mono: Callable[[], float]
+    ) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.routes = routes
+        self._mono = mono
+        self._lock = threading.Lock()
+        #: Oldest first.
+        self._talks: dict[threading.Thread, tuple[socket.socket, float]] = {}
+        #: Cut, and about to end.
+        self._ending: set[threading.Thread] = set()
+        super().__init__((host, port), _Handler)
+
+    def server_bind(self) -> None:
+        """Bind without the look-up of the host's name that can take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]  # typed for Unix sockets too
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Talk to a client in a thread; the oldest conversation gives way when there are many."""
+        thread = threading.Thread(
+            target=self._talk, args=(request, client_address), name="millstream-probe", daemon=True
+        )
+        with self._lock:
+            if len(self._talks) >= _CONNECTIONS:
+                oldest = next(iter(self._talks))
+                _cut(self._talks.pop(oldest)[0])
+                self._ending.add(oldest)
+            self._talks[thread] = (request, self._mono())
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads to be had; the caller closes the connection
+            self._ended(thread)
+            raise
+
+    def service_actions(self) -> None:
+        """Cut conversations that take too long. A time-out per read alone would not."""
+        now = self._mono()
+        with self._lock:
+            for connection, began in self._talks.values():
+                if now - began > _WHOLE_S:
+                    _cut(connection)
+
+    def server_close(self) -> None:
+        """Close the socket, cut every conversation and wait for its thread."""
+        super().server_close()
+        with self._lock:
+            threads = [*self._talks, *self._ending]
+            for connection, _ in self._talks.values():
+                _cut(connection)
+        for thread in threads:
+            thread.join(_SILENCE_S)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: clients that go away are their own affair, and the rest was answered."""
+
+    def _talk(self, request: Any, client_address: Any) -> None:
+        try:
+            self.process_request_thread(request, client_address)
+        finally:
+            self._ended(threading.current_thread())
+
+    def _ended(self, thread: threading.Thread) -> None:
+        with self._lock:
+            self._talks.pop(thread, None)
+            self._ending.discard(thread)
+
+
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):  # it may have ended by itself
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Bounded(io.BufferedIOBase):
+    """The lines of a request, up to a number of bytes."""
+
+    def __init__(self, inner: io.BufferedIOBase) -> None:
+        self._inner = inner
+        self.left = _REQUEST_BYTES
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Return the next line, or nothing once the bytes are used up."""
+        wanted = self.left if size is None or size < 0 else min(size, self.left)
+        line = self._inner.readline(wanted)
+        self.left -= len(line)
+        return line
+
+    def close(self) -> None:
+        """Close what is behind it."""
+        self._inner.close()
+        super().close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request: its route, its answer, and the connection is closed."""
+
+    server: _Server
+    timeout = _SILENCE_S
+    #: What is no HTTP at all is still refused with a status line.
+    default_request_version = "HTTP/1.0"
+
+    def setup(self) -> None:
+        super().setup()
+        self._bounded = _Bounded(self.rfile)
+        self.rfile = self._bounded
+
+    def version_string(self) -> str:
+        return "millstream"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is inherited
+        """Write no log."""
+
+    def send_error(self, code: int, *_: str | None, **__: str | None) -> None:
+        """Refuse in JSON, without repeating to the client what it sent."""
+        status = HTTPStatus(code)
+        self._send(_as_json(status, "refused", status.phrase))
+
+    def _answer(self) -> None:
+        self._send(self._chosen())
+
+    def _chosen(self) -> _Answer:
+        if self._bounded.left == 0:
+            return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        route = self.server.routes.get(self.path.partition("?")[0])
+        if route is None:
+            return _refusal(HTTPStatus.NOT_FOUND)
+        if self.command not in ("GET", "HEAD"):
+            return _refusal(HTTPStatus.METHOD_NOT_ALLOWED)
+        try:
+            return route(", ".join(self.headers.get_all("Accept", [])))
+        except Exception:  # noqa: BLE001 - a broken gauge must not look like a dead process
+            return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def _send(self, answer: _Answer) -> None:
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Connection", "close")
+        if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    do_GET = do_HEAD = _answer  # noqa: N815 - http.server looks methods up by these names
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer  # noqa: N815 - and by these
+
+
+def _refusal(status: HTTPStatus) -> _Answer:
+    return _as_json(status, "refused", status.phrase)

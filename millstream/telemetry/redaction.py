@@ -1,0 +1,121 @@
+"""Take secrets out of what is about to be shown: log fields, messages, reasons of probes.
+
+Promise: what comes out is plain JSON of bounded size, without the value of any key that sounds
+like a secret and without the user part of any URL. It rather hides too much than too little. It
+does not know which secrets exist, so a secret under an innocent name passes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+HIDDEN = "***"
+CUT = "…"
+
+_LONGEST = 8192  # characters of one string
+_WIDEST = 100  # entries of one collection
+_DEEPEST = 6  # collections inside collections
+
+_WORDS = (
+    "passw(?:or)?d|passphrase|secret|token|authorization|api[_-]?key|private[_-]?key"
+    "|credential|cookie"
+)
+_SECRET_KEY = re.compile(_WORDS, re.IGNORECASE)
+#: ``max_tokens`` and the like: with a number behind it, it counts what a model read or wrote.
+_COUNTED = re.compile(r"tokens(?:_[a-z]+)?$", re.IGNORECASE)
+
+#: The user part of a URL. A user alone may be a token too, so all of it goes. The first branch
+#: takes passwords that hold an unescaped ``/`` or ``@``: a colon that no port number follows.
+#: Every repetition is bounded, so that no text makes the search quadratic.
+_USERINFO = re.compile(
+    r"://(?:[^\s/?#:@\[]{0,256}:(?!\d+(?:[/?#\s]|$))\S{0,1024}@|[^\s/?#]{1,1024}@)"
+)
+#: ``password=x`` of a query or a repr, ``'password': 'x'`` of a printed mapping.
+_ASSIGNED = re.compile(
+    rf"((?:{_WORDS})[\w-]{{0,40}}(?:\s{{0,4}}=\s{{0,4}}|[\"']\s{{0,4}}:\s{{0,4}}))"
+    r"(?:\"[^\"]*\"|'[^']*'|[^\s&,;)}\]]+)",
+    re.IGNORECASE,
+)
+_SCHEME = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE)
+#: A name, an id, a path: nothing that the searches above could find, and most of what is logged.
+_PLAIN = re.compile(r"[\w.-][\w./-]{0,199}\Z")
+
+
+def redact(value: Any) -> Any:
+    """Return the value as plain, bounded JSON without its secrets."""
+    return _redact(value, 0)
+
+
+def redact_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return named values without their secrets."""
+    return {key: _under(key, value, 0) for key, value in fields.items()}
+
+
+def redact_text(text: str) -> str:
+    """Return the text without URL passwords, assigned secrets and authorization headers."""
+    if _PLAIN.match(text):
+        return str(text)
+
+    # The first cut bounds the searches; what it splits is taken out by the second.
+    text = _without_middle(str(text), 4 * _LONGEST)
+    if "://" in text:
+        text = _USERINFO.sub(f"://{HIDDEN}@", text)
+    if "=" in text or "':" in text or '":' in text:
+        text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+    text = _SCHEME.sub(rf"\1 {HIDDEN}", text)
+
+    return _without_middle(text, _LONGEST)
+
+
+def _without_middle(text: str, longest: int) -> str:
+    # The end of a traceback says what happened, its beginning says where.
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}{CUT}{text[-half:]}"
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
+def _under(key: str, value: Any, depth: int) -> Any:
+    if not _is_secret(key) or value is None:
+        return _redact(value, depth)
+    if isinstance(value, int | float) and _COUNTED.search(key):
+        return _redact(value, depth)
+    return HIDDEN
+
+
+def _redact(value: Any, depth: int) -> Any:
+    match value:
+        case str():
+            return redact_text(value)
+        case float() if not math.isfinite(value):
+            return str(value)  # JSON has no word for it
+        case None | bool() | int() | float():
+            return value
+        case Mapping() | list() | tuple() | set() | frozenset():
+            return _collected(value, depth + 1) if depth < _DEEPEST else CUT
+        case _:
+            return redact_text(_shown(value))
+
+
+def _collected(values: Collection[Any], depth: int) -> dict[str, Any] | list[Any]:
+    if isinstance(values, Mapping):
+        pairs = islice(values.items(), _WIDEST)
+        return {redact_text(str(k)): _under(str(k), v, depth) for k, v in pairs}
+
+    kept = [_redact(value, depth) for value in islice(values, _WIDEST)]
+    return kept if len(values) <= _WIDEST else [*kept, CUT]
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a broken repr must not break what is being told
+        return f"<{type(value).__name__}>"

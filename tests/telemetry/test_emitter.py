@@ -1,0 +1,35 @@
+"""A subscriber with a bug costs nobody else an event, and no run its life."""
+
+from __future__ import annotations
+
+from millstream.events import Event
+from millstream.telemetry.emitter import Emitter
+from tests.telemetry.examples import EXAMPLES
+
+
+def test_every_subscriber_gets_every_event_in_order() -> None:
+    first: list[Event] = []
+    second: list[Event] = []
+    emit = Emitter(first.append, second.append)
+
+    for event in EXAMPLES:
+        emit(event)
+
+    assert first == second == list(EXAMPLES)
+
+
+def test_a_broken_subscriber_is_reported_once_and_the_others_go_on() -> None:
+    """Logic calls emit in the middle of its work and expects no exception from it."""
+
+    def broken(event: Event) -> None:
+        raise RuntimeError(type(event).__name__)
+
+    seen: list[Event] = []
+    reports: list[Exception] = []
+    emit = Emitter(broken, seen.append, broken=reports.append)
+
+    for event in EXAMPLES:
+        emit(event)
+
+    assert seen == list(EXAMPLES)
+    assert [str(report) for report in reports] == ["WorkerStarted"]

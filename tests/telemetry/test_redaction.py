@@ -1,0 +1,138 @@
+"""No secret leaves the process in a log line or in the reason of a probe."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millstream.telemetry.redaction import CUT, HIDDEN, redact, redact_fields, redact_text
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password",
+        "REDIS_PASSWORD",
+        "passwd",
+        "client_secret",
+        "token",
+        "accessToken",
+        "Authorization",
+        "Proxy-Authorization",
+        "apikey",
+        "api_key",
+        "X-API-Key",
+        "credentials",
+        "Set-Cookie",
+    ],
+)
+@pytest.mark.parametrize("value", [SECRET, [SECRET], {"value": SECRET}, SECRET.encode(), 1234])
+def test_values_under_secret_keys_are_hidden(key: str, value: object) -> None:
+    assert redact_fields({key: value}) == {key: HIDDEN}
+    assert redact({"deep": [{key: value}]}) == {"deep": [{key: HIDDEN}]}
+
+
+def test_counts_of_tokens_are_no_secret() -> None:
+    """Agents log the usage of models all day; a string under the same key is hidden."""
+    assert redact_fields({"max_tokens": 512, "tokens_used": 7}) == {
+        "max_tokens": 512,
+        "tokens_used": 7,
+    }
+    assert redact_fields({"tokens": SECRET}) == {"tokens": HIDDEN}
+
+
+def test_ordinary_fields_pass_unchanged() -> None:
+    fields = {
+        "worker": "a1b2",
+        "key": "research/tool/1",
+        "error": "ValueError: unexpected token: '<'",
+        "url": "https://example.org:8080/a@b?page=2",
+        "waited_s": 0.5,
+        "done": True,
+        "none": None,
+    }
+    assert redact_fields(fields) == fields
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"redis://:{SECRET}@redis:6379/0",
+        f"rediss://user:{SECRET}@redis:6379/0",
+        f"cannot reach redis://:{SECRET}@redis:6379: refused",
+        f"redis+sentinel://u:{SECRET}@h:26379,h2:26379/mymaster/0",
+        f"https://{SECRET}@github.com/x.git",
+        f"https://{SECRET}:x-oauth-basic@github.com/x.git",
+        f"redis://:pa/{SECRET}@redis:6379",
+        f"redis://:p@{SECRET}@redis:6379",
+        f"GET https://api.test/v1?q=x&api_key={SECRET}&page=2 failed",
+        f"Config(host='h', password='{SECRET} and more', port=1)",
+        f"{{'password': '{SECRET}', 'n': 1}}",
+        f'{{"client_secret": "{SECRET}"}}',
+        f"Authorization: Bearer {SECRET}",
+    ],
+)
+def test_secrets_inside_text_are_hidden(text: str) -> None:
+    """Errors of clients carry the address they were given, password included."""
+    shown = redact_text(text)
+
+    assert SECRET not in shown
+    assert HIDDEN in shown
+
+
+def test_what_stands_around_a_secret_stays() -> None:
+    assert redact_text(f"cannot reach redis://:{SECRET}@redis:6379/0: refused") == (
+        "cannot reach redis://***@redis:6379/0: refused"
+    )
+    assert redact_text(f"/v1?api_key={SECRET}&page=2") == "/v1?api_key=***&page=2"
+
+
+def test_objects_are_shown_without_their_secrets() -> None:
+    """An object reaches the line as its repr, which knows nothing of secrets."""
+
+    @dataclass
+    class Settings:
+        password: str = SECRET
+        parts: list[str] = field(default_factory=list)
+
+    class Broken:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    assert SECRET not in redact(Settings())
+    assert redact(Broken()) == "<Broken>"
+
+
+def test_what_is_shown_is_bounded() -> None:
+    """A workflow that logs a whole page must not fill the disk of the node."""
+    endless: list[object] = []
+    endless.append(endless)
+
+    assert len(redact_text("x" * 1_000_000)) < 10_000
+    assert redact_text("begin" + "x" * 1_000_000 + "end").endswith("end")
+    assert len(redact(list(range(1000)))) == 101
+    assert CUT in json.dumps(redact(endless), ensure_ascii=False)
+
+
+def test_a_secret_at_a_cut_does_not_survive_it() -> None:
+    """Half a password is most of a password."""
+    for before in range(16_350, 16_400):
+        shown = redact_text("x" * before + f" redis://:{SECRET * 4}@h " + "y" * 40_000)
+        assert SECRET not in shown
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+        max_leaves=20,
+    )
+)
+def test_anything_becomes_strict_json(value: object) -> None:
+    json.dumps(redact(value), allow_nan=False)

@@ -1,0 +1,107 @@
+"""Series are bounded in number, and gauges of queues are never stale."""
+
+from __future__ import annotations
+
+import math
+
+from millstream.events import LeaderChanged, ToolCalled
+from millstream.telemetry.series import LIMITS, OVERFLOW, SERIES_LIMIT
+from tests.telemetry.bench import Bench, sampled, settled
+
+# -- bounds ------------------------------------------------------------------------------------
+
+
+def test_too_many_workflows_become_other() -> None:
+    """A name made of an id would otherwise fill the memory of Prometheus."""
+    bench = Bench()
+    limit = LIMITS["workflow_type"]
+
+    for number in range(limit + 30):
+        bench.emit(settled(workflow=f"w{number}"))
+    bench.emit(settled(workflow="w0"))
+
+    executions = bench.series("workflow_executions_total")
+    assert len(executions) == limit + 1
+    assert bench.value("workflow_executions_total", workflow_type="other", status="completed") == 30
+    assert bench.value("workflow_executions_total", workflow_type="w0", status="completed") == 2
+    assert bench.value("workflow_duration_seconds_count", workflow_type="other") == 30
+    assert bench.value(OVERFLOW, label="workflow_type") == 60  # once for each of the two metrics
+
+
+def test_too_many_combinations_become_other() -> None:
+    bench = Bench()
+    for server in range(LIMITS["server"]):
+        for tool in range(40):
+            bench.emit(ToolCalled(server=f"s{server}", tool=f"t{tool}", status="ok", took_s=0.1))
+
+    calls = bench.series("mcp_tool_calls_total")
+
+    assert len(calls) == SERIES_LIMIT + 1
+    total = LIMITS["server"] * 40
+    others = bench.value("mcp_tool_calls_total", server="other", tool="other", status="other")
+    assert others == total - SERIES_LIMIT
+
+
+# -- queues ------------------------------------------------------------------------------------
+
+GAUGES = {
+    "waiting": 7,
+    "running": 3,
+    "scheduled": 2,
+    "parked": 1,
+    "dead": 4,
+    "oldest_age_seconds": 12.5,
+    "workers": 5,
+}
+
+
+def test_a_reading_shows_until_it_is_stale_and_then_is_absent() -> None:
+    """A scaler that reads 0 kills the fleet; one that reads nothing leaves it as it is."""
+    bench = Bench()
+    bench.emit(sampled())
+
+    bench.clock.now += 30
+    fresh = {name: bench.value(f"millstream_queue_{name}", queue="q") for name in GAUGES}
+    bench.clock.now += 0.1
+    stale = {name: bench.value(f"millstream_queue_{name}", queue="q") for name in GAUGES}
+
+    assert fresh == GAUGES
+    assert stale == dict.fromkeys(GAUGES)
+    age = bench.value("millstream_queue_sample_age_seconds", queue="q")
+    assert age is not None
+    assert math.isclose(age, 30.1)
+
+
+def test_a_new_reading_replaces_the_stale_one() -> None:
+    bench = Bench()
+    bench.emit(sampled())
+    bench.clock.now += 60
+
+    bench.emit(sampled(waiting=9))
+
+    assert bench.value("millstream_queue_waiting", queue="q") == 9
+    assert bench.value("millstream_queue_sample_age_seconds", queue="q") == 0
+
+
+def test_who_leads_no_more_shows_no_queues() -> None:
+    """Two schedulers that show the same queue are added up by the scaler."""
+    bench = Bench()
+    bench.emit(LeaderChanged(token="s", leading=True))
+    bench.emit(sampled())
+
+    bench.emit(LeaderChanged(token="s", leading=False))
+
+    assert bench.value("millstream_leader") == 0
+    assert bench.series("millstream_queue_waiting") == set()
+    assert bench.series("millstream_queue_sample_age_seconds") == set()
+
+
+def test_too_many_queues_are_left_out_and_counted() -> None:
+    """A sum under ``other`` would be the last reading, not a sum."""
+    bench = Bench()
+
+    for number in range(LIMITS["queue"] + 2):
+        bench.emit(sampled(f"q{number}"))
+
+    assert len(bench.series("millstream_queue_waiting")) == LIMITS["queue"]
+    assert bench.value(OVERFLOW, label="queue") == 2

@@ -1,0 +1,1 @@
+"""The worker: takes runs, replays their journals, goes on from there, and writes down each step."""

@@ -1,0 +1,93 @@
+"""Start a worker: ``millstream worker APP``, or ``python -m millstream_worker APP``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import anyio
+
+from millstream.errors import StoreUnavailable
+from millstream.events import StoreFailed
+from millstream.store.connection import Connection
+from millstream.telemetry.probes import Probes
+from millstream.workflow import Workflows
+from millstream_worker import compose
+from millstream_worker.config import WorkerConfig
+from millstream_worker.loader import load
+from millstream_worker.serve import drain_on_signal
+
+
+def run(config: WorkerConfig, target: str, directory: Path) -> None:
+    """Serve the workflows of an application until a signal comes."""
+    workflows = load(target, directory)
+    anyio.run(serve, config, workflows, backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+async def serve(config: WorkerConfig, workflows: Workflows) -> None:
+    """Serve workflows with probes and metrics until a signal comes."""
+    connection = Connection(config.redis)
+    watched = compose.telemetry(config)
+    probes = Probes(
+        watched.health,
+        watched.registry,
+        http_port=_port(config.http),
+        metrics_port=_port(config.metrics),
+        host=config.host,
+    )
+    try:
+        with probes:
+            _say_ports(probes)
+            async with compose.tools(config, watched.emit) as tools:
+                await _until_fit(connection, watched)
+                parts = compose.Parts(
+                    connection=connection,
+                    emit=watched.emit,
+                    make_log=watched.make_log,
+                    tools=tools,
+                    health=watched.health,
+                )
+                worker = await compose.compose(config, workflows, parts)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(drain_on_signal, worker)
+                    await worker.serve()
+                    group.cancel_scope.cancel()
+    finally:
+        with anyio.move_on_after(2, shield=True):
+            await connection.aclose()
+
+
+async def _until_fit(connection: Connection, watched: compose.Telemetry) -> None:
+    """Wait for Redis as long as it takes; refuse at once one that can never do."""
+    while True:
+        try:
+            await connection.check()
+        except StoreUnavailable as error:
+            watched.health.loop_turned()
+            watched.health.store_failed(str(error))
+            watched.emit(StoreFailed(during="start", error=str(error)))
+            await anyio.sleep(1.0)
+        else:
+            return
+
+
+def _say_ports(probes: Probes) -> None:
+    for name, port in (("health", probes.http_port), ("metrics", probes.metrics_port)):
+        if port is not None:
+            print(f"{name} on port {port}", file=sys.stderr, flush=True)  # noqa: T201 - for people
+
+
+def _port(number: int) -> int | None:
+    return None if number < 0 else number
+
+
+def main() -> None:
+    """Hand over to the command line, which is the one place where flags are read."""
+    from millstream.cli import main as cli  # noqa: PLC0415 - the roof imports its processes
+
+    sys.argv[1:1] = ["worker"]
+    cli()
+
+
+if __name__ == "__main__":
+    main()

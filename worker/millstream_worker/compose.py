@@ -1,0 +1,245 @@
+"""Put a worker together from its settings. Everything that is built, is built here."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from millstream import __version__
+from millstream.errors import ToolRejected
+from millstream.events import Emit
+from millstream.model import ids
+from millstream.model.run import Delivery
+from millstream.model.tool import ToolResult
+from millstream.store import runs
+from millstream.store.agents import Agent
+from millstream.store.connection import Connection
+from millstream.store.keys import Lane
+from millstream.telemetry.emitter import Emitter
+from millstream.telemetry.health import Health
+from millstream.telemetry.logs import LogSubscriber, RunLogger, make_logger
+from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_registry
+from millstream.workflow import Log, Workflows
+from millstream_worker.config import WorkerConfig
+from millstream_worker.consumer import Consumer
+from millstream_worker.environment import Environment, MakesLog, RunsInThread, Tools
+from millstream_worker.executor import Executor
+from millstream_worker.held import Held
+from millstream_worker.lease import Lease
+from millstream_worker.renewer import Renewer
+from millstream_worker.serve import LaneDuties, Renews, Worker
+from millstream_worker.slots import Slots
+from millstream_worker.sweeper import Sweeper
+
+#: Threads for plain functions: as many as there can be MCP calls.
+THREADS = 100
+
+MakesRenewer = Callable[[Connection, Sequence[Lane], str, Lease, Emit], Renews]
+
+
+class NoTools:
+    """Stands where no MCP server is declared."""
+
+    async def prepare(
+        self, server: str, tool: str, arguments: Mapping[str, Any], *, run_id: str
+    ) -> Any:
+        """Refuse."""
+        del tool, arguments, run_id
+        raise ToolRejected(
+            f"no MCP server {server!r} is declared; start the worker with --mcp FILE",
+            cause="ToolRejected",
+        )
+
+    async def call(self, prepared: Any, arguments: Mapping[str, Any], **options: Any) -> ToolResult:
+        """Never called: nothing can be prepared."""
+        raise NotImplementedError
+
+    async def release_run(self, run_id: str) -> None:
+        """There is nothing to release."""
+
+
+def in_thread() -> RunsInThread:
+    """Return what runs plain functions beside the event loop."""
+    limiter = anyio.CapacityLimiter(THREADS)
+
+    async def run(function: Callable[[], Any]) -> Any:
+        return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
+
+    return run
+
+
+def renewing_thread(
+    connection: Connection, lanes: Sequence[Lane], token: str, lease: Lease, emit: Emit
+) -> Renews:
+    """Return the thread that renews."""
+    return Renewer(connection, lanes, token, lease, emit=emit, mono=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a worker is made of that a test or a simulation may want to replace."""
+
+    connection: Connection
+    emit: Emit
+    make_log: MakesLog
+    tools: Tools = field(default_factory=NoTools)
+    random: Random = field(default_factory=SystemRandom)
+    mono: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    in_thread: RunsInThread = field(default_factory=in_thread)
+    make_renewer: MakesRenewer = renewing_thread
+    health: Health = field(default_factory=Health)
+
+
+async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> Worker:
+    """Return a worker that is ready to serve. Raises `StoreError`."""
+    token = ids.new_process_token(parts.random)
+    lanes = await _lanes(parts.connection, config.queue)
+    lease = Lease(config.lease, parts.mono)
+    environment = Environment(
+        token=token,
+        lease=lease,
+        random=parts.random,
+        emit=parts.emit,
+        tools=parts.tools,
+        in_thread=parts.in_thread,
+        make_log=parts.make_log,
+        park_after_s=config.park_after,
+    )
+    agent = Agent(
+        token=token,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        concurrency=config.concurrency,
+        started=parts.wall(),
+        workflows=tuple(str(workflow) for workflow in workflows),
+        release=__version__,
+    )
+    executor = Executor(parts.connection, workflows, environment, parts.mono)
+    slots = Slots(config.concurrency)
+    # The consumers start runs in the worker, which is made of the consumers.
+    made: list[Worker] = []
+
+    def start(number: int, held: Held) -> None:
+        made[0].start_run(number, held)
+
+    duties = []
+    for number, lane in enumerate(lanes):
+        consumer = Consumer(
+            parts.connection,
+            lane,
+            token,
+            slots,
+            emit=parts.emit,
+            start=functools.partial(start, number),
+            retention_s=config.retention,
+            turned=functools.partial(_turned, parts.health),
+        )
+        sweeper = Sweeper(
+            parts.connection,
+            consumer,
+            agent,
+            lease,
+            emit=parts.emit,
+            retention_s=config.retention,
+            poison=config.poison,
+            turned=parts.health.loop_turned,
+        )
+        execute = functools.partial(executor.execute, consumer)
+        duties.append(LaneDuties(consumer=consumer, sweeper=sweeper, execute=execute))
+
+    worker = Worker(
+        parts.connection,
+        agent,
+        duties,
+        parts.make_renewer(parts.connection, lanes, token, lease, parts.emit),
+        emit=parts.emit,
+        grace_s=config.grace,
+        until_trusted=lease.until_trusted,
+        on_drain=parts.health.draining,
+    )
+    made.append(worker)
+    return worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """How a process is watched."""
+
+    emit: Emit
+    make_log: MakesLog
+    health: Health
+    registry: Registry
+
+
+def telemetry(config: WorkerConfig) -> Telemetry:
+    """Return the subscribers of a worker process."""
+    log_format = config.log_format or ("console" if sys.stderr.isatty() else "json")
+    logger = make_logger(log_format=log_format, level=config.log_level)
+    registry = new_registry()
+    emit = Emitter(
+        LogSubscriber(logger),
+        MetricsSubscriber(registry, service="millstream-worker", version=__version__),
+    )
+
+    def make_log(
+        delivery: Delivery,
+        queue: str,
+        replaying: Callable[[], bool],
+        branch: Callable[[], str],
+    ) -> Log:
+        return RunLogger(
+            logger,
+            run_id=delivery.run_id,
+            workflow=delivery.workflow,
+            queue=queue,
+            attempt=delivery.attempt,
+            replaying=replaying,
+            tenant=delivery.tenant,
+            branch=branch,
+        )
+
+    return Telemetry(emit=emit, make_log=make_log, health=Health(), registry=registry)
+
+
+@asynccontextmanager
+async def tools(config: WorkerConfig, emit: Emit) -> AsyncIterator[Tools]:
+    """Open the tools that are declared. The MCP SDK is imported only when there are any."""
+    if config.mcp is None:
+        yield NoTools()
+        return
+
+    from millstream_worker.tools.caller import ToolCaller  # noqa: PLC0415 - costs 40 MB
+    from millstream_worker.tools.servers import load_servers  # noqa: PLC0415 - see above
+
+    async with AsyncExitStack() as stack:
+        caller = ToolCaller(load_servers(config.mcp), emit=emit)
+        yield await stack.enter_async_context(caller)
+
+
+async def _lanes(connection: Connection, queues: Sequence[str]) -> list[Lane]:
+    lanes = []
+    for queue in dict.fromkeys(queues):
+        layout = await runs.layout(connection, ids.check_queue(queue))
+        lanes += [Lane(queue, number) for number in range(layout.lanes)]
+
+    return lanes
+
+
+def _turned(health: Health, refusal: str | None) -> None:
+    health.claim_turned()
+    if refusal is None:
+        health.store_answered()
+    else:
+        health.store_failed(refusal)

@@ -1,0 +1,315 @@
+"""One lane's traffic: everything the worker writes there and everything it takes from there.
+
+    take  <-  commit  ->  verdicts
+      \\__ deliveries start        what runs want written leaves together, with the next take
+
+One commit is under way at a time; what comes up meanwhile leaves with the next. While the lane
+has work, the commit itself takes it; when it runs dry, a blocking read waits for more.
+
+The promise: no reply that is lost strands a delivery. After any failed commit the items are sent
+again without taking, and then, as once every lease, what the store says we hold is compared with
+what we hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+
+from millstream.errors import StoreError
+from millstream.events import Emit, StoreFailed, StoreRecovered
+from millstream.model.limits import LIMITS
+from millstream.model.run import Delivery
+from millstream.store import commits, deliveries
+from millstream.store.commits import NOTHING, Item, Verdict, Want
+from millstream.store.connection import Connection
+from millstream.store.deliveries import Stray
+from millstream.store.keys import Lane
+from millstream_worker.held import Held, Stop
+from millstream_worker.slots import Shares, Slots
+
+#: How long one blocking read waits. Short enough to notice a dead connection soon.
+BLOCK_S = 5.0
+#: The most that leaves in one commit, so that one script never holds Redis for long.
+MOST_ITEMS = LIMITS.batch
+
+_Batch = list[tuple[Sequence[Item], asyncio.Future[Verdict]]]
+
+
+class Consumer:
+    """The worker's side of one lane. ``commit_forever`` and ``read_forever`` must run."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        lane: Lane,
+        token: str,
+        slots: Slots,
+        *,
+        emit: Emit,
+        start: Callable[[Held], None],
+        retention_s: float,
+        turned: Callable[[str | None], None] = lambda refusal: None,
+    ) -> None:
+        self.lane = lane
+        self.held: dict[str, Held] = {}
+        self._connection = connection
+        self._token = token
+        self._slots = slots
+        self._shares = Shares()
+        self._emit = emit
+        self._start = start
+        self._retention_s = retention_s
+        #: Told of every turn of the loop: None when Redis served it, else why it was refused.
+        self._turned = turned
+        self._outgoing: _Batch = []
+        self._adopting: list[Stray] = []
+        self._wake = asyncio.Event()
+        self._dry = asyncio.Event()
+        self._taking = False
+        self._comparing = False
+        #: The clock of Redis, as an offset to the loop's own.
+        self._offset_s = 0.0
+        slots.on_free.append(self._wake.set)
+
+    # -- what others ask of it -----------------------------------------------------------------
+
+    def submit(self, items: Sequence[Item]) -> asyncio.Future[Verdict]:
+        """Queue items for the next commit; the future is the verdict on the last of them."""
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._outgoing.append((items, future))
+        self._wake.set()
+        return future
+
+    def wall(self) -> float:
+        """Return the time in epoch seconds, by the clock of Redis."""
+        return asyncio.get_running_loop().time() + self._offset_s
+
+    def open(self) -> None:
+        """Begin to take."""
+        self._taking = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Take nothing more; hand back what was delivered and never begun."""
+        if self._taking:
+            self._taking = False
+            self.compare()
+
+    def compare(self) -> None:
+        """Ask for a comparison of what is held here and by the store's account."""
+        self._comparing = True
+        self._wake.set()
+
+    def cancel(self, run_id: str) -> None:
+        """Stop a run that somebody wants cancelled."""
+        held = self.held.get(run_id)
+        if held is not None:
+            held.stop(Stop.CANCELLED)
+
+    def forget(self, held: Held) -> None:
+        """The run has left this worker; its slot is free."""
+        if self.held.get(held.delivery.run_id) is held:
+            del self.held[held.delivery.run_id]
+        self._slots.give(1)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting to be written or compared."""
+        return not (self._outgoing or self._adopting or self._comparing)
+
+    # -- the commit loop -----------------------------------------------------------------------
+
+    async def commit_forever(self) -> None:
+        """Write and take, one call after the other."""
+        while True:
+            with anyio.move_on_after(BLOCK_S):
+                await self._wake.wait()
+            self._wake.clear()
+            await self._turn()
+
+    async def _turn(self) -> None:
+        if self._comparing:
+            await self._compare()
+
+        batch = self._next_batch()
+        strays, surplus = self._room_for_strays()
+        want, granted = self._want()
+        if not batch and not strays and not surplus and not granted:
+            self._turned(None)
+            return
+
+        items = [item for items, _ in batch for item in items]
+        items += [commits.adopt(stray.level, stray.entry) for stray in strays]
+        items += [commits.hand_back(x.level, x.entry, self._retention_s) for x in surplus]
+        reply = await self._commit(items, want)
+        self._answer(batch, reply.verdicts)
+        self._receive(reply.taken, granted + len(strays))
+        if want.total and len(reply.taken) < want.total:
+            self._dry.set()
+        if self._outgoing or self._adopting or self._comparing:
+            self._wake.set()
+
+    async def _commit(self, items: list[Item], want: Want) -> commits.CommitReply:
+        """Insist until it is written. After a failure nothing is taken: see the module's promise."""
+        failed_at: float | None = None
+        pause_s = 0.05
+        while True:
+            try:
+                reply = await commits.commit(self._connection, self.lane, self._token, items, want)
+            except StoreError as error:
+                failed_at = failed_at or self._refused("commit", error)
+                want = NOTHING
+                self._comparing = True
+                await self._recover(error)
+                await anyio.sleep(pause_s)
+                pause_s = min(1.0, pause_s * 2)
+            else:
+                self._served("commit", reply.now, failed_at)
+                return reply
+
+    async def _recover(self, error: StoreError) -> None:
+        await self._connection.reset()
+        if "NOGROUP" in str(error):
+            # Redis was flushed, or came back without what it had: make the groups again.
+            try:
+                await deliveries.ensure_groups(self._connection, self.lane)
+            except StoreError as again:
+                self._turned(str(again))
+
+    async def _compare(self) -> None:
+        self._comparing = False
+        try:
+            found = await deliveries.holdings(
+                self._connection, self.lane, self._token, [x.delivery for x in self.held.values()]
+            )
+        except StoreError as error:
+            self._refused("compare", error)
+            self._comparing = True
+            await anyio.sleep(0.1)
+            return
+
+        for run_id in found.lost:
+            if run_id in self.held and not self._ending(run_id):
+                self.held[run_id].stop(Stop.LOST)
+        here = {(x.delivery.level, x.delivery.entry) for x in self.held.values()}
+        here |= {(stray.level, stray.entry) for stray in self._adopting}
+        self._adopting += [x for x in found.strays if (x.level, x.entry) not in here]
+
+    def _ending(self, run_id: str) -> bool:
+        """Whether an item for this run is on its way: then its own verdict will tell."""
+        return any(item[1] == run_id for items, _ in self._outgoing for item in items)
+
+    def _next_batch(self) -> _Batch:
+        size = count = 0
+        for items, _ in self._outgoing:
+            if count and size + len(items) > MOST_ITEMS:
+                break
+            size += len(items)
+            count += 1
+
+        batch, self._outgoing = self._outgoing[:count], self._outgoing[count:]
+        return batch
+
+    def _room_for_strays(self) -> tuple[list[Stray], list[Stray]]:
+        """Return the strays to adopt, for which slots are taken, and those to hand back."""
+        strays, self._adopting = self._adopting, []
+        held = {(x.delivery.level, x.delivery.entry) for x in self.held.values()}
+        strays = [x for x in strays if (x.level, x.entry) not in held]
+        granted = self._slots.take(len(strays)) if self._taking else 0
+        return strays[:granted], strays[granted:]
+
+    def _want(self) -> tuple[Want, int]:
+        if not self._taking or self._dry.is_set():
+            return NOTHING, 0
+
+        granted = self._slots.take(min(self._slots.free, MOST_ITEMS))
+        suspect = not any(held.delivery.level == "suspect" for held in self.held.values())
+        return Want(**self._shares.split(granted), suspect=suspect), granted
+
+    def _answer(self, batch: _Batch, verdicts: Sequence[Verdict]) -> None:
+        at = 0
+        for items, future in batch:
+            at += len(items)
+            # One refusal among the items of a run speaks for all of them.
+            part = verdicts[at - len(items) : at]
+            verdict = Verdict.FENCED if Verdict.FENCED in part else part[-1]
+            if Verdict.FULL in part and verdict is Verdict.WRITTEN:
+                verdict = Verdict.FULL
+            if not future.done():
+                future.set_result(verdict)
+
+    def _receive(self, taken: Sequence[Delivery], granted: int) -> None:
+        for delivery in taken:
+            before = self.held.get(delivery.run_id)
+            if before is not None:
+                # Taken anew under a higher fence: whatever still runs here writes nothing more.
+                before.stop(Stop.LOST)
+            held = Held(delivery, self, self._retention_s)
+            self.held[delivery.run_id] = held
+            self._start(held)
+
+        self._slots.give(granted - len(taken))
+
+    # -- the blocking read ---------------------------------------------------------------------
+
+    async def read_forever(self) -> None:
+        """Wait for work whenever the lane is dry and there is room for it."""
+        client = self._connection.new_client(read_timeout_s=BLOCK_S)
+        try:
+            while True:
+                await self._dry.wait()
+                if self._slots.free < 1:
+                    await self._until_free()
+                    continue
+                await self._read(client)
+        finally:
+            with anyio.move_on_after(1, shield=True):
+                await client.aclose()
+
+    async def _read(self, client: Any) -> None:
+        try:
+            found = await deliveries.wait_for_delivery(
+                self._connection, client, self.lane, self._token, BLOCK_S
+            )
+        except StoreError as error:
+            self._refused("read", error)
+            self.compare()
+            await self._recover(error)
+            await anyio.sleep(0.2)
+            return
+
+        self._turned(None)
+        if found:
+            self._adopting += found
+            self._dry.clear()
+            self._wake.set()
+
+    async def _until_free(self) -> None:
+        """The lane is full: what a settling run frees is taken by its own commit."""
+        self._dry.clear()
+        self._wake.set()
+        while not self._slots.free:
+            freed = asyncio.Event()
+            self._slots.on_free.append(freed.set)
+            try:
+                await freed.wait()
+            finally:
+                self._slots.on_free.remove(freed.set)
+
+    # -- telling -------------------------------------------------------------------------------
+
+    def _refused(self, during: str, error: StoreError) -> float:
+        self._turned(str(error))
+        self._emit(StoreFailed(during=f"{during} {self.lane}", error=str(error)))
+        return asyncio.get_running_loop().time()
+
+    def _served(self, during: str, now: float, failed_at: float | None) -> None:
+        mono = asyncio.get_running_loop().time()
+        self._offset_s = now - mono
+        self._turned(None)
+        if failed_at is not None:
+            self._emit(StoreRecovered(during=f"{during} {self.lane}", away_s=mono - failed_at))

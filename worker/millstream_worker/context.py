@@ -1,0 +1,280 @@
+"""The context that a workflow is given: turns its calls into steps of the journal.
+
+Keys are taken when a call is made; the acting happens when what it returned is awaited.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+import uuid as uuids
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from typing import Any, TypeVar
+
+import anyio
+
+from millstream.errors import Suspended, UsageError
+from millstream.model.backoff import RetryPolicy
+from millstream.model.journal import RecordStatus, StepKind
+from millstream.model.tool import ToolResult
+from millstream.store import codec
+from millstream.workflow import Context, Log
+from millstream_worker import steps, toolsteps
+from millstream_worker.environment import Environment
+from millstream_worker.held import Held
+from millstream_worker.parking import Parking
+from millstream_worker.replayer import Branch, Replay
+from millstream_worker.steps import Recorder, Step
+
+T = TypeVar("T")
+#: Function steps and tools are tried this often unless the call says otherwise.
+DEFAULT_RETRY = RetryPolicy(max_attempts=3, initial=0.5, maximum=30.0)
+
+
+class Call(Awaitable[T]):
+    """Something a workflow has called and not yet awaited. Awaiting it twice acts once."""
+
+    def __init__(self, act: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._act: Callable[[], Coroutine[Any, Any, T]] | None = act
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if self._act is None:
+            raise UsageError("a step was awaited twice; keep its value instead")
+
+        act, self._act = self._act, None
+        return act().__await__()
+
+
+class RunContext(Context):
+    """The context of one attempt of one run."""
+
+    def __init__(
+        self,
+        held: Held,
+        replay: Replay,
+        environment: Environment,
+        *,
+        queue: str,
+        wall: Callable[[], float],
+        park: Callable[[float], None],
+    ) -> None:
+        self._held = held
+        self._delivery = held.delivery
+        self._replay = replay
+        self._environment = environment
+        self._queue = queue
+        self._recorder = Recorder(held, environment, wall)
+        self._parking = Parking(park, environment.park_after_s, wall)
+        self._log: Log | None = None
+
+    @property
+    def run_id(self) -> str:
+        return self._delivery.run_id
+
+    @property
+    def attempt(self) -> int:
+        return self._delivery.attempt
+
+    @property
+    def tenant(self) -> str | None:
+        return self._delivery.tenant
+
+    @property
+    def log(self) -> Log:
+        if self._log is None:
+            self._log = self._environment.make_log(
+                self._delivery,
+                self._queue,
+                lambda: self._replay.replaying,
+                lambda: self._replay.branch.path,
+            )
+        return self._log
+
+    def step(
+        self,
+        fn: Callable[..., Awaitable[T]] | Callable[..., T],
+        *args: Any,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Awaitable[T]:
+        if not callable(fn):
+            raise UsageError(f"ctx.step takes a function and its arguments, not {fn!r}")
+
+        target = _name(fn)
+        step = self._step(StepKind.STEP, target, codec.digest([args, kwargs]), target, key)
+        wanted = _returned(fn)
+
+        async def call() -> Any:
+            if _is_async(fn):
+                return await typing.cast("Awaitable[Any]", fn(*args, **kwargs))
+            return await steps.maybe_await(
+                await self._environment.in_thread(functools.partial(fn, *args, **kwargs))
+            )
+
+        async def act() -> T:
+            record = self._visit(step)
+            if record is not None:
+                return typing.cast("T", steps.replayed(step, record, wanted))
+            value = await steps.call_function(
+                self._recorder, step, call, wanted=wanted, retry=retry or DEFAULT_RETRY,
+                timeout_s=timeout,
+            )  # fmt: skip
+            return typing.cast("T", value)
+
+        return Call(act)
+
+    def tool(
+        self,
+        server: str,
+        tool: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+    ) -> Awaitable[ToolResult]:
+        sent = dict(arguments or {})
+        target = f"{server}/{tool}"
+        step = self._step(StepKind.TOOL, target, codec.digest(sent), target, key)
+        call = toolsteps.ToolCall(
+            server=server,
+            tool=tool,
+            arguments=sent,
+            retry=retry or DEFAULT_RETRY,
+            timeout_s=min(timeout or toolsteps.LONGEST_CALL_S, toolsteps.LONGEST_CALL_S),
+            run_id=self.run_id,
+            queue=self._queue,
+        )
+
+        async def act() -> ToolResult:
+            return await toolsteps.call_tool(self._recorder, step, call, self._visit(step))
+
+        return Call(act)
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        if not 0 <= seconds < 10 * 366 * 86400:
+            raise UsageError(f"ctx.sleep takes seconds from 0 to ten years, not {seconds!r}")
+
+        step = self._step(StepKind.SLEEP, "sleep", codec.digest(seconds), "sleep", None)
+
+        async def act() -> None:
+            record = self._visit(step)
+            if record is None:
+                await self._recorder.ready()
+                began = self._recorder.wall()
+                record = self._recorder.record(
+                    step, RecordStatus.WAITING, began + seconds, began=began, took_s=seconds
+                )
+                await self._recorder.write(step, record)
+            await self._until(record.value)
+
+        return Call(act)
+
+    def gather(self, *awaitables: Awaitable[Any]) -> Awaitable[list[Any]]:
+        branches = self._replay.branch.children(len(awaitables))
+        return Call(lambda: self._gather(awaitables, branches))
+
+    def now(self) -> float:
+        return typing.cast("float", self._value("now", lambda: round(self._recorder.wall(), 6)))
+
+    def random(self) -> float:
+        return typing.cast("float", self._value("random", self._environment.random.random))
+
+    def uuid(self) -> uuids.UUID:
+        def draw() -> str:
+            return str(uuids.UUID(int=self._environment.random.getrandbits(128), version=4))
+
+        return uuids.UUID(self._value("uuid", draw))
+
+    def emit(self, name: str, data: Any = None) -> None:
+        limit = self._environment.limits.event
+        said = codec.encode([name, data], f"event {name!r}", limit)
+        step = self._step(StepKind.EMIT, name, codec.digest(data), f"emit {name}", None)
+        if self._visit(step) is None:
+            record = self._recorder.record(step, RecordStatus.OK, None, began=self._recorder.wall())
+            self._recorder.emit_later(step, record, said)
+
+    # -- below ---------------------------------------------------------------------------------
+
+    def _step(self, kind: StepKind, target: str, digest: str, name: str, key: str | None) -> Step:
+        if self._held.stopped is not None:
+            raise Suspended
+
+        return Step(key=self._replay.branch.key(name, key), kind=kind, target=target, digest=digest)
+
+    def _visit(self, step: Step) -> Any:
+        return self._replay.visit(step.key, step.kind, step.target, step.digest)
+
+    def _value(self, name: str, draw: Callable[[], Any]) -> Any:
+        step = self._step(StepKind.VALUE, name, "", name, None)
+        record = self._visit(step)
+        if record is None:
+            record = self._recorder.record(
+                step, RecordStatus.OK, draw(), began=self._recorder.wall()
+            )
+            self._recorder.write_later(step, record)
+        return record.value
+
+    async def _until(self, due: float) -> None:
+        with self._parking.waiting(due):
+            # The clock of Redis and the loop's may drift apart meanwhile: look again.
+            while (left := due - self._recorder.wall()) > 0:
+                await anyio.sleep(min(left, 60.0))
+
+    async def _gather(
+        self, awaitables: tuple[Awaitable[Any], ...], branches: list[Branch]
+    ) -> list[Any]:
+        if not awaitables:
+            return []
+
+        values: list[Any] = [None] * len(awaitables)
+        failures: dict[int, Exception] = {}
+
+        async def follow(index: int, ended: Callable[[], None]) -> None:
+            with self._replay.inside(branches[index]):
+                try:
+                    values[index] = await awaitables[index]
+                except Suspended:
+                    pass  # said once for all branches, below
+                except Exception as error:  # noqa: BLE001 - raised below, when all have ended
+                    failures[index] = error
+            ended()
+
+        with self._parking.split(len(awaitables)) as ended:
+            async with anyio.create_task_group() as group:
+                for index in range(len(awaitables)):
+                    group.start_soon(follow, index, ended)
+
+        if self._held.stopped is not None:
+            raise Suspended
+        if failures:
+            raise failures[min(failures)]
+        return values
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", "")
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
+        getattr(fn, "__call__", None)  # noqa: B004 - objects with an async __call__ count
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _returned(fn: Callable[..., Any]) -> Any:
+    """Return the annotation by which a step's value is read back; Any when there is none."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    try:
+        return typing.get_type_hints(fn).get("return", Any)
+    except (NameError, TypeError):
+        return Any

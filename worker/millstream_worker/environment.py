@@ -1,0 +1,90 @@
+"""What a run is executed with: handed down from `compose`, so that a simulation can replace it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
+
+from millstream.events import Emit
+from millstream.model.limits import LIMITS, Limits
+from millstream.model.run import Delivery
+from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream.workflow import Log
+from millstream_worker.lease import Lease
+
+
+class Prepared(Protocol):
+    """A tool call that was checked and can be sent."""
+
+    @property
+    def effect(self) -> Effect:
+        """What a repetition would do, as far as it can be relied on."""
+
+    @property
+    def needs_intent(self) -> bool:
+        """Whether the call is recorded before it is sent."""
+
+    @property
+    def on_unknown(self) -> OnUnknown:
+        """What to do when its outcome is not known."""
+
+
+class Tools(Protocol):
+    """The tools of a worker."""
+
+    async def prepare(
+        self, server: str, tool: str, arguments: Mapping[str, Any], *, run_id: str
+    ) -> Prepared:
+        """Find the tool and check the arguments. Raises `ToolRejected` or `ToolNotSent`."""
+
+    async def call(  # noqa: PLR0917 - the caller names them all
+        self,
+        prepared: Any,
+        arguments: Mapping[str, Any],
+        *,
+        timeout_s: float,
+        idempotency_key: str,
+        run_id: str,
+    ) -> ToolResult:
+        """Send the call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`."""
+
+    async def release_run(self, run_id: str) -> None:
+        """End the sessions that belong to a run."""
+
+
+class RunsInThread(Protocol):
+    """Runs a plain function where it does not block the event loop."""
+
+    def __call__(self, function: Callable[[], Any]) -> Awaitable[Any]:
+        """Return what the function returns."""
+
+
+class MakesLog(Protocol):
+    """Makes the logger that a workflow sees."""
+
+    def __call__(
+        self,
+        delivery: Delivery,
+        queue: str,
+        replaying: Callable[[], bool],
+        branch: Callable[[], str],
+    ) -> Log:
+        """Return a logger bound to a run, silent while ``replaying()`` holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What every run of this process shares."""
+
+    token: str
+    lease: Lease
+    random: Random
+    emit: Emit
+    tools: Tools
+    in_thread: RunsInThread
+    make_log: MakesLog
+    #: A sleep longer than this parks the run.
+    park_after_s: float = 5.0
+    limits: Limits = LIMITS

@@ -1,0 +1,277 @@
+"""Run one delivery: load its journal, run its workflow to an outcome, write that down.
+
+    load  ->  run (replaying, then going on)  ->  outcome  ->  end
+
+Computing the outcome and writing it are two functions. Being put aside (drained, parked, lost) is
+no failure, and no attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import msgspec
+
+from millstream.errors import (
+    InvalidArguments,
+    StepTimeout,
+    StoreError,
+    Suspended,
+    UnknownWorkflow,
+)
+from millstream.events import RunLost, RunSettled, RunTaken
+from millstream.model.journal import Record
+from millstream.model.outcome import (
+    Cancelled,
+    Completed,
+    Failed,
+    Outcome,
+    Parked,
+    Refused,
+    Released,
+    Retry,
+)
+from millstream.model.run import Delivery
+from millstream.store import codec, journals
+from millstream.store.connection import Connection
+from millstream.workflow import Workflow, Workflows
+from millstream_worker import verdicts
+from millstream_worker.consumer import Consumer
+from millstream_worker.context import RunContext
+from millstream_worker.environment import Environment
+from millstream_worker.held import Held, Stop
+from millstream_worker.replayer import Replay
+
+#: A run that this many workers in a row did not know is given up: about eight minutes.
+MOST_REFUSALS = 20
+
+_Verdict = tuple[Outcome | None, tuple[str, ...]]
+
+
+class Executor:
+    """Runs the deliveries of one lane."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        workflows: Workflows,
+        environment: Environment,
+        mono: Callable[[], float],
+    ) -> None:
+        self._connection = connection
+        self._workflows = workflows
+        self._environment = environment
+        self._mono = mono
+
+    async def execute(self, consumer: Consumer, held: Held) -> None:
+        """Run a delivery to its end and give back its slot."""
+        began = self._mono()
+        try:
+            outcome, drop = await self._outcome(consumer, held, began)
+            settled = outcome is not None and await held.end(outcome, drop)
+            self._tell(consumer, held, outcome if settled else None, self._mono() - began)
+        finally:
+            consumer.forget(held)
+            await self._environment.tools.release_run(held.delivery.run_id)
+
+    # -- the outcome ---------------------------------------------------------------------------
+
+    async def _outcome(self, consumer: Consumer, held: Held, began: float) -> _Verdict:
+        delivery = held.delivery
+        workflow = self._workflows.find(delivery.workflow, delivery.version)
+        if workflow is None:
+            return self._unknown(delivery), ()
+
+        held.pin(workflow.version)
+        run = _Attempt(held, workflow, self._environment, consumer, self._mono)
+        with anyio.CancelScope() as scope:
+            held.on_stop(scope.cancel)
+            records = await self._load(consumer, delivery)
+            self._environment.emit(_taken(consumer, delivery, records))
+            return await run.outcome(records, began)
+
+        return run.put_aside(began)
+
+    async def _load(self, consumer: Consumer, delivery: Delivery) -> dict[str, Record]:
+        """Insist: without its journal a run must not go on."""
+        while delivery.records:
+            try:
+                return await journals.load(self._connection, consumer.lane, delivery.run_id)
+            except StoreError:
+                await anyio.sleep(0.2)
+
+        return {}
+
+    def _unknown(self, delivery: Delivery) -> Outcome:
+        if delivery.refusals >= MOST_REFUSALS:
+            known = ", ".join(str(workflow) for workflow in self._workflows)
+            error = UnknownWorkflow(delivery.workflow, delivery.version, known)
+            return Failed("UnknownWorkflow", str(error))
+
+        return Refused(pause_s=min(30.0, 0.5 * 2**delivery.refusals))
+
+    # -- telling -------------------------------------------------------------------------------
+
+    def _tell(self, consumer: Consumer, held: Held, outcome: Outcome | None, took_s: float) -> None:
+        delivery = held.delivery
+        queue = consumer.lane.queue
+        if outcome is None:
+            event = RunLost(
+                run_id=delivery.run_id,
+                workflow=delivery.workflow,
+                queue=queue,
+                fence=delivery.fence,
+            )
+            self._environment.emit(event)
+            return
+
+        error = None
+        if isinstance(outcome, Failed | Retry):
+            error = f"{outcome.cause}: {outcome.message}"
+        self._environment.emit(
+            RunSettled(
+                run_id=delivery.run_id,
+                workflow=delivery.workflow,
+                queue=queue,
+                state=_STATES[type(outcome)],
+                attempt=delivery.attempt,
+                took_s=took_s,
+                error=error,
+            )
+        )
+
+
+_STATES: dict[type[Outcome], str] = {
+    Completed: "completed",
+    Failed: "failed",
+    Cancelled: "cancelled",
+    Retry: "scheduled",
+    Refused: "scheduled",
+    Parked: "parked",
+    Released: "queued",
+}
+
+
+class _Attempt:
+    """One attempt of one run, while it is in this process."""
+
+    def __init__(
+        self,
+        held: Held,
+        workflow: Workflow,
+        environment: Environment,
+        consumer: Consumer,
+        mono: Callable[[], float],
+    ) -> None:
+        self._held = held
+        self._workflow = workflow
+        self._environment = environment
+        self._consumer = consumer
+        self._mono = mono
+        self._due = 0.0
+
+    async def outcome(self, records: dict[str, Record], began: float) -> _Verdict:
+        """Run the workflow; return its outcome, and the records of a failure that escaped it."""
+        try:
+            result = await self._run(records)
+            if self._held.stopped is not None:
+                return self.put_aside(began)
+            limit = self._environment.limits.result
+            encoded = codec.encode(result, f"the result of {self._workflow.name!r}", limit)
+        except (Exception, BaseExceptionGroup, Suspended, SystemExit) as error:
+            # Whatever a workflow raises is its outcome, unless it was stopped from outside.
+            if self._held.stopped is not None:
+                return self.put_aside(began)
+            return verdicts.failure(
+                error, self._held.delivery, self._workflow, self._environment.random
+            )
+        else:
+            return Completed(encoded), ()
+
+    def put_aside(self, began: float) -> _Verdict:
+        """Return the outcome of an attempt that was stopped from outside."""
+        match self._held.stopped:
+            case Stop.CANCELLED:
+                return Cancelled(), ()
+            case Stop.PARKED:
+                ran_s = self._held.delivery.ran_s + self._mono() - began
+                return Parked(self._due, ran_s), ()
+            case Stop.TIMEOUT:
+                error = StepTimeout(
+                    f"the attempt ran longer than its timeout of {self._timeout_s:g} s",
+                    cause="TimeoutError",
+                )
+                return verdicts.failure(
+                    error, self._held.delivery, self._workflow, self._environment.random
+                )
+            case Stop.LOST:
+                return None, ()
+            case _:
+                return Released(), ()
+
+    @property
+    def _timeout_s(self) -> float | None:
+        return self._held.delivery.timeout_s or self._workflow.timeout
+
+    async def _run(self, records: dict[str, Record]) -> Any:
+        delivery = self._held.delivery
+        replay = Replay(records)
+        context = RunContext(
+            self._held,
+            replay,
+            self._environment,
+            queue=self._consumer.lane.queue,
+            wall=self._consumer.wall,
+            park=self._park,
+        )
+        arguments = bind(self._workflow, delivery.arguments)
+        if self._timeout_s is None:
+            result = await self._workflow.function(context, **arguments)
+        else:
+            with anyio.move_on_after(max(0.0, self._timeout_s - delivery.ran_s)) as scope:
+                result = await self._workflow.function(context, **arguments)
+            if scope.cancelled_caught:
+                self._held.stop(Stop.TIMEOUT)
+                raise Suspended
+        if self._held.stopped is None:
+            replay.check_complete()
+        return result
+
+    def _park(self, due: float) -> None:
+        self._due = due
+        self._held.stop(Stop.PARKED)
+
+
+def bind(workflow: Workflow, data: bytes) -> dict[str, Any]:
+    """Return the arguments by name, as the annotations want them. Raises `InvalidArguments`."""
+    given = codec.decode(data)
+    bound = {}
+    for parameter in workflow.parameters:
+        if parameter.name not in given:
+            if parameter.required:
+                raise InvalidArguments(workflow.name, f"{parameter.name!r} is missing")
+            continue
+        try:
+            bound[parameter.name] = codec.convert(given.pop(parameter.name), parameter.wanted)
+        except (msgspec.ValidationError, ValueError, TypeError, NotImplementedError) as error:
+            raise InvalidArguments(workflow.name, f"{parameter.name!r}: {error}") from error
+
+    if given and not workflow.takes_more:
+        names = ", ".join(parameter.name for parameter in workflow.parameters) or "none"
+        raise InvalidArguments(workflow.name, f"{min(given)!r} is not one of its own ({names})")
+
+    return {**bound, **given}
+
+
+def _taken(consumer: Consumer, delivery: Delivery, records: dict[str, Record]) -> RunTaken:
+    return RunTaken(
+        run_id=delivery.run_id,
+        workflow=delivery.workflow,
+        queue=consumer.lane.queue,
+        attempt=delivery.attempt,
+        fence=delivery.fence,
+        records=len(records),
+        waited_s=max(0.0, consumer.wall() - delivery.enqueued),
+    )

@@ -1,0 +1,116 @@
+"""One run in the hands of this worker, and the only way to write to it.
+
+What a run wants written goes into the lane's next commit; the caller goes on once it stands in
+Redis. A refusal means that the fence has moved on: the run is stopped, and nothing more is
+written for it here. Knows nothing of workflows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Protocol
+
+from millstream.errors import JournalFull, LeaseLost, Suspended
+from millstream.model.limits import LIMITS
+from millstream.model.outcome import Outcome
+from millstream.model.run import Delivery
+from millstream.store import commits
+from millstream.store.commits import Item, Verdict
+
+
+class Stop(Enum):
+    """Why a run is being put aside before its workflow has ended."""
+
+    LOST = "lost"  # the fence moved on: write nothing
+    CANCELLED = "cancelled"
+    RELEASED = "released"  # the worker drains
+    PARKED = "parked"
+    TIMEOUT = "timeout"
+
+
+class Outbox(Protocol):
+    """Where items go: the lane's next commit."""
+
+    def submit(self, items: Sequence[Item]) -> asyncio.Future[Verdict]:
+        """Queue items for the next commit; the future is the verdict on the last of them."""
+
+
+class Held:
+    """A delivery that this worker holds."""
+
+    def __init__(self, delivery: Delivery, outbox: Outbox, retention_s: float) -> None:
+        self.delivery = delivery
+        self.stopped: Stop | None = None
+        self._outbox = outbox
+        self._retention_s = retention_s
+        #: Written along with whatever is written next.
+        self._later: list[Item] = []
+        #: The version to pin with the next write; empty once it is pinned.
+        self._pin = ""
+        self._on_stop: Callable[[], None] = lambda: None
+
+    def on_stop(self, action: Callable[[], None]) -> None:
+        """Say what stops the workflow; called at once when it should have stopped already."""
+        self._on_stop = action
+        if self.stopped is not None:
+            action()
+
+    def stop(self, reason: Stop) -> None:
+        """Put the run aside. The first reason stands, except that a lost run writes nothing."""
+        if self.stopped is None or reason is Stop.LOST:
+            self.stopped = reason
+        self._on_stop()
+
+    def pin(self, version: str) -> None:
+        """Have the run stay on this version from its first write on."""
+        if self.delivery.version is None:
+            self._pin = version
+
+    def write_later(self, key: str, record: bytes) -> None:
+        """Journal a value with the next write."""
+        self._check()
+        self._later.append(commits.journal(self.delivery, [(key, record)], self._take_pin()))
+
+    def emit_later(self, key: str, record: bytes, data: bytes) -> None:
+        """Journal and publish with the next write, which is not waited for."""
+        self._check()
+        self._later.append(commits.emit(self.delivery, key, record, data, self._take_pin()))
+
+    async def write(self, key: str, record: bytes) -> None:
+        """Journal a record; return when it stands.
+
+        Raises `LeaseLost` when the run is no longer ours, `JournalFull` at the bound.
+        """
+        self.write_later(key, record)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits to be written; return when it stands."""
+        if not self._later:
+            return
+
+        items, self._later = self._later, []
+        verdict = await self._outbox.submit(items)
+        if verdict is Verdict.FENCED:
+            self.stop(Stop.LOST)
+            raise LeaseLost(self.delivery.run_id, self.delivery.fence)
+        if verdict is Verdict.FULL:
+            raise JournalFull(self.delivery.run_id, LIMITS.journal_records)
+        if verdict is Verdict.CANCEL:
+            self.stop(Stop.CANCELLED)
+
+    async def end(self, outcome: Outcome, drop: Sequence[str] = ()) -> bool:
+        """Give the run its end; return False when it was no longer ours."""
+        ending = commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
+        items, self._later = [*self._later, ending], []
+        return await self._outbox.submit(items) is not Verdict.FENCED
+
+    def _check(self) -> None:
+        if self.stopped is not None:
+            raise Suspended
+
+    def _take_pin(self) -> str:
+        version, self._pin = self._pin, ""
+        return version

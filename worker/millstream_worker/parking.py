@@ -1,0 +1,57 @@
+"""When may a run be put aside? When every branch of it waits for something that Redis can wake.
+
+Counts branches, and those of them that wait. Knows nothing of what they wait for but the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Parking:
+    """Branches of one run, running and waiting."""
+
+    def __init__(self, park: Callable[[float], None], patience_s: float, wall: Callable[[], float]):
+        self._park = park
+        #: A wait shorter than this is not worth putting the run aside.
+        self._patience_s = patience_s
+        self._wall = wall
+        self._branches = 1
+        self._due: list[float] = []
+
+    def worth_it(self, due: float) -> bool:
+        """Whether a wait until ``due`` (epoch seconds) is long enough to park for."""
+        return due - self._wall() > self._patience_s
+
+    @contextmanager
+    def split(self, count: int) -> Iterator[Callable[[], None]]:
+        """The running branch becomes ``count`` branches; each calls what is yielded at its end."""
+        left = count
+        self._branches += count - 1
+
+        def ended() -> None:
+            nonlocal left
+            left -= 1
+            # The last to end hands its place to the branch that waits for them all.
+            if left:
+                self._branches -= 1
+                self._consider()
+
+        yield ended
+
+    @contextmanager
+    def waiting(self, due: float) -> Iterator[None]:
+        """The running branch waits until ``due``; the run may be parked meanwhile."""
+        self._due.append(due)
+        try:
+            self._consider()
+            yield
+        finally:
+            self._due.remove(due)
+
+    def _consider(self) -> None:
+        if len(self._due) == self._branches:
+            first = min(self._due)
+            if self.worth_it(first):
+                self._park(first)

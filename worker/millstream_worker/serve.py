@@ -1,0 +1,195 @@
+"""The life of a worker process: take work, drain, leave.
+
+Three things live here, and each must outlive the next, so each is a block inside the block that
+outlives it:
+
+    support      leases are renewed, lanes swept and commits written until the very end
+      running    runs already taken; they get the grace once intake stops
+        intake   taking and reading; the first thing a signal stops
+
+Read the indentation of `Worker.serve` and you have read the order of the shutdown.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from millstream.errors import StoreError
+from millstream.events import Emit, StoreFailed, WorkerDraining, WorkerStarted, WorkerStopped
+from millstream.store import agents, deliveries, leases
+from millstream.store.agents import Agent
+from millstream.store.connection import Connection
+from millstream_worker.consumer import Consumer
+from millstream_worker.held import Held, Stop
+from millstream_worker.sweeper import Sweeper
+
+#: How long releasing and the last commit may take when Redis answers slowly.
+RELEASE_S = 5.0
+
+
+class Renews(Protocol):
+    """Keeps the leases of the process."""
+
+    def start(self) -> None:
+        """Begin to renew."""
+
+    def stop(self) -> None:
+        """Renew no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneDuties:
+    """What serves one lane."""
+
+    consumer: Consumer
+    sweeper: Sweeper
+    execute: Callable[[Held], Coroutine[Any, Any, None]]
+
+
+class Worker:
+    """A worker process, put together. ``serve`` runs it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        agent: Agent,
+        lanes: Sequence[LaneDuties],
+        renewer: Renews,
+        *,
+        emit: Emit,
+        grace_s: float,
+        until_trusted: Callable[[], Awaitable[None]],
+        on_drain: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._connection = connection
+        self._agent = agent
+        self._lanes = lanes
+        self._renewer = renewer
+        self._emit = emit
+        self._grace_s = grace_s
+        self._until_trusted = until_trusted
+        self._on_drain = on_drain
+        self._running: TaskGroup | None = None
+        self.drain = anyio.Event()
+        #: Set once the worker takes work.
+        self.started = anyio.Event()
+        #: Told a second time to stop: the grace is over at once.
+        self.hurry = anyio.Event()
+
+    async def serve(self) -> None:
+        """Run until told to drain, then drain and return."""
+        released = 0
+        async with anyio.create_task_group() as support:
+            self._renewer.start()
+            async with anyio.create_task_group() as running:
+                self._running = running
+                async with anyio.create_task_group() as intake:
+                    intake.start_soon(self._take_in, support, intake)
+                    await self.drain.wait()
+                    self._close()
+                    intake.cancel_scope.cancel()
+                released = await self._finish()
+                # Redis may be away: then the lease runs out, and others take what is left.
+                running.cancel_scope.deadline = anyio.current_time() + RELEASE_S
+            await self._leave()
+            support.cancel_scope.cancel()
+        self._emit(WorkerStopped(released=released))
+
+    def start_run(self, lane: int, held: Held) -> None:
+        """Run a delivery of a lane beside the others."""
+        assert self._running is not None
+        self._running.start_soon(self._lanes[lane].execute, held)
+
+    # -- in order ------------------------------------------------------------------------------
+
+    async def _prepare(self) -> None:
+        """Make what the lanes need, however long Redis is away."""
+        for lane in self._lanes:
+            while True:
+                try:
+                    await deliveries.ensure_groups(self._connection, lane.consumer.lane)
+                    await agents.register(self._connection, lane.consumer.lane, self._agent)
+                    break
+                except StoreError as error:
+                    self._emit(StoreFailed(during="start", error=str(error)))
+                    await self._connection.reset()
+                    await anyio.sleep(0.5)
+
+    async def _take_in(self, support: TaskGroup, intake: TaskGroup) -> None:
+        """Take work once everything it needs stands."""
+        await self._prepare()
+        for lane in self._lanes:
+            support.start_soon(lane.consumer.commit_forever)
+            support.start_soon(lane.sweeper.sweep_forever)
+        await self._until_trusted()
+        for lane in self._lanes:
+            lane.consumer.open()
+            intake.start_soon(lane.consumer.read_forever)
+        self.started.set()
+        self._emit(
+            WorkerStarted(
+                token=self._agent.token,
+                queues=tuple(dict.fromkeys(x.consumer.lane.queue for x in self._lanes)),
+                workflows=self._agent.workflows,
+                concurrency=self._agent.concurrency,
+            )
+        )
+
+    def _close(self) -> None:
+        self._on_drain()
+        for lane in self._lanes:
+            lane.consumer.close()
+        holding = sum(len(lane.consumer.held) for lane in self._lanes)
+        self._emit(WorkerDraining(holding=holding, grace_s=self._grace_s))
+
+    async def _finish(self) -> int:
+        """Let runs end within the grace; release those that do not. Return how many."""
+        with anyio.move_on_after(self._grace_s):
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._until_empty, group)
+                group.start_soon(self._until_hurried, group)
+
+        left = [held for lane in self._lanes for held in lane.consumer.held.values()]
+        for held in left:
+            held.stop(Stop.RELEASED)
+        return len(left)
+
+    async def _until_empty(self, group: TaskGroup) -> None:
+        while any(lane.consumer.held or not lane.consumer.idle for lane in self._lanes):
+            await anyio.sleep(0.02)
+        group.cancel_scope.cancel()
+
+    async def _until_hurried(self, group: TaskGroup) -> None:
+        await self.hurry.wait()
+        group.cancel_scope.cancel()
+
+    async def _leave(self) -> None:
+        """Write what is left and give up the lease, so that nobody waits for it to run out."""
+        with anyio.move_on_after(RELEASE_S):
+            await self._until_idle()
+        self._renewer.stop()
+        with anyio.move_on_after(RELEASE_S):
+            for lane in self._lanes:
+                try:
+                    await leases.resign(self._connection, lane.consumer.lane, self._agent.token)
+                except StoreError as error:
+                    self._emit(StoreFailed(during="resign", error=str(error)))
+
+    async def _until_idle(self) -> None:
+        while any(not lane.consumer.idle for lane in self._lanes):
+            await anyio.sleep(0.02)
+
+
+async def drain_on_signal(worker: Worker) -> None:
+    """Drain at the first SIGTERM or SIGINT; at the second, release at once."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            if worker.drain.is_set():
+                worker.hurry.set()
+            worker.drain.set()

@@ -1,0 +1,60 @@
+"""How many runs this process may hold at once: asked for before work is taken, never after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Slots:
+    """A count of free slots, shared by all lanes of the process."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.free = total
+        #: Called when slots became free, so that lanes with waiting work can ask again.
+        self.on_free: list[Callable[[], None]] = []
+
+    def take(self, wanted: int) -> int:
+        """Take up to ``wanted`` slots; return how many."""
+        granted = max(0, min(wanted, self.free))
+        self.free -= granted
+        return granted
+
+    def give(self, count: int) -> None:
+        """Return slots."""
+        if count > 0:
+            self.free += count
+            for notify in self.on_free:
+                notify()
+
+    @property
+    def used(self) -> int:
+        """How many are taken."""
+        return self.total - self.free
+
+
+class Shares:
+    """How the levels of a queue share what is taken: by weight over time, so none ever starves."""
+
+    WEIGHTS = (("high", 6), ("normal", 3), ("low", 1))
+
+    def __init__(self) -> None:
+        self._credit = {level: 0.0 for level, _ in self.WEIGHTS}
+
+    def split(self, count: int) -> dict[str, int]:
+        """Return how many of ``count`` each level gets; what is lost in rounding is remembered."""
+        total = sum(weight for _, weight in self.WEIGHTS)
+        parts = {}
+        for level, weight in self.WEIGHTS:
+            self._credit[level] += count * weight / total
+            parts[level] = max(0, int(self._credit[level]))
+
+        # Rounding leaves a few over, or gives a few too many: the largest credit decides.
+        while (missing := count - sum(parts.values())) != 0:
+            step = 1 if missing > 0 else -1
+            level = max(parts, key=lambda name: step * (self._credit[name] - parts[name]))
+            parts[level] += step
+
+        for level in parts:
+            self._credit[level] -= parts[level]
+        return parts

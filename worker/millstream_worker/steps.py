@@ -1,0 +1,225 @@
+"""Do a step once, and remember it: look in the journal, act, record, and only then go on.
+
+Everything a workflow does to the world passes here. The order is the promise: what is recorded is
+never done again, what is not recorded may be done again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import anyio
+import msgspec
+
+from millstream import errors
+from millstream.errors import StepError, StepFailed, StepTimeout, Suspended, UsageError
+from millstream.events import StepEnded, StepRetried
+from millstream.model.backoff import RetryPolicy
+from millstream.model.journal import Record, RecordStatus, StepKind
+from millstream.store import codec
+from millstream_worker.environment import Environment
+from millstream_worker.held import Held
+
+#: What a recorded failure is raised as again. Only errors of steps are ever recorded.
+_FAILURES: dict[str, type[StepError]] = {
+    cls.__name__: cls
+    for cls in (
+        errors.StepFailed,
+        errors.StepTimeout,
+        errors.ToolNotSent,
+        errors.ToolRejected,
+        errors.ToolInterrupted,
+        errors.OutcomeUnknown,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A step as it was called: what its record will say."""
+
+    key: str
+    kind: StepKind
+    target: str
+    digest: str
+
+
+class Recorder:
+    """Reads and writes the records of one run."""
+
+    def __init__(self, held: Held, environment: Environment, wall: Callable[[], float]) -> None:
+        self._held = held
+        self._environment = environment
+        self.wall = wall
+
+    @property
+    def environment(self) -> Environment:
+        """What the run is executed with."""
+        return self._environment
+
+    async def ready(self) -> None:
+        """Return once something new may be started; raise `Suspended` when nothing may."""
+        await self._environment.lease.until_trusted()
+        if self._held.stopped is not None:
+            raise Suspended
+
+    def record(self, step: Step, status: RecordStatus, value: Any, **fields: Any) -> Record:
+        """Return the record of a step."""
+        return Record(
+            kind=step.kind,
+            target=step.target,
+            digest=step.digest,
+            status=status,
+            value=value,
+            run_attempt=self._held.delivery.attempt,
+            by=self._environment.token,
+            **fields,
+        )
+
+    async def write(self, step: Step, record: Record) -> None:
+        """Journal a record; return when it stands. Raises `PayloadTooLarge` or `NotEncodable`."""
+        await self._held.write(step.key, self._encode(record))
+        if record.status in {RecordStatus.OK, RecordStatus.FAILED}:
+            self._tell(step, record)
+
+    def write_later(self, step: Step, record: Record) -> None:
+        """Journal a record with whatever is written next."""
+        self._held.write_later(step.key, self._encode(record))
+
+    def emit_later(self, step: Step, record: Record, data: bytes) -> None:
+        """Journal and publish with whatever is written next."""
+        self._held.emit_later(step.key, self._encode(record), data)
+
+    async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
+        """Record that a step failed for good, then raise its error."""
+        message = str(error)[: self._environment.limits.error]
+        value = [type(error).__name__, error.cause, message]
+        error.key = step.key
+        took_s = max(0.0, self.wall() - began)
+        record = self.record(
+            step, RecordStatus.FAILED, value, attempts=attempts, began=began, took_s=took_s
+        )
+        await self.write(step, record)
+        raise error
+
+    def retried(self, step: Step, attempt: int, pause_s: float, error: Exception) -> None:
+        """Tell that a step is tried again."""
+        delivery = self._held.delivery
+        self._environment.emit(
+            StepRetried(
+                run_id=delivery.run_id,
+                key=step.key,
+                attempt=attempt,
+                pause_s=pause_s,
+                error=f"{type(error).__name__}: {error}",
+            )
+        )
+
+    def _tell(self, step: Step, record: Record) -> None:
+        delivery = self._held.delivery
+        self._environment.emit(
+            StepEnded(
+                run_id=delivery.run_id,
+                workflow=delivery.workflow,
+                key=step.key,
+                kind=step.kind,
+                target=step.target,
+                status=record.status,
+                attempts=record.attempts,
+                took_s=record.took_s,
+            )
+        )
+
+    def _encode(self, record: Record) -> bytes:
+        return codec.encode_record(record, self._environment.limits.record)
+
+
+def replayed(step: Step, record: Record, wanted: Any) -> Any:
+    """Return what a finished step gave, or raise what it raised."""
+    if record.status is RecordStatus.FAILED:
+        kind, cause, message = record.value
+        raise _FAILURES.get(kind, StepFailed)(message, key=step.key, cause=cause)
+
+    return codec.convert(record.value, wanted)
+
+
+async def call_function(
+    recorder: Recorder,
+    step: Step,
+    call: Callable[[], Awaitable[Any]],
+    *,
+    wanted: Any,
+    retry: RetryPolicy,
+    timeout_s: float | None,
+) -> Any:
+    """Call a function until it succeeds or its retries are used up; record what came of it."""
+    began = recorder.wall()
+    attempt = 0
+    while True:
+        attempt += 1
+        await recorder.ready()
+        started = time.perf_counter()
+        try:
+            value = await _bounded(call, step, timeout_s)
+            plain, typed = _settled(value, wanted, step, recorder)
+        except Exception as error:  # noqa: BLE001 - whatever a step raises is its outcome
+            pause_s = _pause(error, retry, attempt, recorder)
+            if pause_s is None:
+                await recorder.fail(step, _failure(error), attempt, began)
+            recorder.retried(step, attempt, pause_s, error)
+            await anyio.sleep(pause_s)
+        else:
+            took_s = time.perf_counter() - started
+            record = recorder.record(
+                step, RecordStatus.OK, plain, attempts=attempt, began=began, took_s=took_s
+            )
+            await recorder.write(step, record)
+            return typed
+
+
+async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: float | None) -> Any:
+    if timeout_s is None:
+        return await call()
+
+    with anyio.move_on_after(timeout_s) as scope:
+        return await call()
+
+    assert scope.cancelled_caught
+    raise StepTimeout(
+        f"step {step.target!r} did not end within {timeout_s:g} s", cause="TimeoutError"
+    )
+
+
+def _settled(value: Any, wanted: Any, step: Step, recorder: Recorder) -> tuple[Any, Any]:
+    limit = recorder.environment.limits.record
+    try:
+        return codec.settled(value, wanted, f"the result of step {step.target!r}", limit)
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            f"the result of step {step.target!r} does not fit its annotation: {error}"
+        ) from error
+
+
+def _pause(error: Exception, retry: RetryPolicy, attempt: int, recorder: Recorder) -> float | None:
+    if isinstance(error, UsageError) or not retry.retries(error):
+        return None
+
+    return retry.pause(attempt, recorder.environment.random)
+
+
+def _failure(error: Exception) -> StepError:
+    if isinstance(error, StepError):
+        return error
+
+    failed = StepFailed(f"{type(error).__name__}: {error}", cause=type(error).__name__)
+    failed.__cause__ = error
+    return failed
+
+
+async def maybe_await(value: Any) -> Any:
+    """Return the value, or what it becomes when awaited."""
+    return await value if inspect.isawaitable(value) else value

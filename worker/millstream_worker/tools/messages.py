@@ -1,0 +1,135 @@
+"""JSON-RPC over HTTP, as bytes: what is sent, and what an answer or a refusal says.
+
+Promise: bodies are bounded while they stream in, and whatever comes back becomes a result or a
+`Fault`. It opens no connection and keeps no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from millstream.model.limits import MIB
+from millstream_worker.tools.faults import Malformed, Refused, RpcError, TooLarge, Unfit
+
+LARGEST_REQUEST = 1 * MIB
+
+#: Enough for a JSON-RPC error; the rest of an error page is not read.
+_LARGEST_REFUSAL = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, encoded. The id is new for every request, also for a repeated one."""
+
+    id: int
+    method: str
+    body: bytes
+
+
+def encode(method: str, params: Mapping[str, Any] | None, *, id: int | None = None) -> bytes:  # noqa: A002  the wire's own word
+    """Return a request, or a notification where there is no id."""
+    message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+    if id is not None:
+        message["id"] = id
+    if params is not None:
+        message["params"] = dict(params)
+    return encode_message(message)
+
+
+def encode_message(message: dict[str, Any]) -> bytes:
+    """Return a message as bytes, or raise `Unfit` when it cannot be sent."""
+    try:
+        body = msgspec.json.encode(message)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Unfit(f"it cannot be written as JSON ({error})") from error
+    if len(body) > LARGEST_REQUEST:
+        raise Unfit(f"it is {len(body):,} bytes, the limit is {LARGEST_REQUEST:,}")
+    return body
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """Return a message, or raise `Malformed`."""
+    try:
+        message = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"its answer is not JSON ({error})") from error
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        raise Malformed("its answer is not a JSON-RPC message")
+    return message
+
+
+def answers(message: Mapping[str, Any], request: Request) -> bool:
+    """Whether a message is the answer to this request."""
+    if "method" in message:
+        return False
+    # A request that was refused before its id was read is answered with the id null.
+    return message.get("id") == request.id or (message.get("id") is None and "error" in message)
+
+
+def settle(message: Mapping[str, Any], *, modern: bool) -> dict[str, Any]:
+    """Return the result of an answer, or raise what it says."""
+    error = message.get("error")
+    if error is not None:
+        raise _rpc_error(error)
+    result = message.get("result")
+    if not isinstance(result, dict):
+        raise Malformed("its answer has neither a result nor an error")
+    if modern:
+        # Servers forget it, and the SDK would refuse an answer that is otherwise complete.
+        result.setdefault("resultType", "complete")
+    return result
+
+
+async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Return a body, or raise `TooLarge` as soon as it is."""
+    if (response.content_length or 0) > limit:
+        raise TooLarge(limit)
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise TooLarge(limit)
+    return bytes(body)
+
+
+async def refusal(response: aiohttp.ClientResponse) -> Refused | RpcError:
+    """Return what a status other than 200 says: the JSON-RPC error in it, else the status."""
+    retry_after = _retry_after(response.headers.get("Retry-After"))
+    refused = Refused(response.status, response.reason or "", retry_after=retry_after)
+    if response.status in {401, 403, 407, 429, 503} or 300 <= response.status < 400:
+        # Here the status decides, whatever the body repeats.
+        return refused
+
+    try:
+        error = decode(await read_bounded(response, _LARGEST_REFUSAL)).get("error")
+    except (Malformed, TooLarge, aiohttp.ClientError, OSError):
+        return refused
+    return _rpc_error(error) if isinstance(error, dict) else refused
+
+
+def _rpc_error(error: Any) -> RpcError:
+    if not isinstance(error, dict) or not isinstance(error.get("code"), int):
+        raise Malformed("its error has no code")
+    return RpcError(error["code"], str(error.get("message", "")), error.get("data"))
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Return the seconds of a Retry-After header, which is a number or a date."""
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        until = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return max(0.0, (until - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,55 @@
+"""What an attempt's end means: an error becomes an outcome. Decides only; writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from millstream.errors import OutcomeUnknown, StepError, UsageError
+from millstream.model.outcome import Failed, Retry
+from millstream.model.run import Delivery
+from millstream.workflow import Workflow
+
+
+def failure(
+    error: BaseException, delivery: Delivery, workflow: Workflow, random: Random
+) -> tuple[Failed | Retry, tuple[str, ...]]:
+    """Return what follows from an error that escaped a workflow, and the records it leaves.
+
+    What the caller or author must mend first is not tried again, nor is a call of which nobody
+    knows whether it ran.
+    """
+    cause, message = describe(error)
+    drop = tuple(dict.fromkeys(escaped_keys(error)))
+    pause_s = None
+    if not isinstance(error, UsageError | OutcomeUnknown) and workflow.retry.retries(error):
+        pause_s = workflow.retry.pause(delivery.attempt - delivery.base, random)
+
+    if pause_s is None:
+        return Failed(cause, message), drop
+
+    return Retry(pause_s, cause, message, drop), drop
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """Return (cause, message): the name of the original error, and what it said."""
+    if isinstance(error, StepError) and error.cause:
+        return error.cause, str(error)
+
+    return type(error).__name__, str(error)
+
+
+def escaped_keys(error: BaseException) -> Iterator[str]:
+    """Yield the keys of the failed steps that an error comes from, through causes and groups."""
+    seen: set[int] = set()
+    queue: list[BaseException | None] = [error]
+    while queue:
+        found = queue.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, StepError) and found.key:
+            yield found.key
+        if isinstance(found, BaseExceptionGroup):
+            queue.extend(found.exceptions)
+        queue += (found.__cause__, found.__context__)
