@@ -137,8 +137,8 @@ class NonDeterminism(UsageError):
 
     def __init__(self, key: str, recorded: str, called: str) -> None:
         super().__init__(
-            f"replay differs from the journal at step {key!r}: recorded {recorded}, called {called};"
-            " run changed code under a new workflow version"
+            f"replay differs from the journal at step {key!r}: recorded {recorded},"
+            f" called {called}; run changed code under a new workflow version"
         )
         self.key = key
         self.recorded = recorded
@@ -158,7 +158,8 @@ class JournalFull(UsageError):
 
     def __init__(self, run_id: str, limit: int) -> None:
         super().__init__(
-            f"run {run_id!r} reached the limit of its journal ({limit:,}); split it into several runs"
+            f"run {run_id!r} reached the limit of its journal ({limit:,});"
+            " split it into several runs"
         )
         self.run_id = run_id
         self.limit = limit
@@ -188,7 +189,7 @@ class StoreFull(StoreError):
 
 
 class UnfitStore(UsageError):
-    """This Redis can never do: too old, evicting, or not permitted to us."""
+    """Redis as it is can never do: too old, evicting, or not permitted to us."""
 
     def __init__(self, address: str, reason: str, remedy: str) -> None:
         super().__init__(f"Redis at {address} cannot be used: {reason}; {remedy}")

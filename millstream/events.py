@@ -51,7 +51,7 @@ class RunTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettled:
-    """An attempt ended: ``state`` is final, or scheduled (a retry), parked, or queued (released)."""
+    """An attempt ended: ``state`` is final, or scheduled (retry), parked, queued (released)."""
 
     run_id: str
     workflow: str

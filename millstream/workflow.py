@@ -15,13 +15,12 @@ import uuid as uuids
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 from millstream.errors import UsageError
 from millstream.model.backoff import ONCE, RetryPolicy
 from millstream.model.tool import ToolResult
 
-P = ParamSpec("P")
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
@@ -72,16 +71,38 @@ class Context(ABC):
     def log(self) -> Log:
         """A logger bound to the run."""
 
-    @abstractmethod
+    @overload
     def step(
         self,
-        fn: Callable[..., Awaitable[T]] | Callable[..., T],
+        fn: Callable[..., Awaitable[T]],
         *args: Any,
         key: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         **kwargs: Any,
-    ) -> Awaitable[T]:
+    ) -> Awaitable[T]: ...
+
+    @overload
+    def step(
+        self,
+        fn: Callable[..., T],
+        *args: Any,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Awaitable[T]: ...
+
+    @abstractmethod
+    def step(
+        self,
+        fn: Callable[..., Any],
+        *args: Any,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Awaitable[Any]:
         """Call a function once and record what it returned.
 
         A plain function runs in a thread; after a timeout the thread goes on, unheard. The value

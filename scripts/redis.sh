@@ -28,21 +28,18 @@ candidate() {
 
 # Debian's packages start what they install. policy-rc.d refuses that, for this call only, and
 # `disable` keeps it so after the next boot.
-install_quietly() {
+install_quietly() (
   policy=/usr/sbin/policy-rc.d
-  ours=
   if [ ! -e "$policy" ]; then
+    trap 'as_root rm -f "$policy"' EXIT
+    trap 'exit 130' INT TERM
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     as_root chmod +x "$policy"
-    ours=yes
   fi
-  status=0
   as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get install --yes --quiet --no-install-recommends "$1" >/dev/null || status=$?
-  [ -z "$ours" ] || as_root rm -f "$policy"
+    apt-get install --yes --quiet --no-install-recommends "$1" >/dev/null || return
   as_root systemctl disable "$1" >/dev/null 2>&1 || true
-  return "$status"
-}
+)
 
 if [ "$(major redis-server)" -lt "$REDIS_AT_LEAST" ] && may_install; then
   echo "installing redis-server from the system's packages ..."

@@ -8,25 +8,22 @@ waits for a result shares one connection.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import functools
+from collections.abc import AsyncIterator, Iterable, Sequence
 from random import Random, SystemRandom
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import anyio
-from anyio.abc import TaskGroup
 
-from millstream.client.coalescing import Coalescer
 from millstream.client.handles import Enqueue, Run, RunEvent
-from millstream.client.waiting import Waiting
+from millstream.client.queues import Queues
+from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
     InvalidArguments,
     ResultTimeout,
     RunCancelled,
     RunFailed,
-    StoreError,
-    StoreUnavailable,
     UnknownRun,
     UsageError,
 )
@@ -36,23 +33,9 @@ from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Depth, Priority, RunState, RunStatus
 from millstream.store import agents, codec, journals, listing, results, runs
 from millstream.store.connection import Connection
-from millstream.store.keys import Lane
 
-T = TypeVar("T")
 #: How long the record of a run stays after its end, when it is a client that ends it.
 RETENTION_S = 24 * 3600.0
-
-
-@dataclass(slots=True)
-class _Queue:
-    """What the client knows of a queue: its lanes, and who is asked about each."""
-
-    layout: runs.Layout
-    lanes: list[Lane]
-    enqueueing: dict[Lane, Coalescer[runs.NewRun, bool | str | runs.Resized]] = field(
-        default_factory=dict
-    )
-    waiting: dict[Lane, Waiting] = field(default_factory=dict)
 
 
 class Client:
@@ -72,25 +55,23 @@ class Client:
         random: Random | None = None,
     ) -> None:
         self._connection = connection or Connection(redis)
-        self._patience = patience
         self._retention = retention
         self._limits = limits
         self._random = random or SystemRandom()
-        self._inbox = ids.new_process_token(self._random)
-        self._queues: dict[str, _Queue] = {}
-        self._group: TaskGroup | None = None
+        inbox = ids.new_process_token(self._random)
+        self._queues = Queues(self._connection, inbox, patience)
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
         self._stack.push_async_callback(self._close_connection)
-        self._group = await self._stack.enter_async_context(anyio.create_task_group())
+        group = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.callback(group.cancel_scope.cancel)
+        self._queues.open(group)
         return self
 
     async def __aexit__(self, *exc_info: Any) -> None:
-        if self._group is not None:
-            self._group.cancel_scope.cancel()
-        self._group = None
+        self._queues.open(None)
         await self._stack.__aexit__(None, None, None)
 
     # -- enqueue -------------------------------------------------------------------------------
@@ -116,14 +97,7 @@ class Client:
         """
         asked = Enqueue(workflow, arguments, id, queue, priority, delay, tenant, timeout, version)
         new = self._new_run(asked)
-        found = await self._queue(queue)
-        lane = found.lanes[ids.lane_of(new.id, found.layout.lanes)]
-        answer = await self._enqueueing(found, lane).ask(new)
-        if isinstance(answer, runs.Resized):
-            self._queues.pop(queue, None)
-            return (await self.enqueue_many([asked if id else _named(asked, new.id)]))[0]
-
-        return self._handle(asked, new, answer)
+        return self._handle(asked, new, await self._queues.send(queue, new))
 
     async def enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
         """Accept many runs, a few hundred in one round trip.
@@ -138,7 +112,7 @@ class Client:
 
         answers: dict[tuple[str, str], bool | str] = {}
         for queue, news in by_queue.items():
-            for new, answer in await self._send_all(queue, news):
+            for new, answer in await self._queues.send_all(queue, news):
                 # The same run twice in one list was created by the first.
                 answers[queue, new.id] = answers.get((queue, new.id)) or answer
 
@@ -152,10 +126,9 @@ class Client:
 
     async def result(self, run: Run, timeout: float | None = None) -> Any:
         """Return what the run returned. See `Run.result`."""
-        lane = await self._lane(run.queue, run.id)
-        end: results.End | results.Unknown | None = None
+        end: Ended | None = None
         with anyio.move_on_after(timeout):
-            end = await self._waiting(self._queues[run.queue], lane).end(run.id)
+            end = await self._queues.end(run.queue, run.id)
 
         if end is None:
             raise ResultTimeout(run.id, timeout or 0.0)
@@ -170,8 +143,8 @@ class Client:
 
     async def status(self, run: Run) -> RunStatus:
         """Return what is known of the run. See `Run.status`."""
-        lane = await self._lane(run.queue, run.id)
-        found = await self._insist(lambda: runs.status(self._connection, lane, run.id))
+        lane = await self._queues.lane(run.queue, run.id)
+        found = await self._queues.insist(lambda: runs.status(self._connection, lane, run.id))
         if found is None:
             raise UnknownRun(run.id, run.queue)
 
@@ -179,16 +152,17 @@ class Client:
 
     async def events(self, run: Run, after: str = "") -> AsyncIterator[RunEvent]:
         """Iterate over what the run says, then how it ended. See `Run.events`."""
-        lane = await self._lane(run.queue, run.id)
+        lane = await self._queues.lane(run.queue, run.id)
         client = self._connection.new_client(read_timeout_s=1.0)
         try:
             while True:
                 # The state is read first: what was said before the end is then still seen.
                 found = await self.status(run)
                 block_s = None if found.state.final else 1.0
-                said = await self._insist(
-                    lambda: results.said(self._connection, client, lane, run.id, after, block_s)
+                ask = functools.partial(
+                    results.said, self._connection, client, lane, run.id, after, block_s
                 )
+                said = await self._queues.insist(ask)
                 for event in said:
                     after = event.id
                     yield RunEvent(event.id, event.name, event.data, event.at)
@@ -201,20 +175,20 @@ class Client:
 
     async def journal(self, run: Run) -> dict[str, Record]:
         """Return the records of a run by step key."""
-        lane = await self._lane(run.queue, run.id)
-        return await self._insist(lambda: journals.load(self._connection, lane, run.id))
+        lane = await self._queues.lane(run.queue, run.id)
+        return await self._queues.insist(lambda: journals.load(self._connection, lane, run.id))
 
     async def arguments(self, run: Run) -> Any:
         """Return the arguments a run was enqueued with."""
-        lane = await self._lane(run.queue, run.id)
-        return await self._insist(lambda: runs.arguments(self._connection, lane, run.id))
+        lane = await self._queues.lane(run.queue, run.id)
+        return await self._queues.insist(lambda: runs.arguments(self._connection, lane, run.id))
 
     # -- operate -------------------------------------------------------------------------------
 
     async def cancel(self, run: Run) -> RunState:
         """Ask a run to end. See `Run.cancel`."""
-        lane = await self._lane(run.queue, run.id)
-        answer = await self._insist(
+        lane = await self._queues.lane(run.queue, run.id)
+        answer = await self._queues.insist(
             lambda: runs.cancel(self._connection, lane, [run.id], self._retention)
         )
         if not answer[0]:
@@ -224,8 +198,8 @@ class Client:
 
     async def retry(self, run: Run) -> None:
         """Start a failed or cancelled run once more. See `Run.retry`."""
-        lane = await self._lane(run.queue, run.id)
-        answer = await self._insist(lambda: runs.revive(self._connection, lane, [run.id]))
+        lane = await self._queues.lane(run.queue, run.id)
+        answer = await self._queues.insist(lambda: runs.revive(self._connection, lane, [run.id]))
         if not answer[0]:
             raise UnknownRun(run.id, run.queue)
         if answer[0] != RunState.QUEUED:
@@ -235,13 +209,29 @@ class Client:
 
     async def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue, at a cost that does not grow with them."""
-        found = await self._queue(queue)
         parts = [
-            await self._insist(lambda lane=lane: runs.depth(self._connection, lane))  # type: ignore[misc]
-            for lane in found.lanes
+            await self._queues.insist(functools.partial(runs.depth, self._connection, lane))
+            for lane in await self._queues.lanes(queue)
         ]
         names = ("waiting", "running", "scheduled", "parked", "dead")
         return Depth(**{name: sum(getattr(part, name) for part in parts) for name in names})
+
+    async def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
+        """Return the dead letters of a queue: runs that failed for good, newest first."""
+        found: Sequence[RunStatus] = []
+        for lane in await self._queues.lanes(queue):
+            found = [*found, *await listing.dead_letters(self._connection, lane, limit)]
+
+        return found[:limit]
+
+    async def agents(self, queue: str = "default") -> Sequence[agents.Agent]:
+        """Return the workers of a queue that are alive."""
+        lanes = await self._queues.lanes(queue)
+        return await self._queues.insist(lambda: agents.living(self._connection, lanes[0]))
+
+    async def check(self) -> None:
+        """Raise `UnfitStore` or `StoreUnavailable` when this Redis cannot be used."""
+        await self._connection.check()
 
     async def list(
         self,
@@ -261,28 +251,11 @@ class Client:
 
         wanted = frozenset(states)
         found: Sequence[RunStatus] = []
-        for lane in (await self._queue(queue)).lanes:
+        for lane in await self._queues.lanes(queue):
             part = await listing.list_runs(self._connection, lane, wanted, limit, matches)
             found = [*found, *part]
 
         return found[:limit]
-
-    async def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
-        """Return the dead letters of a queue: runs that failed for good, newest first."""
-        found: Sequence[RunStatus] = []
-        for lane in (await self._queue(queue)).lanes:
-            found = [*found, *await listing.dead_letters(self._connection, lane, limit)]
-
-        return found[:limit]
-
-    async def agents(self, queue: str = "default") -> Sequence[agents.Agent]:
-        """Return the workers of a queue that are alive."""
-        lanes = (await self._queue(queue)).lanes
-        return await self._insist(lambda: agents.living(self._connection, lanes[0]))
-
-    async def check(self) -> None:
-        """Raise `UnfitStore` or `StoreUnavailable` when this Redis cannot be used."""
-        await self._connection.check()
 
     # -- below ---------------------------------------------------------------------------------
 
@@ -313,103 +286,9 @@ class Client:
         # An id of our own making cannot have been here: the first sending's reply was lost.
         return Run(self, new.id, asked.queue, created=answer or asked.id is None)
 
-    async def _send_all(
-        self, queue: str, news: Sequence[runs.NewRun]
-    ) -> list[tuple[runs.NewRun, bool | str]]:
-        answered: list[tuple[runs.NewRun, bool | str]] = []
-        left = list(news)
-        while left:
-            found = await self._queue(queue)
-            by_lane: dict[Lane, list[runs.NewRun]] = {}
-            for new in left:
-                lane = found.lanes[ids.lane_of(new.id, found.layout.lanes)]
-                by_lane.setdefault(lane, []).append(new)
-
-            left = []
-            for lane, part in by_lane.items():
-                for first in range(0, len(part), self._limits.batch):
-                    batch = part[first : first + self._limits.batch]
-                    answers = await self._send(found, lane, batch)
-                    if isinstance(answers, runs.Resized):
-                        self._queues.pop(queue, None)
-                        left += batch
-                    else:
-                        answered += zip(batch, answers, strict=True)
-
-        return answered
-
-    async def _send(
-        self, found: _Queue, lane: Lane, batch: Sequence[runs.NewRun]
-    ) -> list[bool | str] | runs.Resized:
-        epoch = found.layout.epoch
-        return await self._insist(lambda: runs.enqueue(self._connection, lane, epoch, batch))
-
-    def _enqueueing(
-        self, found: _Queue, lane: Lane
-    ) -> Coalescer[runs.NewRun, bool | str | runs.Resized]:
-        known = found.enqueueing.get(lane)
-        if known is None:
-
-            async def send(
-                batch: Sequence[runs.NewRun],
-            ) -> Sequence[bool | str | runs.Resized]:
-                answers = await self._send(found, lane, batch)
-                return [answers] * len(batch) if isinstance(answers, runs.Resized) else answers
-
-            known = found.enqueueing[lane] = Coalescer(send, self._limits.batch)
-            self._tasks().start_soon(known.serve_forever, name=f"enqueue {lane}")
-        return known
-
-    def _waiting(self, found: _Queue, lane: Lane) -> Waiting:
-        known = found.waiting.get(lane)
-        if known is None:
-            known = found.waiting[lane] = Waiting(self._connection, lane, self._inbox)
-            self._tasks().start_soon(known.serve_forever, name=f"results {lane}")
-        return known
-
-    async def _queue(self, name: str) -> _Queue:
-        known = self._queues.get(name)
-        if known is None:
-            ids.check_queue(name)
-            layout = await self._insist(lambda: runs.layout(self._connection, name))
-            lanes = [Lane(name, number) for number in range(layout.lanes)]
-            known = self._queues.setdefault(name, _Queue(layout, lanes))
-        return known
-
-    async def _lane(self, queue: str, run_id: str) -> Lane:
-        found = await self._queue(queue)
-        return found.lanes[ids.lane_of(run_id, found.layout.lanes)]
-
-    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask again while Redis does not answer, as long as patience lasts."""
-        deadline = anyio.current_time() + self._patience
-        pause_s = 0.05
-        while True:
-            try:
-                return await ask()
-            except StoreUnavailable:
-                if anyio.current_time() + pause_s >= deadline:
-                    raise
-                await self._connection.reset()
-                await anyio.sleep(pause_s)
-                pause_s = min(1.0, pause_s * 2)
-
-    def _tasks(self) -> TaskGroup:
-        if self._group is None:
-            raise UsageError("the client is not open; use it as: async with Client(url) as client")
-
-        return self._group
-
     async def _close_connection(self) -> None:
         with anyio.move_on_after(2, shield=True):
             await self._connection.aclose()
-
-
-def _named(asked: Enqueue, run_id: str) -> Enqueue:
-    return Enqueue(
-        asked.workflow, asked.arguments, run_id, asked.queue, asked.priority, asked.delay,
-        asked.tenant, asked.timeout, asked.version,
-    )  # fmt: skip
 
 
 def _priority(value: Priority | str) -> Priority:

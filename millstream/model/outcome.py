@@ -52,7 +52,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """This worker does not know the workflow; another may. Tried again after ``pause_s``."""
+    """The workflow is not known to this worker; another may know it, after ``pause_s``."""
 
     pause_s: float
 

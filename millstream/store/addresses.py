@@ -119,7 +119,7 @@ def _tls_options(query: str, *, tls: bool) -> dict[str, str]:
     unknown = set(options) - _TLS_OPTIONS
     if unknown or (options and not tls):
         raise ConfigError(
-            f"option {sorted(unknown or options)[0]!r} is not known here in the address of Redis;"
+            f"option {min(unknown or options)!r} is not known here in the address of Redis;"
             f" rediss:// takes {', '.join(sorted(_TLS_OPTIONS))}"
         )
 

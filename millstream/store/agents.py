@@ -1,5 +1,6 @@
-"""What the processes of a lane say of themselves: for people, and for telling whether anybody
-knows a workflow. Never used to decide who may write.
+"""What the processes of a lane say of themselves.
+
+For people, and for telling whether anybody knows a workflow. Never used to decide who may write.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def hand_back(level: str, entry: str, retention_s: float) -> Item:
     return ["H", level, entry, _ms(retention_s)]
 
 
-def ending(
+def ending(  # noqa: PLR0911 - one return for each kind of end
     held: Delivery,
     verdict: outcome.Outcome,
     version: str,
@@ -97,23 +97,23 @@ def ending(
     ``drop`` names the records of a failure that escaped the workflow: an operator's retry removes
     them.
     """
-    head: Item = [held.run_id, held.fence, version, held.level, held.entry]
+    head: Item = [held.run_id, held.fence, version, held.level, held.entry, _ms(retention_s)]
     match verdict:
         case outcome.Completed(result):
-            return ["D", *head, RunState.COMPLETED, result, _ms(retention_s), 0, ""]
+            return ["D", *head, RunState.COMPLETED, result, 0, ""]
         case outcome.Failed(cause, message):
             error = encode_error(cause, message)
-            return ["D", *head, RunState.FAILED, error, _ms(retention_s), 1, "\n".join(drop)]
+            return ["D", *head, RunState.FAILED, error, 1, "\n".join(drop)]
         case outcome.Cancelled():
             error = encode_error("RunCancelled", "the run was cancelled")
-            return ["D", *head, RunState.CANCELLED, error, _ms(retention_s), 0, ""]
+            return ["D", *head, RunState.CANCELLED, error, 0, ""]
         case outcome.Retry(pause_s, cause, message, dropped):
             error = encode_error(cause, message)
             return ["R", *head, _ms(pause_s), len(dropped), error, *dropped]
         case outcome.Parked(due, ran_s):
             return ["P", *head, _ms(due), _ms(ran_s)]
         case outcome.Released():
-            return ["L", *head, _ms(retention_s)]
+            return ["L", *head]
         case outcome.Refused(pause_s):
             return ["U", *head, _ms(pause_s)]
 
@@ -124,6 +124,7 @@ async def commit(
     token: str,
     items: Sequence[Item],
     want: Want = NOTHING,
+    *,
     limits: Limits = LIMITS,
 ) -> CommitReply:
     """Write the items and take new deliveries, in one script call. Raises `StoreError`."""

@@ -68,8 +68,9 @@ class Connection:
         self._clients.clear()
 
     async def reset(self) -> None:
-        """Drop all connections of the ordinary client, so that the next command finds its server
-        anew: a demoted master stays connected, and refuses.
+        """Drop all connections of the ordinary client.
+
+        The next command finds its server anew: a demoted master stays connected, and refuses.
         """
         pool = getattr(self.client, "connection_pool", None)
         if pool is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +32,10 @@ class Holdings:
 
 
 async def ensure_groups(connection: Connection, lane: Lane) -> None:
-    """Make the streams and their group. They start at 0: what came before the first worker counts."""
+    """Make the streams and their group.
+
+    The group starts at 0: what came before the first worker counts too.
+    """
     with connection.translated():
         for level in LEVELS:
             try:

@@ -45,7 +45,7 @@ class Lane:
 
     @property
     def meta(self) -> str:
-        """Hash: lanes, epoch, swept (when last swept), hold (reclaim nothing before)."""
+        """Hash: lanes, epoch; swept, listed (when last), hold (reclaim nothing before)."""
         return self.prefix + "meta"
 
     @property

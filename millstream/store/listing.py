@@ -6,9 +6,10 @@ ended stands in one sorted set, written in the batch that settled it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from millstream.errors import StoreError
 from millstream.model.run import RunState, RunStatus
 from millstream.store import runs
 from millstream.store.connection import Connection
@@ -24,7 +25,7 @@ async def list_runs(
     lane: Lane,
     states: frozenset[RunState],
     limit: int,
-    matches: Callable[[RunStatus], bool] = lambda status: True,
+    matches: Callable[[RunStatus], bool] = lambda _: True,
 ) -> list[RunStatus]:
     """Return at most ``limit`` runs in these states that match, newest first within a source."""
     found: dict[str, RunStatus] = {}
@@ -69,15 +70,15 @@ def _sources(connection: Connection, lane: Lane, states: frozenset[RunState]) ->
 
 async def _ranked(connection: Connection, key: str) -> _Ids:
     start = 0
-    while page := await _ask(connection, lambda c: c.zrevrange(key, start, start + _PAGE - 1)):
+    while page := await _ask(connection, "ZREVRANGE", key, start, start + _PAGE - 1):
         yield [run_id.decode() for run_id in page]
         start += _PAGE
 
 
 async def _entries(connection: Connection, stream: str) -> _Ids:
     last = "+"
-    while page := await _ask(connection, lambda c: c.xrevrange(stream, last, "-", count=_PAGE)):
-        yield [fields[b"id"].decode() for _, fields in page if fields]
+    while page := await _ask(connection, "XREVRANGE", stream, last, "-", "COUNT", _PAGE):
+        yield _ids(page)
         last = f"({page[-1][0].decode()}"
 
 
@@ -86,9 +87,9 @@ async def _pending(connection: Connection, stream: str) -> _Ids:
     while True:
         try:
             page = await _ask(
-                connection, lambda c: c.xpending_range(stream, GROUP, last, "+", _PAGE)
+                connection, "XPENDING", stream, GROUP, last, "+", _PAGE, parse_detail=True
             )
-        except Exception as error:
+        except StoreError as error:
             if "NOGROUP" in str(error):
                 return  # no worker has ever served this queue
             raise
@@ -96,12 +97,22 @@ async def _pending(connection: Connection, stream: str) -> _Ids:
             return
         ids = []
         for row in page:
-            entry = await _ask(connection, lambda c: c.xrange(stream, row["message_id"], count=1))
-            ids += [fields[b"id"].decode() for _, fields in entry if fields]
+            entry = row["message_id"].decode()
+            ids += _ids(await _ask(connection, "XRANGE", stream, entry, entry))
         yield ids
         last = f"({page[-1]['message_id'].decode()}"
 
 
-async def _ask(connection: Connection, question: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+def _ids(entries: Any) -> list[str]:
+    found = []
+    for _, fields in entries:
+        # redis-py makes a mapping of an entry's fields, unless the reply has a raw shape.
+        run_id = fields[b"id"] if isinstance(fields, dict) else fields[1]
+        found.append(run_id.decode())
+
+    return found
+
+
+async def _ask(connection: Connection, *command: Any, **options: Any) -> Any:
     with connection.translated():
-        return await question(connection.client)
+        return await connection.client.execute_command(*command, **options)

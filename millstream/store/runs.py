@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from millstream.errors import StoreError
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
 from millstream.store import codec
 from millstream.store.connection import Connection
@@ -96,12 +95,18 @@ async def cancel(
     connection: Connection, lane: Lane, ids: Sequence[str], retention_s: float
 ) -> list[str]:
     """Ask for runs to end. Per id: cancelled, cancelling, the state it ended in, or ''."""
-    return await _verb(connection, "cancel", lane, [round(retention_s * 1000), *ids])
+    with connection.translated():
+        answers = await call(connection.client, "cancel", lane, [round(retention_s * 1000), *ids])
+
+    return [answer.decode() for answer in answers]
 
 
 async def revive(connection: Connection, lane: Lane, ids: Sequence[str]) -> list[str]:
     """Start failed or cancelled runs once more. Per id: queued, the state it is in, or ''."""
-    return await _verb(connection, "revive", lane, list(ids))
+    with connection.translated():
+        answers = await call(connection.client, "revive", lane, ids)
+
+    return [answer.decode() for answer in answers]
 
 
 async def status(connection: Connection, lane: Lane, run_id: str) -> RunStatus | None:
@@ -162,18 +167,6 @@ def error_of(data: bytes | None) -> tuple[str, str]:
 
     cause, message = codec.decode(data)
     return cause, message
-
-
-async def _verb(
-    connection: Connection, name: str, lane: Lane, args: Sequence[Argument]
-) -> list[str]:
-    with connection.translated():
-        answers = await call(connection.client, name, lane, args)
-
-    if not isinstance(answers, list):
-        raise StoreError(f"{name} answered {answers!r}")
-
-    return [answer.decode() for answer in answers]
 
 
 def _status(

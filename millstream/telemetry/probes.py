@@ -263,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
     def version_string(self) -> str:
         return "millstream"
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is inherited
+    def log_message(self, format: str, *args: Any) -> None:
         """Write no log."""
 
     def send_error(self, code: int, *_: str | None, **__: str | None) -> None:

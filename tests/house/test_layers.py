@@ -17,6 +17,7 @@ SOUND = {
     "millstream/client.py": "import millstream.store.connection",
     "millstream/telemetry/logs.py": "import structlog, prometheus_client, millstream.errors",
     "millstream/cli/run.py": "import rich, millstream_worker.serve, millstream_scheduler",
+    "worker/millstream_worker/__main__.py": "import millstream_worker.serve, millstream.cli",
     "worker/millstream_worker/serve.py": "import millstream.client, millstream.telemetry.logs",
     "worker/millstream_worker/tools/caller.py": "import mcp, mcp_types",
     "worker/millstream_worker/inference/devices.py": "import pynvml, torch",

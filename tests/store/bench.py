@@ -64,7 +64,9 @@ class Bench:
         self, token: str, *items: Item, want: Want = commits.NOTHING, limits: Limits = LIMITS
     ) -> CommitReply:
         """Send a commit."""
-        return await commits.commit(self.store, self.lane, token, items, want, limits)
+        return await commits.commit(
+            self.store, self.lane, token, items, want, limits=limits
+        )
 
     async def verdict(self, token: str, item: Item, limits: Limits = LIMITS) -> Verdict:
         """Send one item and return what became of it."""

@@ -161,8 +161,8 @@ async def test_the_dead_letters_are_bounded(bench: Bench) -> None:
     for number in range(5):
         held = await bench.held(f"r{number}")
         # The index is ordered by time, to the millisecond.
-        await bench.redis.zadd(bench.lane.dead, {f"r{n}": n for n in range(number)}, xx=True)
         await bench.commit("w1", ending(held, Failed("E", "m")), limits=limits)
+        await bench.redis.zadd(bench.lane.dead, {f"r{number}": number + 1}, xx=True)
 
     assert await bench.redis.zrange(bench.lane.dead, 0, -1) == [b"r2", b"r3", b"r4"]
     assert await bench.state("r0") is RunState.FAILED

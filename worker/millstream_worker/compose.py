@@ -35,7 +35,6 @@ from millstream_worker.config import WorkerConfig
 from millstream_worker.consumer import Consumer
 from millstream_worker.environment import Environment, MakesLog, RunsInThread, Tools
 from millstream_worker.executor import Executor
-from millstream_worker.held import Held
 from millstream_worker.lease import Lease
 from millstream_worker.renewer import Renewer
 from millstream_worker.serve import LaneDuties, Renews, Worker
@@ -104,11 +103,28 @@ class Parts:
 
 async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> Worker:
     """Return a worker that is ready to serve. Raises `StoreError`."""
-    token = ids.new_process_token(parts.random)
     lanes = await _lanes(parts.connection, config.queue)
+    agent = _agent(config, workflows, parts)
     lease = Lease(config.lease, parts.mono)
-    environment = Environment(
-        token=token,
+    executor = Executor(
+        parts.connection, workflows, _environment(config, agent, lease, parts), parts.mono
+    )
+    slots = Slots(config.concurrency)
+    return Worker(
+        parts.connection,
+        agent,
+        [_duties(config, lane, agent, lease, slots, executor, parts) for lane in lanes],
+        parts.make_renewer(parts.connection, lanes, agent.token, lease, parts.emit),
+        emit=parts.emit,
+        grace_s=config.grace,
+        until_trusted=lease.until_trusted,
+        on_drain=parts.health.draining,
+    )
+
+
+def _environment(config: WorkerConfig, agent: Agent, lease: Lease, parts: Parts) -> Environment:
+    return Environment(
+        token=agent.token,
         lease=lease,
         random=parts.random,
         emit=parts.emit,
@@ -117,8 +133,11 @@ async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> W
         make_log=parts.make_log,
         park_after_s=config.park_after,
     )
-    agent = Agent(
-        token=token,
+
+
+def _agent(config: WorkerConfig, workflows: Workflows, parts: Parts) -> Agent:
+    return Agent(
+        token=ids.new_process_token(parts.random),
         host=socket.gethostname(),
         pid=os.getpid(),
         concurrency=config.concurrency,
@@ -126,51 +145,38 @@ async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> W
         workflows=tuple(str(workflow) for workflow in workflows),
         release=__version__,
     )
-    executor = Executor(parts.connection, workflows, environment, parts.mono)
-    slots = Slots(config.concurrency)
-    # The consumers start runs in the worker, which is made of the consumers.
-    made: list[Worker] = []
 
-    def start(number: int, held: Held) -> None:
-        made[0].start_run(number, held)
 
-    duties = []
-    for number, lane in enumerate(lanes):
-        consumer = Consumer(
-            parts.connection,
-            lane,
-            token,
-            slots,
-            emit=parts.emit,
-            start=functools.partial(start, number),
-            retention_s=config.retention,
-            turned=functools.partial(_turned, parts.health),
-        )
-        sweeper = Sweeper(
-            parts.connection,
-            consumer,
-            agent,
-            lease,
-            emit=parts.emit,
-            retention_s=config.retention,
-            poison=config.poison,
-            turned=parts.health.loop_turned,
-        )
-        execute = functools.partial(executor.execute, consumer)
-        duties.append(LaneDuties(consumer=consumer, sweeper=sweeper, execute=execute))
-
-    worker = Worker(
+def _duties(  # noqa: PLR0917 - what a lane shares with the others
+    config: WorkerConfig,
+    lane: Lane,
+    agent: Agent,
+    lease: Lease,
+    slots: Slots,
+    executor: Executor,
+    parts: Parts,
+) -> LaneDuties:
+    consumer = Consumer(
         parts.connection,
-        agent,
-        duties,
-        parts.make_renewer(parts.connection, lanes, token, lease, parts.emit),
+        lane,
+        agent.token,
+        slots,
         emit=parts.emit,
-        grace_s=config.grace,
-        until_trusted=lease.until_trusted,
-        on_drain=parts.health.draining,
+        retention_s=config.retention,
+        turned=functools.partial(_turned, parts.health),
     )
-    made.append(worker)
-    return worker
+    sweeper = Sweeper(
+        parts.connection,
+        consumer,
+        agent,
+        lease,
+        emit=parts.emit,
+        retention_s=config.retention,
+        poison=config.poison,
+        turned=parts.health.loop_turned,
+    )
+    execute = functools.partial(executor.execute, consumer)
+    return LaneDuties(consumer=consumer, sweeper=sweeper, execute=execute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """One lane's traffic: everything the worker writes there and everything it takes from there.
 
     take  <-  commit  ->  verdicts
-      \\__ deliveries start        what runs want written leaves together, with the next take
+      |___ deliveries start        what runs want written leaves together, with the next take
 
 One commit is under way at a time; what comes up meanwhile leaves with the next. While the lane
 has work, the commit itself takes it; when it runs dry, a blocking read waits for more.
@@ -50,9 +50,8 @@ class Consumer:
         slots: Slots,
         *,
         emit: Emit,
-        start: Callable[[Held], None],
         retention_s: float,
-        turned: Callable[[str | None], None] = lambda refusal: None,
+        turned: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         self.lane = lane
         self.held: dict[str, Held] = {}
@@ -61,7 +60,7 @@ class Consumer:
         self._slots = slots
         self._shares = Shares()
         self._emit = emit
-        self._start = start
+        self._start: Callable[[Held], None] | None = None
         self._retention_s = retention_s
         #: Told of every turn of the loop: None when Redis served it, else why it was refused.
         self._turned = turned
@@ -88,8 +87,9 @@ class Consumer:
         """Return the time in epoch seconds, by the clock of Redis."""
         return asyncio.get_running_loop().time() + self._offset_s
 
-    def open(self) -> None:
-        """Begin to take."""
+    def open(self, start: Callable[[Held], None]) -> None:
+        """Begin to take; every delivery is handed to ``start``, which must not wait."""
+        self._start = start
         self._taking = True
         self._wake.set()
 
@@ -154,7 +154,7 @@ class Consumer:
             self._wake.set()
 
     async def _commit(self, items: list[Item], want: Want) -> commits.CommitReply:
-        """Insist until it is written. After a failure nothing is taken: see the module's promise."""
+        """Insist until it is written. After a failure nothing is taken: see the promise above."""
         failed_at: float | None = None
         pause_s = 0.05
         while True:
@@ -250,6 +250,7 @@ class Consumer:
                 before.stop(Stop.LOST)
             held = Held(delivery, self, self._retention_s)
             self.held[delivery.run_id] = held
+            assert self._start is not None, "nothing is taken before `open`"
             self._start(held)
 
         self._slots.give(granted - len(taken))

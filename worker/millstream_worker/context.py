@@ -93,13 +93,13 @@ class RunContext(Context):
 
     def step(
         self,
-        fn: Callable[..., Awaitable[T]] | Callable[..., T],
+        fn: Callable[..., Any],
         *args: Any,
         key: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         **kwargs: Any,
-    ) -> Awaitable[T]:
+    ) -> Awaitable[Any]:
         if not callable(fn):
             raise UsageError(f"ctx.step takes a function and its arguments, not {fn!r}")
 
@@ -109,20 +109,19 @@ class RunContext(Context):
 
         async def call() -> Any:
             if _is_async(fn):
-                return await typing.cast("Awaitable[Any]", fn(*args, **kwargs))
+                return await fn(*args, **kwargs)
             return await steps.maybe_await(
                 await self._environment.in_thread(functools.partial(fn, *args, **kwargs))
             )
 
-        async def act() -> T:
+        async def act() -> Any:
             record = self._visit(step)
             if record is not None:
-                return typing.cast("T", steps.replayed(step, record, wanted))
-            value = await steps.call_function(
+                return steps.replayed(step, record, wanted)
+            return await steps.call_function(
                 self._recorder, step, call, wanted=wanted, retry=retry or DEFAULT_RETRY,
                 timeout_s=timeout,
             )  # fmt: skip
-            return typing.cast("T", value)
 
         return Call(act)
 

@@ -39,7 +39,7 @@ class Tools(Protocol):
     ) -> Prepared:
         """Find the tool and check the arguments. Raises `ToolRejected` or `ToolNotSent`."""
 
-    async def call(  # noqa: PLR0917 - the caller names them all
+    async def call(
         self,
         prepared: Any,
         arguments: Mapping[str, Any],

@@ -180,7 +180,7 @@ class _Attempt:
                 return self.put_aside(began)
             limit = self._environment.limits.result
             encoded = codec.encode(result, f"the result of {self._workflow.name!r}", limit)
-        except (Exception, BaseExceptionGroup, Suspended, SystemExit) as error:
+        except (Exception, BaseExceptionGroup, Suspended, SystemExit) as error:  # noqa: BLE001
             # Whatever a workflow raises is its outcome, unless it was stopped from outside.
             if self._held.stopped is not None:
                 return self.put_aside(began)

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 class Parking:
     """Branches of one run, running and waiting."""
 
-    def __init__(self, park: Callable[[float], None], patience_s: float, wall: Callable[[], float]):
+    def __init__(
+        self, park: Callable[[float], None], patience_s: float, wall: Callable[[], float]
+    ) -> None:
         self._park = park
         #: A wait shorter than this is not worth putting the run aside.
         self._patience_s = patience_s

@@ -12,6 +12,7 @@ Read the indentation of `Worker.serve` and you have read the order of the shutdo
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,21 @@ class Worker:
         #: Told a second time to stop: the grace is over at once.
         self.hurry = anyio.Event()
 
+    @property
+    def token(self) -> str:
+        """The name of this process in the store."""
+        return self._agent.token
+
+    def stop_renewing(self) -> None:
+        """Stop the renewals although the worker did not end in good order."""
+        self._renewer.stop()
+
+    def abandon(self) -> None:
+        """Write nothing more for any run: the process is as good as dead."""
+        for lane in self._lanes:
+            for held in list(lane.consumer.held.values()):
+                held.stop(Stop.LOST)
+
     async def serve(self) -> None:
         """Run until told to drain, then drain and return."""
         released = 0
@@ -100,11 +116,6 @@ class Worker:
             await self._leave()
             support.cancel_scope.cancel()
         self._emit(WorkerStopped(released=released))
-
-    def start_run(self, lane: int, held: Held) -> None:
-        """Run a delivery of a lane beside the others."""
-        assert self._running is not None
-        self._running.start_soon(self._lanes[lane].execute, held)
 
     # -- in order ------------------------------------------------------------------------------
 
@@ -129,7 +140,7 @@ class Worker:
             support.start_soon(lane.sweeper.sweep_forever)
         await self._until_trusted()
         for lane in self._lanes:
-            lane.consumer.open()
+            lane.consumer.open(functools.partial(self._start_run, lane))
             intake.start_soon(lane.consumer.read_forever)
         self.started.set()
         self._emit(
@@ -140,6 +151,10 @@ class Worker:
                 concurrency=self._agent.concurrency,
             )
         )
+
+    def _start_run(self, lane: LaneDuties, held: Held) -> None:
+        assert self._running is not None
+        self._running.start_soon(lane.execute, held)
 
     def _close(self) -> None:
         self._on_drain()

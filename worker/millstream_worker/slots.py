@@ -55,6 +55,6 @@ class Shares:
             level = max(parts, key=lambda name: step * (self._credit[name] - parts[name]))
             parts[level] += step
 
-        for level in parts:
-            self._credit[level] -= parts[level]
+        for level, part in parts.items():
+            self._credit[level] -= part
         return parts

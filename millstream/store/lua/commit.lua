@@ -13,11 +13,11 @@
 -- ARGV ...           items, each an operation and its values:
 --   J id fence version n (key record){n}        journal
 --   E id fence version key record data          journal and publish to whoever watches
---   D id fence version level entry state payload retention_ms dead drop   settle
---   R id fence version level entry pause_ms error n key{n}         try again later, without these records
---   P id fence version level entry due_ms ran_ms                   park until a time
+--   D id fence version level entry retention_ms state payload dead drop   settle
+--   R id fence version level entry retention_ms pause_ms n error key{n}   try again later, without these records
+--   P id fence version level entry retention_ms due_ms ran_ms      park until a time
 --   L id fence version level entry retention_ms                    release untouched
---   U id fence version level entry pause_ms                        refuse: another worker may know it
+--   U id fence version level entry retention_ms pause_ms           refuse: another worker may know it
 --   A level entry                               adopt a delivery that the blocking read brought
 --   H level entry retention_ms                  hand back a delivery that was never adopted
 --
@@ -45,9 +45,9 @@ local function following(count)
 end
 
 -- Read every item before the first write: a script that fails half-way is not rolled back.
-local SHAPE = {J = 4, E = 6, D = 10, R = 7, P = 7, L = 6, U = 6, A = 2, H = 3}
+local SHAPE = {J = 4, E = 6, D = 10, R = 8, P = 8, L = 6, U = 7, A = 2, H = 3}
 -- Where the numbers of an item stand, and its level, which an entry follows.
-local NUMBERS = {J = {5}, E = {}, D = {9}, R = {7, 8}, P = {7, 8}, L = {7}, U = {7}, A = {}, H = {4}}
+local NUMBERS = {J = {5}, E = {}, D = {7}, R = {7, 8, 9}, P = {7, 8, 9}, L = {7}, U = {7, 8}, A = {}, H = {4}}
 local LEVEL = {D = 5, R = 5, P = 5, L = 5, U = 5, A = 2, H = 2}
 local FINAL = {completed = true, failed = true, cancelled = true}
 
@@ -58,7 +58,7 @@ local function check(item)
   if level then
     sound = sound and STREAM[item[level]] and string.find(item[level + 1], '^%d+%-%d+$')
   end
-  if not sound or (op == 'D' and not FINAL[item[7]]) then error('commit: malformed ' .. op) end
+  if not sound or (op == 'D' and not FINAL[item[8]]) then error('commit: malformed ' .. op) end
 end
 
 local items = {}
@@ -70,7 +70,7 @@ while at <= #ARGV do
   if op == 'J' then
     item.pairs = {following(2 * tonumber(item[5]))}
   elseif op == 'R' then
-    local count = tonumber(item[8])
+    local count = tonumber(item[9])
     item.error = following(1)
     item.drop = count > 0 and {following(count)} or {}
   end
@@ -130,22 +130,27 @@ function apply.E(item)
 end
 
 -- The end of a delivery, whatever it is. Said twice under one fence it is the same end: the
--- repetition only makes sure that the delivery is gone.
+-- repetition only makes sure that the delivery is gone. What would be put aside while somebody
+-- waits for it to stop, stops: nobody would tell it later.
 local function ending(item, write)
-  local _, id, fence, version, level, entry = unpack(item)
-  local mine, state = held(id, fence)
+  local op, id, fence, version, level, entry, retention_ms = unpack(item)
+  local mine, state, cancel = held(id, fence)
   if not mine then return '0' end
   if state == 'running' then
     pin(id, version)
-    write(id)
+    if cancel and op ~= 'D' then
+      finish(id, 'cancelled', CANCELLED, retention_ms)
+    else
+      write(id, retention_ms)
+    end
   end
   acknowledge(level, entry)
   return '1'
 end
 
 function apply.D(item)
-  return ending(item, function(id)
-    local state, payload, retention_ms, dead, drop = unpack(item, 7, 11)
+  return ending(item, function(id, retention_ms)
+    local state, payload, dead, drop = unpack(item, 8, 11)
     finish(id, state, payload, retention_ms, drop ~= '' and {'drop', drop} or nil)
     if dead == '1' then bury(id, DEAD_MAX) end
   end)
@@ -158,26 +163,26 @@ function apply.R(item)
     redis.call('HINCRBY', key, 'attempt', 1)
     redis.call('HDEL', key, 'ran')
     if #item.drop > 0 then redis.call('HDEL', journal_key(id), unpack(item.drop)) end
-    redis.call('ZADD', TIMERS, digits(NOW + tonumber(item[7])), id)
+    redis.call('ZADD', TIMERS, digits(NOW + tonumber(item[8])), id)
   end)
 end
 
 function apply.P(item)
   return ending(item, function(id)
-    redis.call('HSET', run_key(id), 'state', 'parked', 'ran', item[8])
-    redis.call('ZADD', PARKED, item[7], id)
+    redis.call('HSET', run_key(id), 'state', 'parked', 'ran', item[9])
+    redis.call('ZADD', PARKED, item[8], id)
   end)
 end
 
 function apply.L(item)
-  return ending(item, function(id) requeue(id, item[7]) end)
+  return ending(item, requeue)
 end
 
 function apply.U(item)
   return ending(item, function(id)
     redis.call('HSET', run_key(id), 'state', 'scheduled')
     redis.call('HINCRBY', run_key(id), 'refusals', 1)
-    redis.call('ZADD', TIMERS, digits(NOW + tonumber(item[7])), id)
+    redis.call('ZADD', TIMERS, digits(NOW + tonumber(item[8])), id)
   end)
 end
 

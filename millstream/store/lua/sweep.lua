@@ -57,9 +57,10 @@ local promoted = 0
 local function promote(index, expected, resumed)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', digits(NOW), 'LIMIT', 0, 200)) do
     local key = run_key(id)
-    local state, priority, fence = unpack(redis.call('HMGET', key, 'state', 'priority', 'fence'))
+    local state, priority, fence, crashes = unpack(redis.call('HMGET', key, 'state', 'priority', 'fence', 'crashes'))
     if state == expected then
       local level = (resumed or fence) and 'resume' or priority or 'normal'
+      if tonumber(crashes or '0') >= SUSPECT_AFTER then level = 'suspect' end
       redis.call('HSET', key, 'state', 'queued')
       redis.call('XADD', STREAM[level], '*', 'id', id)
       promoted = promoted + 1
@@ -118,6 +119,18 @@ local function bury_worker(token)
   redis.call('DEL', control_key(token))
 end
 
+-- Whoever took work without a lease, such as one that was buried while it was frozen and then
+-- woke, would be missed for ever. It gets a lease that has run out, and until the next sweep to renew.
+local function list_consumers()
+  for _, level in ipairs(LEVELS) do
+    local consumers = redis.pcall('XINFO', 'CONSUMERS', STREAM[level], GROUP)
+    for _, consumer in ipairs(consumers.err and {} or consumers) do
+      redis.call('ZADD', LEASES, 'NX', digits(NOW), consumer[2])
+    end
+  end
+  redis.call('HSET', META, 'listed', digits(NOW))
+end
+
 if NOW >= hold then
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(NOW), 'LIMIT', 0, 5)) do
     if token ~= TOKEN then bury_worker(token) end
@@ -126,6 +139,8 @@ if NOW >= hold then
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', LEASES, digits(NOW + 600000), '+inf', 'LIMIT', 0, 20)) do
     redis.call('ZADD', LEASES, digits(NOW + LEASE), token)
   end
+  local listed = tonumber(redis.call('HGET', META, 'listed') or '0')
+  if NOW < listed or NOW >= listed + LEASE then list_consumers() end
 end
 
 -- Indexes of what has expired.

@@ -26,10 +26,6 @@ from millstream_worker.tools.policy import Hints
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
-#: A listing longer than this is not a listing.
-MOST_PAGES = 100
-MOST_TOOLS = 5_000
-
 #: A schema that contains more, or deeper, than this takes longer to check than to call.
 _DEEPEST = 64
 

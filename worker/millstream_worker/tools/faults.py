@@ -41,6 +41,10 @@ class Cut(Fault):
         self.timed_out = timed_out
 
 
+class ProcessEnded(Cut):
+    """The server's process ended while the request was under way."""
+
+
 class Malformed(Fault):
     """The request was sent and what came back is not an answer."""
 

@@ -17,6 +17,7 @@ from millstream_worker.tools.faults import (
     Cut,
     Fault,
     Malformed,
+    ProcessEnded,
     Refused,
     RpcError,
     SessionGone,
@@ -49,10 +50,20 @@ def judge(fault: BaseException, *, call: str, redact: Callable[[str], str]) -> V
 
 
 def counts(fault: BaseException) -> bool:
-    """Whether a fault of a call that was under way speaks against the server's transport."""
+    """Whether a fault speaks against the server's transport.
+
+    The end of a process is counted once, by its session, and not by each of its calls.
+    """
     if isinstance(fault, Refused):
         return fault.status >= 500
-    return isinstance(fault, Unsent | Cut) and not isinstance(fault, CircuitOpen)
+    return isinstance(fault, Unsent | Cut) and not isinstance(fault, CircuitOpen | ProcessEnded)
+
+
+def answered(fault: BaseException) -> bool:
+    """Whether a fault shows that the server is there and speaks."""
+    if isinstance(fault, Refused):
+        return fault.status < 500
+    return isinstance(fault, RpcError | TooLarge | SessionGone)
 
 
 def before_sending(fault: Fault) -> Fault:

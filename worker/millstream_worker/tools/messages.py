@@ -33,7 +33,7 @@ class Request:
     body: bytes
 
 
-def encode(method: str, params: Mapping[str, Any] | None, *, id: int | None = None) -> bytes:  # noqa: A002  the wire's own word
+def encode(method: str, params: Mapping[str, Any] | None, *, id: int | None = None) -> bytes:
     """Return a request, or a notification where there is no id."""
     message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
     if id is not None:

@@ -1,16 +1,15 @@
-"""Everything a worker holds of one server: its gate, breaker, sessions and catalogue.
+"""One server as its worker knows it: who may call it now, with what, and what came of it.
 
-Promise: whoever waits for the server waits in the order of coming and inside one deadline; a
-server that is down costs its callers a moment, not their time; sessions with a state belong to
-one run, and end with it. It makes one attempt and judges nothing.
+Promise: one attempt inside one absolute deadline. A server that is down costs its callers a
+moment, not their time. What the server surely did not execute is mended once, in place. It
+judges no fault, and knows neither workflows nor retries.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -20,15 +19,15 @@ from mcp_types import (
     CallToolRequestParams,
     CallToolResult,
     InputRequiredResult,
-    ListToolsResult,
-    PaginatedRequestParams,
-    Tool,
 )
 from pydantic import TypeAdapter, ValidationError
 
 from millstream.events import CircuitMoved, Emit, ToolCatalogueChanged
+from millstream.model.tool import ToolResult
+from millstream_worker.tools.answers import tool_result
 from millstream_worker.tools.breaker import Breaker, Circuit, Pass
-from millstream_worker.tools.catalogue import MOST_PAGES, MOST_TOOLS, Catalogue
+from millstream_worker.tools.call import Call
+from millstream_worker.tools.catalogue import Catalogue
 from millstream_worker.tools.credentials import Redactor
 from millstream_worker.tools.faults import (
     CircuitOpen,
@@ -38,31 +37,22 @@ from millstream_worker.tools.faults import (
     SessionGone,
     Unsent,
 )
-from millstream_worker.tools.judge import before_sending, counts
-from millstream_worker.tools.pipes import open_pipes
+from millstream_worker.tools.gates import Gates
+from millstream_worker.tools.judge import answered, before_sending, counts
+from millstream_worker.tools.listing import first_of, list_tools
 from millstream_worker.tools.policy import HEADER_MISMATCH, UNSUPPORTED_VERSION
-from millstream_worker.tools.servers import ServerSpec, Stdio
-from millstream_worker.tools.sessions import Era, Line, Session
-from millstream_worker.tools.web import open_web
+from millstream_worker.tools.servers import ServerSpec
+from millstream_worker.tools.sessions import Sessions
 
-#: A server that says nothing about how long its list of tools holds, or says zero, means "I do
-#: not know". Asking before every call would double its cost, and a change is reported otherwise.
-_FRESH_S = (60.0, 3600.0)
-_FRESH_DEFAULT_S = 300.0
+T = TypeVar("T")
 
-#: Programs that are fetched before they start need their time.
-_CONNECT_S = 60.0
-
-#: Pause before a program that ended is started again: none, then doubling.
-_RESTART_S = 0.5
-_LONGEST_RESTART_S = 30.0
-
-Answer = CallToolResult | InputRequiredResult
-_ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
+_ANSWER: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
+    CallToolResult | InputRequiredResult
+)
 
 
 class Peer:
-    """One server, as its worker knows it."""
+    """One server."""
 
     def __init__(
         self,
@@ -75,33 +65,157 @@ class Peer:
     ) -> None:
         self.spec = spec
         self.redactor = Redactor(spec.transport.sealed)
-        self._owners = owners
-        self._worker_gate = worker_gate
-        self._gate = anyio.CapacityLimiter(spec.max_connections)
-        self._emit = emit
-        self._now = now
-        self._breaker = Breaker(now=now)
-        self._sessions: dict[str | None, Session] = {}
-        self._era: Era | None = None
-        #: Found out with the first session: whether each run needs one of its own.
-        self._stateful = False
-        self._losses = 0
-        self._not_before = 0.0
-        self._catalogue: Catalogue | None = None
+        #: What the server said last, fresh or not.
+        self.known: Catalogue | None = None
         self._fresh_until = 0.0
         self._listing = anyio.Lock()
-
-    # -- what callers ask for ------------------------------------------------------------------
+        self._gates = Gates(server=spec.max_connections, worker=worker_gate)
+        self._breaker = Breaker(now=now)
+        self._emit = emit
+        self._now = now
+        self._sessions = Sessions(
+            spec,
+            self.redactor,
+            owners=owners,
+            now=now,
+            on_lost=lambda: self._moved(self._breaker.failed()),
+            on_tools_changed=self._stale,
+        )
 
     async def catalogue(self, run_id: str, deadline: float) -> Catalogue:
         """Return the tools of the server, asked for not too long ago."""
-        if self._catalogue is not None and self._now() < self._fresh_until:
-            return self._catalogue
+        if self.known is not None and self._now() < self._fresh_until:
+            return self.known
 
-        async with _until(deadline, "the list of its tools was not there in time"):
+        with anyio.CancelScope(deadline=deadline) as scope:
             async with self._listing:
-                if self._catalogue is None or self._now() >= self._fresh_until:
-                    async with self._circuit() as _:
+                if self.known is None or self._now() >= self._fresh_until:
+                    await self._through_circuit(run_id, deadline)
+                    if self._now() >= self._fresh_until:
                         await self._list(run_id, deadline)
-        assert self._catalogue is not None
-        return self._catalogue
+        if scope.cancelled_caught or self.known is None:
+            raise Unsent("the list of its tools was not there in time")
+        return self.known
+
+    async def call(self, call: Call) -> ToolResult:
+        """Send a call once, and return what the tool answered."""
+        self._refuse_if_open()
+        async with self._gates.passed(call.deadline):
+            await self._through_circuit(call.run_id, call.deadline)
+            try:
+                return await self._send(call)
+            except RpcError as error:
+                if error.code == UNSUPPORTED_VERSION:
+                    self._sessions.forget_era()
+                if error.code != HEADER_MISMATCH:
+                    raise
+                # The headers are made from the listing, which has changed since.
+                await self._list(call.run_id, call.deadline)
+            return await self._send(call)
+
+    def release_run(self, run_id: str) -> None:
+        """End the session that belongs to a run."""
+        self._sessions.release_run(run_id)
+
+    async def aclose(self) -> None:
+        """End every session."""
+        await self._sessions.aclose()
+
+    # -- one exchange --------------------------------------------------------------------------
+
+    async def _send(self, call: Call) -> ToolResult:
+        request = CallToolRequest(
+            params=CallToolRequestParams(
+                name=call.tool,
+                arguments=dict(call.arguments),
+                _meta={**call.meta},  # type: ignore[arg-type]  # an open map on the wire
+            )
+        )
+
+        async def send(client: ClientSession) -> CallToolResult | InputRequiredResult:
+            left_s = call.deadline - anyio.current_time()
+            if left_s <= 0:
+                raise Unsent("its time was over before it could be sent")
+            try:
+                return await client.send_request(request, _ANSWER, left_s)
+            except ValidationError as error:
+                raise Malformed(f"its answer is invalid ({first_of(error)})") from error
+
+        return tool_result(await self._exchange(call.run_id, call.deadline, send))
+
+    async def _list(self, run_id: str, deadline: float) -> None:
+        try:
+            found, holds_s = await self._exchange(run_id, deadline, list_tools)
+        except Fault as fault:
+            raise before_sending(fault) from None
+
+        before, self.known = self.known, found
+        self._fresh_until = self._now() + holds_s
+        if before is not None and before.digest != found.digest:
+            self._emit(
+                ToolCatalogueChanged(
+                    server=self.spec.name, before=before.digest, after=found.digest
+                )
+            )
+
+    async def _exchange(
+        self, run_id: str, deadline: float, send: Callable[[ClientSession], Awaitable[T]]
+    ) -> T:
+        session = await self._sessions.get(run_id, deadline)
+        try:
+            with self._reported():
+                return await send(await session.client(deadline))
+        except SessionGone:
+            # It has executed nothing: a new session may ask again, once.
+            self._sessions.drop(session)
+        session = await self._sessions.get(run_id, deadline)
+        with self._reported():
+            return await send(await session.client(deadline))
+
+    def _stale(self) -> None:
+        self._fresh_until = 0.0
+
+    # -- the breaker ---------------------------------------------------------------------------
+
+    def _refuse_if_open(self) -> None:
+        """Refuse at once what would first wait at the gate and then be refused."""
+        if self._breaker.state is Circuit.OPEN and self._breaker.wait_s > 0:
+            raise self._refusal()
+
+    async def _through_circuit(self, run_id: str, deadline: float) -> None:
+        verdict, moved = self._breaker.ask()
+        self._moved(moved)
+        if verdict is Pass.REFUSED:
+            raise self._refusal()
+        if verdict is Pass.PROBE:
+            # Listing its tools harms nobody, as the call that waits here might.
+            try:
+                await self._list(run_id, deadline)
+            finally:
+                self._moved(self._breaker.abandoned())
+
+    def _refusal(self) -> CircuitOpen:
+        wait_s = self._breaker.wait_s or 1.0
+        return CircuitOpen(
+            f"it failed too often; it is asked again in {wait_s:.1f} s", retry_after=wait_s
+        )
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except Fault as fault:
+            if answered(fault):
+                self._answered()
+            elif counts(fault):
+                self._moved(self._breaker.failed())
+            raise
+        self._answered()
+
+    def _answered(self) -> None:
+        self._sessions.answered()
+        self._moved(self._breaker.answered())
+
+    def _moved(self, to: Circuit | None) -> None:
+        if to is not None:
+            self._emit(CircuitMoved(server=self.spec.name, state=to))

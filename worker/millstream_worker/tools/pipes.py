@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TextIO
@@ -19,6 +19,7 @@ from typing import Any, Protocol, Self, TextIO
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from mcp import MCPError, StdioServerParameters
+from mcp.client._transport import TransportStreams  # it has no public name
 from mcp.client.stdio import get_default_environment, stdio_client
 from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRequest
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
@@ -26,10 +27,11 @@ from mcp.shared.message import SessionMessage
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from millstream_worker.tools.credentials import Redactor
-from millstream_worker.tools.faults import Cut, Fault, RpcError, TooLarge, Unsent
+from millstream_worker.tools.faults import Cut, Fault, ProcessEnded, RpcError, TooLarge, Unsent
 from millstream_worker.tools.guard import OVERSIZE
 from millstream_worker.tools.messages import settle
 from millstream_worker.tools.servers import ServerSpec, Stdio
+from millstream_worker.tools.sockets import reason_of
 
 _GUARD = Path(__file__).with_name("guard.py")
 
@@ -142,7 +144,7 @@ class PipeDispatcher:
         params: Mapping[str, Any] | None,
         opts: CallOptions,
     ) -> None:
-        exchange.fault = Cut(self._ended())
+        exchange.fault = ProcessEnded(self._ended())
         try:
             with exchange.scope:
                 exchange.result = await self._inner.send_raw_request(method, params, opts)
@@ -151,7 +153,7 @@ class PipeDispatcher:
             exchange.fault = self._reading_of(error)
         finally:
             if exchange.fault is not None and self.lost.is_set():
-                exchange.fault = Cut(self._ended())
+                exchange.fault = ProcessEnded(self._ended())
             exchange.done.set()
 
     def _reading_of(self, error: MCPError) -> Fault:
@@ -238,7 +240,7 @@ class _LastWords:
 @asynccontextmanager
 async def _spawned(
     parameters: StdioServerParameters, sink: TextIO
-) -> AsyncIterator[tuple[_Incoming, WriteStream[SessionMessage]]]:
+) -> AsyncIterator[TransportStreams]:
     async with AsyncExitStack() as stack:
         try:
             streams = await stack.enter_async_context(stdio_client(parameters, sink))

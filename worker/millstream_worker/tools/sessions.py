@@ -1,225 +1,158 @@
-"""One session with a server: the SDK's `ClientSession`, and the task that owns it.
+"""The sessions that a worker holds with one server, and who may use which.
 
-Promise: one task enters and leaves the session and its transport, so that no scope is left in
-another task and no failure of a server reaches the group that all servers share. The era is
-found out once; whoever opens the next session hands it in. It does not know tools or runs.
+Promise: a session with a state belongs to one run, unless the configuration says that runs may
+share it; at most one session of a kind is being opened at a time, and all who want it wait for
+that one; a program that ends is started again after a pause that grows. It sends no call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from importlib.metadata import version
 
-import anyio
-from mcp import ClientSession
-from mcp.client import IncomingMessage
-from mcp_types import (
-    DiscoverResult,
-    Implementation,
-    ToolListChangedNotification,
-    UnsupportedProtocolVersionErrorData,
-)
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
-from pydantic import ValidationError
+from anyio.abc import TaskGroup
 
-from millstream_worker.tools.faults import Cut, Fault, Refused, RpcError, Unfit, Unsent
-from millstream_worker.tools.pipes import PipeDispatcher
-from millstream_worker.tools.policy import UNSUPPORTED_VERSION
-from millstream_worker.tools.sockets import reason_of
-from millstream_worker.tools.web import WebDispatcher
+from millstream_worker.tools.credentials import Redactor
+from millstream_worker.tools.faults import Fault, Unsent
+from millstream_worker.tools.judge import before_sending
+from millstream_worker.tools.pipes import open_pipes
+from millstream_worker.tools.servers import ServerSpec, Stdio
+from millstream_worker.tools.session import Era, Line, Session
+from millstream_worker.tools.web import open_web
 
-Line = PipeDispatcher | WebDispatcher
-OpensLine = Callable[[], AbstractAsyncContextManager[Line]]
+#: Programs that are fetched before they start need their time.
+_CONNECT_S = 60.0
+
+#: The first restart is at once; the pauses before the next ones double from here.
+_RESTART_S = 0.5
+_LONGEST_RESTART_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Era:
-    """How a server is spoken to. Without a discovery: by handshake, as until 2025."""
-
-    discovered: DiscoverResult | None = None
-
-
-class Session:
-    """A session that is being opened, is open, or is over."""
+class Sessions:
+    """All sessions with one server."""
 
     def __init__(
         self,
-        opens: OpensLine,
+        spec: ServerSpec,
+        redactor: Redactor,
         *,
-        era: Era | None,
-        connect_s: float,
-        run_id: str,
+        owners: TaskGroup,
+        now: Callable[[], float],
+        on_lost: Callable[[], None],
         on_tools_changed: Callable[[], None],
     ) -> None:
-        self._opens = opens
-        self._connect_s = connect_s
+        self._spec = spec
+        self._redactor = redactor
+        self._owners = owners
+        self._now = now
+        self._on_lost = on_lost
         self._on_tools_changed = on_tools_changed
-        self._ready = anyio.Event()
-        self._stop = anyio.Event()
-        self._fault: Fault | None = None
-        self._client: ClientSession | None = None
-        self.era = era
-        #: The run for which it was opened; the only one that uses it if it has a state.
-        self.run_id = run_id
-        #: Whether the server remembers something of it between two calls.
-        self.stateful = False
-        self.ended = anyio.Event()
+        #: Under the run they belong to; under None what all runs share.
+        self._sessions: dict[str | None, Session] = {}
+        self._ending: set[Session] = set()
+        self._era: Era | None = None
+        self._losses = 0
+        self._not_before = 0.0
+        #: Whether every run needs a session of its own. For a web server, its first session tells.
+        self._private = isinstance(spec.transport, Stdio) and spec.shared_session is False
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing can be sent any more."""
-        return self.ended.is_set() or self._stop.is_set()
+    async def get(self, run_id: str, deadline: float) -> Session:
+        """Return a session that this run may use, opened if there is none."""
+        while True:
+            key = run_id if self._private else None
+            session = self._sessions.get(key)
+            if session is None or session.over:
+                session = self._open(key, run_id)
+            try:
+                await session.client(deadline)
+            except Fault as fault:
+                raise before_sending(fault) from None
 
-    @property
-    def failed(self) -> bool:
-        """Whether the server, not we, ended it."""
-        return not self._stop.is_set()
+            self._era = session.era
+            if key is None and session.stateful and not self._spec.shared_session:
+                self._make_private(session)
+            if not self._private or session.run_id == run_id:
+                return session
 
-    @property
-    def opened(self) -> bool:
-        """Whether it was ever ready."""
-        return self._client is not None
+    def answered(self) -> None:
+        """Take note that the server works: its next restart is at once again."""
+        self._losses = 0
 
-    def stop(self) -> None:
-        """Tell the owner to leave. What is under way is cut."""
-        self._stop.set()
+    def drop(self, session: Session) -> None:
+        """Leave a session that the server no longer knows."""
+        self._end(session)
 
-    async def client(self, deadline: float) -> ClientSession:
-        """Return the SDK's session once it is ready, or raise the `Fault` that prevented it."""
-        with anyio.CancelScope(deadline=deadline) as scope:
-            await self._ready.wait()
-        if scope.cancelled_caught:
-            raise Unsent("its session was not ready in time")
-        if self._client is None:
-            raise self._fault or Unsent("its session ended before it was ready")
-        return self._client
+    def forget_era(self) -> None:
+        """Find the era out anew: the server was replaced by one of another."""
+        self._era = None
+        for session in list(self._sessions.values()):
+            self._end(session)
 
-    async def own(self) -> None:
-        """Open the session, hold it open, leave it. One task runs this from end to end."""
-        try:
-            async with self._opens() as line:
-                await self._hold(line)
-        except Exception as error:  # noqa: BLE001  whoever waits for the session raises it
-            self._fault = _fault_of(error)
-        finally:
-            self.ended.set()
-            self._ready.set()
+    def release_run(self, run_id: str) -> None:
+        """Leave the session that belongs to a run. It ends by itself, in a moment."""
+        session = self._sessions.get(run_id)
+        if session is not None:
+            self._end(session)
 
-    async def _hold(self, line: Line) -> None:
-        client = ClientSession(
-            dispatcher=line,
-            client_info=Implementation(name="millstream", version=version("millstream")),
-            message_handler=self._on_message,
+    async def aclose(self) -> None:
+        """Leave every session, and wait until all have ended."""
+        for session in list(self._sessions.values()):
+            self._end(session)
+        for session in list(self._ending):
+            await session.ended.wait()
+
+    def _open(self, key: str | None, run_id: str) -> Session:
+        pause_s = self._not_before - self._now()
+        if pause_s > 0:
+            raise Unsent(
+                f"its program ended {self._losses} times and is started again in {pause_s:.1f} s",
+                retry_after=pause_s,
+            )
+        session = Session(
+            self._line,
+            era=self._era,
+            connect_s=min(_CONNECT_S, self._spec.timeout_s),
+            run_id=run_id,
+            on_tools_changed=self._on_tools_changed,
         )
-        async with client:
-            with anyio.fail_after(self._connect_s):
-                self.era = await _negotiate(client, self.era, patient=isinstance(line, PipeDispatcher))
-            self.stateful = isinstance(line, WebDispatcher) and line.session_id is not None
-            self._client = client
-            self._ready.set()
-            await self._until_over(line)
+        self._sessions[key] = session
+        self._owners.start_soon(self._own, session)
+        return session
 
-    async def _until_over(self, line: Line) -> None:
-        async with anyio.create_task_group() as group:
+    async def _own(self, session: Session) -> None:
+        await session.own()
+        self._ending.discard(session)
+        self._remove(session)
+        if session.lost:
+            self._pause()
+            self._on_lost()
 
-            async def end_with(event: anyio.Event) -> None:
-                await event.wait()
-                group.cancel_scope.cancel()
+    def _pause(self) -> None:
+        self._losses += 1
+        if self._losses > 1 and isinstance(self._spec.transport, Stdio):
+            pause_s = _RESTART_S * 2.0 ** min(self._losses - 2, 16)
+            self._not_before = self._now() + min(_LONGEST_RESTART_S, pause_s)
 
-            group.start_soon(end_with, self._stop)
-            if isinstance(line, PipeDispatcher):
-                group.start_soon(end_with, line.lost)
+    def _line(self) -> AbstractAsyncContextManager[Line]:
+        transport = self._spec.transport
+        if isinstance(transport, Stdio):
+            return open_pipes(self._spec, transport, self._redactor)
+        return open_web(self._spec, transport, self._redactor, self._on_tools_changed)
 
-    async def _on_message(self, message: IncomingMessage) -> None:
-        if isinstance(message, ToolListChangedNotification):
-            self._on_tools_changed()
+    def _make_private(self, session: Session) -> None:
+        """The first session has shown that the server keeps a state: it is its run's from now."""
+        self._private = True
+        if self._sessions.get(None) is session:
+            del self._sessions[None]
+            self._sessions[session.run_id] = session
 
+    def _end(self, session: Session) -> None:
+        self._remove(session)
+        if not session.ended.is_set():
+            self._ending.add(session)
+            session.stop()
 
-async def _negotiate(client: ClientSession, era: Era | None, *, patient: bool) -> Era:
-    """Find out which era the server speaks, or take it as known."""
-    if era is not None and era.discovered is not None:
-        client.adopt(era.discovered)
-        return era
-    if era is not None:
-        await client.initialize()
-        return era
-
-    found = await _discover(client, MODERN_PROTOCOL_VERSIONS[-1], patient=patient)
-    if isinstance(found, str):
-        found = await _discover(client, found, patient=patient)
-    if isinstance(found, DiscoverResult):
-        client.adopt(found)
-        return Era(found)
-
-    try:
-        await client.initialize()
-    except RpcError as error:
-        # It started slowly, and has understood the discovery after all: ask in its own words.
-        version_ = _offered(error)
-        found = await _discover(client, version_, patient=patient) if version_ else None
-        if not isinstance(found, DiscoverResult):
-            raise
-        client.adopt(found)
-        return Era(found)
-
-    return Era()
-
-
-async def _discover(
-    client: ClientSession, offer: str, *, patient: bool
-) -> DiscoverResult | str | None:
-    """Return what the server says of itself, a version to ask again with, or None: older era."""
-    try:
-        result = DiscoverResult.model_validate(await client.send_discover(offer))
-    except ValidationError:
-        return None
-    except RpcError as error:
-        version_ = _offered(error)
-        if version_ is None:
-            raise
-        return version_ if version_ and version_ != offer else None
-    except Refused as refused:
-        # What an older server says to a method it does not know; never what a dying one says.
-        if refused.status not in {400, 404, 405, 406, 415, 422, 500, 501}:
-            raise
-        return None
-    except Cut as cut:
-        # A program of the older era may leave a request that it does not know unanswered.
-        if not (patient and cut.timed_out):
-            raise
-        return None
-
-    modern = any(known in result.supported_versions for known in MODERN_PROTOCOL_VERSIONS)
-    return result if modern else None
-
-
-def _offered(error: RpcError) -> str | None:
-    """Return the newest version both speak; an empty one for the older era; None for neither."""
-    if error.code != UNSUPPORTED_VERSION:
-        return ""
-    try:
-        offered = UnsupportedProtocolVersionErrorData.model_validate(error.data).supported
-    except ValidationError:
-        return ""
-    modern = [known for known in MODERN_PROTOCOL_VERSIONS if known in offered]
-    if modern:
-        return modern[-1]
-    return "" if any(known in HANDSHAKE_PROTOCOL_VERSIONS for known in offered) else None
-
-
-def _fault_of(error: Exception) -> Fault:
-    """Return why a session could not be opened or held, from whatever wrapping it comes in."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    match error:
-        case Fault():
-            return error
-        case TimeoutError():
-            return Unsent("it did not open a session in time")
-        case RuntimeError():
-            # The SDK's word for a version it does not know.
-            return Unfit(reason_of(error))
-        case _:
-            return Unsent(reason_of(error))
+    def _remove(self, session: Session) -> None:
+        for key, held in list(self._sessions.items()):
+            if held is session:
+                del self._sessions[key]

@@ -1,0 +1,123 @@
+"""Test workflows without a server: run them, jump in time, crash a worker and see what is kept.
+
+    async with Harness(app, tools={"time": {"now": lambda: "noon"}}) as bench:
+        bench.crash_after(2)                       # the worker dies when two steps are recorded
+        run = await bench.client.enqueue("research", {"topic": "tides"})
+        await bench.jump(3600)                     # a sleep of an hour is over
+        assert await run.result(timeout=5) == ...
+
+Everything is real but the server: the same client, the same worker and the same scripts, on an
+in-memory store of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+import anyio
+
+from millstream.client import Client
+from millstream.errors import MissingExtra
+from millstream.events import Event, StepEnded
+from millstream.store.connection import Connection
+from millstream.store.embedded import JumpingClock, jumping_clock
+from millstream.workflow import Workflows
+
+_names = itertools.count()
+
+
+class Harness:
+    """One worker and one client on a store of their own. Use it as ``async with Harness(app)``.
+
+    ``tools`` are functions that answer `Context.tool`; needs the extras ``memory`` and
+    ``worker``.
+    """
+
+    def __init__(
+        self, workflows: Workflows, *, tools: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        self.client: Client
+        #: Every event of the worker, in order: what happened, for assertions.
+        self.events: list[Event] = []
+        #: How often the worker has crashed.
+        self.crashes = 0
+        self._workflows = workflows
+        self._embedded = _load("millstream_worker.embedded")
+        self._tools = self._embedded.FunctionTools(tools or {})
+        self._url = f"memory://harness-{next(_names)}"
+        self._clock: JumpingClock
+        self._connection: Connection
+        self._group: anyio.abc.TaskGroup
+        self._stack = AsyncExitStack()
+        self._worker: Any = None
+        self._countdown: int | None = None
+        self._dead = anyio.Event()
+
+    async def __aenter__(self) -> Self:
+        enter = self._stack.enter_async_context
+        self._clock = self._stack.enter_context(jumping_clock())
+        self._connection = Connection(self._url)
+        self._stack.push_async_callback(self._connection.aclose)
+        self._group = await enter(anyio.create_task_group())
+        self._stack.callback(self._group.cancel_scope.cancel)
+        self.client = await enter(Client(self._url))
+        await self._start()
+        self._group.start_soon(self._replace_the_dead)
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        with contextlib.suppress(AttributeError):
+            self._worker.crash()
+        await self._stack.__aexit__(None, None, None)
+
+    async def run(self, workflow: str, arguments: Any = None, *, timeout: float = 10.0) -> Any:
+        """Run a workflow to its end and return its result. Raises what `Run.result` raises."""
+        handle = await self.client.enqueue(workflow, arguments)
+        return await handle.result(timeout)
+
+    async def jump(self, seconds: float) -> None:
+        """Set the clock of the store forward: what was due in the meantime is due now."""
+        # What is about to park is given the time to.
+        await anyio.wait_all_tasks_blocked()
+        self._clock.offset_s += seconds
+
+    def crash_after(self, records: int) -> None:
+        """Have the worker die as soon as so many more steps are recorded; another takes over."""
+        self._countdown = records
+
+    def _observe(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, StepEnded) and self._countdown is not None:
+            self._countdown -= 1
+            if self._countdown <= 0:
+                self._countdown = None
+                self._worker.crash()
+                self._dead.set()
+
+    async def _start(self) -> None:
+        self._worker = self._embedded.EmbeddedWorker(
+            self._url, self._workflows, self._observe, self._tools
+        )
+        await self._worker.start(self._group)
+
+    async def _replace_the_dead(self) -> None:
+        while True:
+            await self._dead.wait()
+            self._dead = anyio.Event()
+            self.crashes += 1
+            dead = self._worker
+            await dead.bury(self._connection)
+            await self._start()
+
+
+def _load(module: str) -> Any:
+    # The harness runs the worker's own code, which stands above this room and may not be there.
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtra("worker,memory", error.name or module) from error

@@ -1,0 +1,105 @@
+"""The workflows that the worker processes of these tests run."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+
+import anyio
+
+from millstream import Context, Workflows
+from tests.processes.effects import BEGUN, DONE, KEYED, Effects
+
+app = Workflows()
+effects = Effects.of_environment()
+
+
+async def act(run: str, step: int, pause: float, key: str = "") -> int:
+    """Have an effect, keyed if there is a key, and take a while."""
+    effects.write(BEGUN, run, step)
+    if key:
+        effects.write(KEYED, run, step, key)
+    await anyio.sleep(pause)
+    effects.write(DONE, run, step)
+    return step
+
+
+def act_in_thread(run: str, step: int, pause: float) -> int:
+    """Do the same in a thread."""
+    effects.write(BEGUN, run, step)
+    time.sleep(pause)
+    effects.write(DONE, run, step)
+    return step
+
+
+async def block(run: str, step: int, pause: float) -> int:
+    """Block the event loop, as careless code does."""
+    effects.write(BEGUN, run, step)
+    time.sleep(pause)  # noqa: ASYNC251 - that is the point
+    effects.write(DONE, run, step)
+    return step
+
+
+async def hold_interpreter(run: str, step: int, pause: float) -> int:
+    """Hold the interpreter's lock as careless C code does: the first time only."""
+    first = not effects.all(BEGUN, run)
+    effects.write(BEGUN, run, step)
+    if first:
+        # Unlike CDLL, PyDLL does not give up the lock while it calls.
+        ctypes.PyDLL(None).usleep(int(pause * 1e6))
+    effects.write(DONE, run, step)
+    return step
+
+
+@app.workflow()
+async def chain(ctx: Context, steps: int = 10, pause: float = 0.1) -> list[int]:
+    """Steps that follow one another, each under an idempotency key that the run drew."""
+    done = []
+    for step in range(steps):
+        key = str(ctx.uuid())
+        done.append(await ctx.step(act, ctx.run_id, step, pause, key))
+    return done
+
+
+@app.workflow()
+async def threaded(ctx: Context, steps: int = 3, pause: float = 0.1) -> list[int]:
+    """Plain functions, one after the other."""
+    return [await ctx.step(act_in_thread, ctx.run_id, step, pause) for step in range(steps)]
+
+
+@app.workflow()
+async def blocking(ctx: Context, pause: float) -> list[int]:
+    """The step in the middle blocks the event loop."""
+    return [
+        await ctx.step(act, ctx.run_id, 0, 0.01),
+        await ctx.step(block, ctx.run_id, 1, pause),
+        await ctx.step(act, ctx.run_id, 2, 0.01),
+    ]
+
+
+@app.workflow()
+async def holding(ctx: Context, pause: float) -> list[int]:
+    """The step in the middle holds the interpreter's lock."""
+    return [
+        await ctx.step(act, ctx.run_id, 0, 0.01),
+        await ctx.step(hold_interpreter, ctx.run_id, 1, pause),
+        await ctx.step(act, ctx.run_id, 2, 0.01),
+    ]
+
+
+async def die(run: str, step: int, how: str) -> int:
+    """Take the worker down."""
+    effects.write(BEGUN, run, step)
+    if how == "exit":
+        os._exit(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return step
+
+
+@app.workflow()
+async def poison(ctx: Context, how: str = "exit") -> None:
+    """Kill whoever runs it."""
+    await ctx.step(act, ctx.run_id, 0, 0.05)
+    await ctx.step(die, ctx.run_id, 1, how)

@@ -1,0 +1,130 @@
+"""A worker inside another program: for tests, which start it, crash it and start it again.
+
+It keeps every promise of a worker process but one: it does not outlive the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from millstream.errors import ToolRejected
+from millstream.events import Emit
+from millstream.model.run import Delivery
+from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream.store import leases
+from millstream.store.connection import Connection
+from millstream.store.keys import Lane
+from millstream.workflow import Log, Workflows
+from millstream_worker import compose
+from millstream_worker.config import WorkerConfig
+from millstream_worker.environment import Tools
+from millstream_worker.serve import Worker
+from millstream_worker.steps import maybe_await
+
+__all__ = ["EmbeddedWorker", "FunctionTools", "SilentLog"]
+
+
+class SilentLog:
+    """A logger that says nothing."""
+
+    def debug(self, message: str, /, **fields: Any) -> None:
+        """Say nothing."""
+
+    info = warning = error = debug
+
+
+class FunctionTools:
+    """Tools that are functions of the test: ``{"server": {"tool": function}}``."""
+
+    def __init__(self, functions: Mapping[str, Mapping[str, Any]]) -> None:
+        self._functions = functions
+
+    async def prepare(
+        self, server: str, tool: str, arguments: Mapping[str, Any], *, run_id: str
+    ) -> _PreparedFunction:
+        """Find the function. Raises `ToolRejected`."""
+        del arguments, run_id
+        function = self._functions.get(server, {}).get(tool)
+        if function is None:
+            raise ToolRejected(f"the test has no tool {server}/{tool}", cause="ToolRejected")
+
+        return _PreparedFunction(function)
+
+    async def call(
+        self, prepared: _PreparedFunction, arguments: Mapping[str, Any], **options: Any
+    ) -> ToolResult:
+        """Call the function; a `ToolResult` is taken as it is, anything else becomes its data."""
+        del options
+        value = await maybe_await(prepared.function(**arguments))
+        return value if isinstance(value, ToolResult) else ToolResult(data=value, text=str(value))
+
+    async def release_run(self, run_id: str) -> None:
+        """There is nothing to release."""
+
+
+class _PreparedFunction:
+    effect = Effect.UNSAFE
+    needs_intent = True
+    on_unknown = OnUnknown.FAIL
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+
+class EmbeddedWorker:
+    """One worker of a group, on a connection of its own."""
+
+    def __init__(self, url: str, workflows: Workflows, emit: Emit, tools: Tools) -> None:
+        self._connection = Connection(url)
+        self._workflows = workflows
+        self._emit = emit
+        self._tools = tools
+        self._scope = anyio.CancelScope()
+        self._worker: Worker | None = None
+
+    async def start(self, group: TaskGroup) -> None:
+        """Start to serve the default queue; returns when it takes work."""
+        # Any sleep parks: then a jump in time wakes it, instead of a wait.
+        config = WorkerConfig(lease=0.5, park_after=0.0, grace=5.0)
+
+        def make_log(
+            delivery: Delivery,
+            queue: str,
+            replaying: Callable[[], bool],
+            branch: Callable[[], str],
+        ) -> Log:
+            del delivery, queue, replaying, branch
+            return SilentLog()
+
+        parts = compose.Parts(
+            connection=self._connection, emit=self._emit, make_log=make_log, tools=self._tools
+        )
+        worker = await compose.compose(config, self._workflows, parts)
+        self._worker = worker
+
+        async def serve() -> None:
+            try:
+                with self._scope:
+                    await worker.serve()
+            finally:
+                worker.stop_renewing()
+
+        group.start_soon(serve)
+        await worker.started.wait()
+
+    def crash(self) -> None:
+        """Die at once: nothing is written any more, nothing given back."""
+        if self._worker is not None:
+            self._worker.abandon()
+        self._scope.cancel()
+
+    async def bury(self, connection: Connection) -> None:
+        """Let the lease of the dead run out at once, instead of waiting for it."""
+        assert self._worker is not None
+        await leases.resign(connection, Lane("default"), self._worker.token)
+        with anyio.move_on_after(1, shield=True):
+            await self._connection.aclose()

@@ -1,0 +1,19 @@
+"""One attempt at a tool call, as a value: what is sent, for whom, and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What is sent, and for whom."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    meta: Mapping[str, str]
+    run_id: str
+    #: On the clock of the event loop.
+    deadline: float

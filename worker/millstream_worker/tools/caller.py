@@ -1,0 +1,222 @@
+"""Calls tools: what the executor of a worker sees of this package.
+
+Promise: `prepare` sends nothing that has an effect; `call` makes one attempt, and every way it
+can end is a result or one of three errors that say whether the tool may have run. A failure of
+a transport never looks like a cancellation. It knows no journal, and repeats nothing.
+
+The SDK and aiohttp are imported when the first server is needed, which is 60 MB later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from millstream.errors import ToolRejected, UsageError
+from millstream.events import Emit, ToolCalled
+from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream_worker.tools.call import Call
+from millstream_worker.tools.faults import Unfit
+from millstream_worker.tools.judge import judge
+from millstream_worker.tools.policy import effect_of, needs_intent
+from millstream_worker.tools.servers import ServerSpec
+
+if TYPE_CHECKING:
+    from millstream_worker.tools.peer import Peer
+
+MOST_CALLS = 100
+KEY_META = "millstream.dev/idempotency-key"
+
+#: How long servers may take to end when the worker does: longer than the SDK's own patience.
+_CLOSE_S = 8.0
+
+#: Stands for the key while arguments are checked; as long as a key is.
+_ANY_KEY = "0" * 32
+
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedCall:
+    """A call that was checked and can be sent."""
+
+    server: str
+    tool: str
+    #: What a repetition would do, as far as it can be relied on.
+    effect: Effect
+    on_unknown: OnUnknown
+    #: Whether it must be recorded before it is sent.
+    needs_intent: bool
+    #: Hash of everything the server says of its tools.
+    catalogue: str
+
+
+class ToolCaller:
+    """The tools of one worker. Enter and leave it in the same task."""
+
+    def __init__(
+        self,
+        servers: Mapping[str, ServerSpec],
+        *,
+        emit: Emit,
+        max_calls: int = MOST_CALLS,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not 1 <= max_calls <= MOST_CALLS:
+            raise UsageError(f"max_calls must lie between 1 and {MOST_CALLS}, not {max_calls}")
+        self._servers = dict(servers)
+        self._emit = emit
+        self._now = now
+        self._gate = anyio.CapacityLimiter(max_calls)
+        self._peers: dict[str, Peer] = {}
+        self._owners: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        self._owners = anyio.create_task_group()
+        await self._owners.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._owners is not None
+        with anyio.move_on_after(_CLOSE_S, shield=True):
+            async with anyio.create_task_group() as group:
+                for peer in self._peers.values():
+                    group.start_soon(peer.aclose)
+        self._owners.cancel_scope.cancel()
+        # Without the error of the body: it goes on by itself, and not wrapped in a group.
+        await self._owners.__aexit__(None, None, None)
+
+    async def prepare(
+        self, server: str, tool: str, arguments: Mapping[str, Any], *, run_id: str
+    ) -> PreparedCall:
+        """Find a tool and check the arguments. Raises `ToolRejected` or `ToolNotSent`."""
+        spec = self._spec(server)
+        peer = self._peer(spec)
+        with self._told(peer, tool):
+            if not spec.permits(tool):
+                raise Unfit("the configuration does not allow it; add it to allow")
+            catalogue = await peer.catalogue(run_id, anyio.current_time() + spec.timeout_s)
+            described = catalogue.tools.get(tool)
+            if described is None:
+                raise Unfit(
+                    f"no such tool; there are {_some(filter(spec.permits, catalogue.tools))}"
+                )
+            described.check(_with_key(spec, tool, arguments, _ANY_KEY))
+
+        rule = spec.rule(tool)
+        return PreparedCall(
+            server=server,
+            tool=tool,
+            effect=effect_of(rule.effect, described.hints, trusted=spec.trust_annotations),
+            on_unknown=rule.on_unknown,
+            needs_intent=needs_intent(rule.effect, described.hints),
+            catalogue=catalogue.digest,
+        )
+
+    async def call(
+        self,
+        prepared: PreparedCall,
+        arguments: Mapping[str, Any],
+        *,
+        timeout_s: float,
+        idempotency_key: str,
+        run_id: str,
+        meta: Mapping[str, str] = _NOTHING,
+    ) -> ToolResult:
+        """Send a call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`."""
+        spec = self._spec(prepared.server)
+        peer = self._peer(spec)
+        limit_s = min(timeout_s, spec.timeout_s)
+        began = self._now()
+        with self._told(peer, prepared.tool):
+            result = await peer.call(
+                Call(
+                    tool=prepared.tool,
+                    arguments=_with_key(spec, prepared.tool, arguments, idempotency_key),
+                    meta={**meta, KEY_META: idempotency_key},
+                    run_id=run_id,
+                    deadline=anyio.current_time() + limit_s,
+                )
+            )
+
+        self._called(peer, prepared.tool, "is_error" if result.is_error else "ok", began)
+        return result
+
+    async def release_run(self, run_id: str) -> None:
+        """End the sessions that belong to a run."""
+        for peer in self._peers.values():
+            peer.release_run(run_id)
+
+    def _spec(self, server: str) -> ServerSpec:
+        spec = self._servers.get(server)
+        if spec is None:
+            raise ToolRejected(
+                f"{server}: no such MCP server; there are {_some(self._servers)}", cause="Unfit"
+            )
+        return spec
+
+    def _peer(self, spec: ServerSpec) -> Peer:
+        peer = self._peers.get(spec.name)
+        if peer is None:
+            from millstream_worker.tools.peer import Peer  # noqa: PLC0415  see the docstring
+
+            assert self._owners is not None, "enter the ToolCaller first"
+            peer = Peer(
+                spec, owners=self._owners, worker_gate=self._gate, emit=self._emit, now=self._now
+            )
+            self._peers[spec.name] = peer
+        return peer
+
+    @contextmanager
+    def _told(self, peer: Peer, tool: str) -> Iterator[None]:
+        """Report how a call ended badly, and raise the error that the workflow sees."""
+        began = self._now()
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            self._called(peer, tool, "cancelled", began)
+            raise
+        except Exception as fault:  # noqa: BLE001  whatever it is, the call must end by the matrix
+            verdict = judge(fault, call=f"{peer.spec.name}/{tool}", redact=peer.redactor)
+            self._called(peer, tool, verdict.status, began)
+            # Without its cause: that text was not redacted.
+            raise verdict.error from None
+
+    def _called(self, peer: Peer, tool: str, status: str, began: float) -> None:
+        # A label of a metric: only names that the server has, not whatever a workflow asks for.
+        known = peer.known is not None and tool in peer.known.tools
+        self._emit(
+            ToolCalled(
+                server=peer.spec.name,
+                tool=tool if known else "unknown",
+                status=status,
+                took_s=self._now() - began,
+            )
+        )
+
+
+def _with_key(
+    spec: ServerSpec, tool: str, arguments: Mapping[str, Any], key: str
+) -> Mapping[str, Any]:
+    name = spec.rule(tool).key_argument
+    return arguments if name is None else {**arguments, name: key}
+
+
+def _some(names: Iterable[str]) -> str:
+    """Return some names, for whoever mistyped one."""
+    sorted_ = sorted(names)
+    more = f" and {len(sorted_) - 20} more" if len(sorted_) > 20 else ""
+    return f"{', '.join(sorted_[:20])}{more}" or "none"
