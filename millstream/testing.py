@@ -81,10 +81,17 @@ class Harness:
         return await handle.result(timeout)
 
     async def jump(self, seconds: float) -> None:
-        """Set the clock of the store forward: what was due in the meantime is due now."""
-        # What is about to park is given the time to.
-        await anyio.wait_all_tasks_blocked()
+        """Set the clock of the store forward, once every run waits or has ended."""
+        await self.settle()
         self._clock.offset_s += seconds
+
+    async def settle(self) -> None:
+        """Return once no run is running or about to: each is parked, scheduled or at its end."""
+        while True:
+            depth = await self.client.depth()
+            if not depth.running and not depth.waiting:
+                return
+            await anyio.sleep(0.005)
 
     def crash_after(self, records: int) -> None:
         """Have the worker die as soon as so many more steps are recorded; another takes over."""

@@ -59,8 +59,8 @@ async def test_a_sleep_of_an_hour_takes_no_time() -> None:
     effects: list[int] = []
     async with Harness(_app(effects)) as bench:
         run = await bench.client.enqueue("nap")
-        while (await bench.client.depth()).parked == 0:
-            pass
+        await bench.settle()
+        assert (await bench.client.depth()).parked == 1
         assert effects == []
         await bench.jump(3600)
         assert await run.result(timeout=10) >= 3600

@@ -40,7 +40,19 @@ class FaultHttp:
         self.poured = 0
         #: Statuses that the next requests get, whatever they ask.
         self.refusals: list[tuple[int, dict[str, str]]] = []
+        #: Forget a session as soon as it was given out.
+        self.forgets = False
+        #: Say on the next stream that the tools have changed.
+        self.announce_tools = False
+        #: A header without which a call does not match its listing.
+        self.requires_header: str | None = None
+        #: Refuse calls as those of a version that is gone.
+        self.outdated = False
+        #: Close each stream early, and answer on the one that takes it up.
+        self.resumable = False
+        self.resumed: list[str] = []
         self.port = 0
+        self._late: dict[str, Any] = {}
 
     @property
     def url(self) -> str:
@@ -69,11 +81,14 @@ class FaultHttp:
         if request.method == "DELETE":
             self.ended_sessions.append(request.headers["mcp-session-id"])
             return web.Response()
+        if request.method == "GET" and self.resumable:
+            return await self._take_up(request)
         if request.method != "POST":
             return web.Response(status=405)
 
         message = json.loads(await request.read())
-        return self._session_refusal(request, message) or await self._take(request, message)
+        refusal = self._session_refusal(request, message) or self._call_refusal(request, message)
+        return refusal or await self._take(request, message)
 
     async def _take(self, request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         if "id" not in message:
@@ -96,6 +111,19 @@ class FaultHttp:
         if session not in self.sessions:
             return web.json_response(Wire.failure(None, -32001, "Session not found"), status=404)
         self.sessions[session] += 1
+        return None
+
+    def _call_refusal(
+        self, request: web.Request, message: dict[str, Any]
+    ) -> web.Response | None:
+        if message["method"] != "tools/call":
+            return None
+        if self.outdated:
+            error = Wire.failure(message["id"], -32022, "Unsupported protocol version")
+            return web.json_response(error, status=400)
+        if self.requires_header and self.requires_header not in request.headers:
+            error = Wire.failure(message["id"], -32020, "Header mismatch")
+            return web.json_response(error, status=400)
         return None
 
     def _notified(self, message: dict[str, Any]) -> web.Response:
@@ -121,14 +149,28 @@ class FaultHttp:
         headers = {}
         if message["method"] == "initialize" and self.keeps_sessions:
             headers["Mcp-Session-Id"] = f"session-{len(self.sessions) + 1}"
-            self.sessions[headers["Mcp-Session-Id"]] = 0
+            if not self.forgets:
+                self.sessions[headers["Mcp-Session-Id"]] = 0
         if not self.sse:
             return web.json_response(answer, headers=headers)
         stream = web.StreamResponse(headers=headers | {"Content-Type": "text/event-stream"})
         await stream.prepare(request)
-        progress = {"jsonrpc": "2.0", "method": "notifications/message", "params": {}}
-        for event in (progress, answer):
+        if self.resumable and message["method"] == "tools/call":
+            # An event without data names the place; the answer comes when it is asked for.
+            await stream.write(b"id: event-1\nretry: 1\ndata:\n\n")
+            self._late = answer
+            return stream
+        kind = "tools/list_changed" if self.announce_tools else "message"
+        note = {"jsonrpc": "2.0", "method": f"notifications/{kind}", "params": {}}
+        for event in (note, answer):
             await stream.write(b"event: message\ndata: %b\n\n" % json.dumps(event).encode())
+        return stream
+
+    async def _take_up(self, request: web.Request) -> web.StreamResponse:
+        self.resumed.append(request.headers["last-event-id"])
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await stream.prepare(request)
+        await stream.write(b"data: %b\n\n" % json.dumps(self._late).encode())
         return stream
 
     async def _misbehave(

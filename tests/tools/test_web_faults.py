@@ -159,13 +159,6 @@ async def test_nobody_listens_means_never_sent() -> None:
     assert bench.statuses == ["not_sent"]
 
 
-async def test_a_name_that_does_not_resolve_means_never_sent() -> None:
-    """A name may be back in a minute."""
-    async with benched({"faults": {"url": "https://no-such-host.invalid/mcp"}}) as bench:
-        with pytest.raises(ToolNotSent):
-            await bench.prepare("faults", "echo")
-
-
 async def test_a_request_for_a_person_is_rejected() -> None:
     """Nobody sits before a worker; better said than waited for."""
     async with FaultHttp().serve() as server, benched({"faults": web(server)}) as bench:

@@ -1,0 +1,72 @@
+"""What the exit code of a command tells the script that called it: one table, for code and help.
+
+Promise: an error of the library has one code, found by its class, and `describe` prints every
+code there is. It does not know how the error is told to people.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from millstream.errors import (
+    IdConflict,
+    LeaseLost,
+    MillstreamError,
+    ResultTimeout,
+    RunError,
+    StepError,
+    StoreError,
+    UnfitStore,
+    UnknownRun,
+    UsageError,
+)
+
+
+class Exit(IntEnum):
+    """How a command ended. Scripts depend on the numbers; never change one."""
+
+    OK = 0
+    RUN_ENDED_BADLY = 1
+    USAGE = 2
+    REDIS = 3
+    NOT_FOUND = 4
+    TIMEOUT = 5
+    CONFLICT = 6
+    BUG = 70
+    INTERRUPTED = 130
+
+
+MEANINGS: dict[Exit, str] = {
+    Exit.OK: "done",
+    Exit.RUN_ENDED_BADLY: "the run failed or was cancelled",
+    Exit.USAGE: "wrong usage, settings or arguments, or a part that is not installed",
+    Exit.REDIS: "Redis does not answer, or is not fit for use",
+    Exit.NOT_FOUND: "there is no such run",
+    Exit.TIMEOUT: "the run did not end in time; it goes on",
+    Exit.CONFLICT: "the id belongs to another run",
+    Exit.BUG: "an error in millstream itself",
+    Exit.INTERRUPTED: "interrupted",
+}
+
+#: The first class that fits decides, so a special error stands above its parent.
+_CODES: tuple[tuple[type[MillstreamError], Exit], ...] = (
+    (IdConflict, Exit.CONFLICT),
+    (UnknownRun, Exit.NOT_FOUND),
+    (UnfitStore, Exit.REDIS),
+    (UsageError, Exit.USAGE),
+    (StoreError, Exit.REDIS),
+    (ResultTimeout, Exit.TIMEOUT),
+    (RunError, Exit.RUN_ENDED_BADLY),
+    (StepError, Exit.RUN_ENDED_BADLY),
+    (LeaseLost, Exit.CONFLICT),
+)
+
+
+def code_of(error: MillstreamError) -> Exit:
+    """Return the code that an error ends a command with."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.BUG)
+
+
+def describe() -> str:
+    """Return the table as lines of text."""
+    return "\n".join(f"  {code:>3}  {MEANINGS[code]}" for code in Exit)
