@@ -47,6 +47,12 @@ class Given:
 
     flags: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        # An option that may be repeated is an empty list when it was not given; an empty text
+        # was given, and is refused: it is a variable that the shell did not have.
+        known = {name: value for name, value in self.flags.items() if value not in (None, [])}
+        object.__setattr__(self, "flags", known)
+
     def resolved(self, cls: type[T], **overrides: Any) -> T:
         """Fill a configuration; ``overrides`` beat the flags."""
         # A dataclass cannot be told from another class in a signature.
@@ -69,7 +75,7 @@ def command(
 
         @functools.wraps(function)
         def run(**values: Any) -> Any:
-            flags = {each.name: values.pop(each.name) or None for each in settings}
+            flags = {each.name: values.pop(each.name) for each in settings}
             values["out"] = Output(json=values.pop("json"))
             given = Given(flags)
             if "given" in wanted:

@@ -8,10 +8,11 @@ before it is printed, so no run can move the cursor of whoever looks at it.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -81,6 +82,10 @@ class Output:
         if not self.json:
             self._write(clean(text))
 
+    def plain(self, line: str) -> None:
+        """Write a line that is laid out and cleaned already."""
+        self._write(line)
+
     def note(self, text: str) -> None:
         """Write a remark that is no part of the answer."""
         print(f"note: {clean(text)}", file=sys.stderr, flush=True)  # noqa: T201 - for people
@@ -95,7 +100,7 @@ class Output:
             self.console().print(rich_table(listing))
         else:
             for line in plain_table(listing):
-                self._write(line)
+                self.plain(line)
 
     def console(self, *, stderr: bool = False) -> Console:
         """Return what draws."""
@@ -127,8 +132,13 @@ class Output:
             task = bar.add_task(clean(text), total=total)
             yield lambda: bar.advance(task)
 
-    def _write(self, text: str, stream: TextIO | None = None) -> None:
-        print(text, file=stream or sys.stdout, flush=True)  # noqa: T201 - this is the output
+    def _write(self, text: str) -> None:
+        try:
+            print(text, flush=True)  # noqa: T201 - this is the output
+        except BrokenPipeError:
+            # Whoever reads us has read enough, as `head` does; the flush at exit must not complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
 
 
 def clean(text: str) -> str:

@@ -145,7 +145,9 @@ async def commit(
 
 def encode_error(cause: str, message: str) -> bytes:
     """Return an error as it is stored: ``[cause, message]``, cut to its bound."""
-    return codec.encode([cause, message[: LIMITS.error]], "an error")
+    # What an error says may be anything, also text that is no UTF-8.
+    said = message[: LIMITS.error].encode("utf-8", "replace").decode()
+    return codec.encode([cause, said], "an error")
 
 
 def _ms(seconds: float) -> int:

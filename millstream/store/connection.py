@@ -55,9 +55,9 @@ class Connection:
         self._clients.append(client)
         return client
 
-    def new_threaded_client(self) -> Any:
+    def new_threaded_client(self, timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
         """Return a client for a thread that must not depend on the event loop."""
-        return self._new(redis, Retry(NoBackoff(), 0), self._timeout_s)
+        return self._new(redis, Retry(NoBackoff(), 0), min(timeout_s, self._timeout_s))
 
     async def aclose(self) -> None:
         """Close every asynchronous client."""

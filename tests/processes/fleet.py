@@ -75,7 +75,7 @@ class WorkerProcess:
     @property
     def token(self) -> str:
         """The name under which it writes."""
-        return str(next(x["token"] for x in self.events if x["event"] == "worker_started"))
+        return str(next(x["worker"] for x in self.events if x["event"] == "worker_started"))
 
     def until_started(self, seconds: float = 20) -> Self:
         """Return once it takes work."""

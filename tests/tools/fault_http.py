@@ -34,6 +34,8 @@ class FaultHttp:
         self.sessions: dict[str, int] = {}
         self.ended_sessions: list[str] = []
         self.headers: list[dict[str, str]] = []
+        #: Methods as they came in, for tests that count round trips.
+        self.methods: list[str] = []
         #: Requests under way, so that a 2025 client can cancel them.
         self.under_way: dict[Any, anyio.CancelScope] = {}
         #: Bytes of huge answers that clients have taken before they hung up.
@@ -87,14 +89,15 @@ class FaultHttp:
             return web.Response(status=405)
 
         message = json.loads(await request.read())
+        self.methods.append(message["method"])
         refusal = self._session_refusal(request, message) or self._call_refusal(request, message)
         return refusal or await self._take(request, message)
 
     async def _take(self, request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         if "id" not in message:
-            return self._notified(message)
+            return self._notified(request, message)
         try:
-            answer = await self._cancellable(message)
+            answer = await self._cancellable(request, message)
         except Misbehaviour as fault:
             return await self._misbehave(request, message["id"], fault)
         return await self._respond(request, message, answer)
@@ -113,9 +116,7 @@ class FaultHttp:
         self.sessions[session] += 1
         return None
 
-    def _call_refusal(
-        self, request: web.Request, message: dict[str, Any]
-    ) -> web.Response | None:
+    def _call_refusal(self, request: web.Request, message: dict[str, Any]) -> web.Response | None:
         if message["method"] != "tools/call":
             return None
         if self.outdated:
@@ -126,21 +127,20 @@ class FaultHttp:
             return web.json_response(error, status=400)
         return None
 
-    def _notified(self, message: dict[str, Any]) -> web.Response:
-        self.wire.methods.append(message["method"])
+    def _notified(self, request: web.Request, message: dict[str, Any]) -> web.Response:
         if message["method"] == "notifications/cancelled":
-            scope = self.under_way.get(message["params"]["requestId"])
+            scope = self.under_way.get(_place(request, message["params"]["requestId"]))
             if scope is not None:
                 scope.cancel()
         return web.Response(status=202)
 
-    async def _cancellable(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def _cancellable(self, request: web.Request, message: dict[str, Any]) -> dict[str, Any]:
         with anyio.CancelScope() as scope:
-            self.under_way[message["id"]] = scope
+            self.under_way[_place(request, message["id"])] = scope
             try:
                 return await self.wire.answer(message)
             finally:
-                del self.under_way[message["id"]]
+                del self.under_way[_place(request, message["id"])]
         return Wire.failure(message["id"], -32800, "cancelled")
 
     async def _respond(
@@ -204,6 +204,11 @@ class FaultHttp:
         await stream.write(b"data: {" if sse else b"{")
         _reset(request)
         return stream
+
+
+def _place(request: web.Request, number: Any) -> tuple[str, Any]:
+    """A request's number is unique within its session only."""
+    return request.headers.get("mcp-session-id", ""), number
 
 
 def _bad_answer(number: Any, fault: Misbehaviour) -> web.Response:

@@ -21,14 +21,11 @@ class Wire:
         self.tools = tools
         self.era = era
         self.page_size = 1000
-        #: Methods as they came in, for tests that count round trips.
-        self.methods: list[str] = []
         #: Leave out what 2026 servers forget.
         self.forgetful = False
 
     async def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a request."""
-        self.methods.append(message["method"])
         try:
             result = await self._result(message["method"], message.get("params") or {})
         except RpcFailure as failure:

@@ -16,7 +16,7 @@ async def test_a_modern_server_is_asked_once_and_carries_every_header() -> None:
         for run in ("a", "b"):
             await bench.call("faults", "echo", {"text": "x"}, run=run)
 
-    assert server.wire.methods == ["server/discover", "tools/list", "tools/call", "tools/call"]
+    assert server.methods == ["server/discover", "tools/list", "tools/call", "tools/call"]
     sent = server.headers[-1]
     assert sent["mcp-protocol-version"] == "2026-07-28"
     assert (sent["mcp-method"], sent["mcp-name"]) == ("tools/call", "echo")
@@ -42,8 +42,8 @@ async def test_a_session_belongs_to_one_run_and_ends_with_it() -> None:
     # The first session also carried the listing, which is shared: it is not of a run.
     assert sorted(sessions.values()) == [2, 4]
     assert sorted(server.ended_sessions) == ["session-1", "session-2"]
-    assert server.wire.methods.count("initialize") == 2
-    assert server.wire.methods.count("server/discover") == 1
+    assert server.methods.count("initialize") == 2
+    assert server.methods.count("server/discover") == 1
 
 
 async def test_a_session_may_be_shared_where_the_operator_says_so() -> None:
@@ -69,19 +69,23 @@ async def test_a_server_without_sessions_is_shared() -> None:
         for run in ("a", "b"):
             await bench.call("faults", "echo", run=run)
 
-    assert server.wire.methods.count("initialize") == 1
+    assert server.methods.count("initialize") == 1
 
 
 async def test_runs_that_come_at_once_get_sessions_of_their_own() -> None:
     """The first session tells that there are sessions; those who waited for it open theirs."""
-    async with FaultHttp(era="2025").serve() as server, benched({"faults": web(server)}) as bench:
-        async with in_time(), anyio.create_task_group() as group:
-            for number in range(8):
+    async with (
+        FaultHttp(era="2025").serve() as server,
+        benched({"faults": web(server)}) as bench,
+        in_time(),
+        anyio.create_task_group() as group,
+    ):
 
-                async def one(run: str) -> None:
-                    await bench.call("faults", "meet", {"parties": 8}, run=run)
+        async def one(run: str) -> None:
+            await bench.call("faults", "meet", {"parties": 8}, run=run)
 
-                group.start_soon(one, f"run-{number}")
+        for number in range(8):
+            group.start_soon(one, f"run-{number}")
 
     assert len(server.sessions) == 8
     assert bench.statuses == ["ok"] * 8
@@ -95,8 +99,8 @@ async def test_a_forgotten_session_is_opened_anew_and_the_call_sent_once_more() 
         await bench.call("faults", "effect", {"name": "e"})
 
         assert server.tools.effects["e"] == 2
-        assert server.wire.methods.count("initialize") == 2
-        assert server.wire.methods.count("server/discover") == 1
+        assert server.methods.count("initialize") == 2
+        assert server.methods.count("server/discover") == 1
 
 
 async def test_a_server_that_forgets_every_session_is_not_asked_for_ever() -> None:
@@ -106,9 +110,7 @@ async def test_a_server_that_forgets_every_session_is_not_asked_for_ever() -> No
         server.sessions.clear()
         server.forgets = True
         with pytest.raises(ToolNotSent, match="Session not found"):
-            await bench.caller.call(
-                prepared, {}, timeout_s=5, idempotency_key="k", run_id="r1"
-            )
+            await bench.caller.call(prepared, {}, timeout_s=5, idempotency_key="k", run_id="r1")
 
 
 @pytest.mark.parametrize("era", ["2026", "2025"])
@@ -141,9 +143,7 @@ async def test_the_catalogue_is_pinned_and_its_change_is_told() -> None:
         second = await bench.prepare("faults", "echo")
 
     assert first.catalogue != second.catalogue
-    assert [(c.before, c.after) for c in bench.catalogues] == [
-        (first.catalogue, second.catalogue)
-    ]
+    assert [(c.before, c.after) for c in bench.catalogues] == [(first.catalogue, second.catalogue)]
 
 
 async def test_headers_that_do_not_match_are_mended_by_a_new_listing() -> None:
@@ -176,7 +176,7 @@ async def test_a_server_that_was_replaced_by_a_newer_one_is_found_out() -> None:
         server.outdated = False
         await bench.call("faults", "echo")
 
-    assert server.wire.methods.count("server/discover") == 2
+    assert server.methods.count("server/discover") == 2
 
 
 @pytest.mark.parametrize("era", ["2026", "2025"])

@@ -27,8 +27,8 @@ async def bench(server: FaultHttp) -> AsyncIterator[Bench]:
         yield bench
 
 
-#: Fault, error, label, whether it says when to come again.
-FAULTS = [
+#: Fault, error, label, and when to come again where the server says so.
+FAULTS: list[tuple[str, type[ToolError], str, float | None]] = [
     ("reset", ToolInterrupted, "interrupted", None),
     ("cut", ToolInterrupted, "interrupted", None),
     ("cut_sse", ToolInterrupted, "interrupted", None),
@@ -45,16 +45,12 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "error", "status", "retry_after"), FAULTS)
+@pytest.mark.parametrize("case", FAULTS, ids=lambda case: case[0])
 async def test_a_fault_ends_its_own_call_and_no_other(
-    bench: Bench,
-    server: FaultHttp,
-    fault: str,
-    error: type[ToolError],
-    status: str,
-    retry_after: float | None,
+    bench: Bench, server: FaultHttp, case: tuple[str, type[ToolError], str, float | None]
 ) -> None:
     """One reset must not fail the ten calls beside it, as it does in the SDK's transport."""
+    fault, error, status, retry_after = case
     siblings: list[ToolResult] = []
 
     async def hold() -> None:

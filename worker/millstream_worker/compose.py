@@ -163,7 +163,8 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         slots,
         emit=parts.emit,
         retention_s=config.retention,
-        turned=functools.partial(_turned, parts.health),
+        alive=parts.health.claim_turned,
+        answered=functools.partial(_answered, parts.health),
     )
     sweeper = Sweeper(
         parts.connection,
@@ -243,8 +244,7 @@ async def _lanes(connection: Connection, queues: Sequence[str]) -> list[Lane]:
     return lanes
 
 
-def _turned(health: Health, refusal: str | None) -> None:
-    health.claim_turned()
+def _answered(health: Health, refusal: str | None) -> None:
     if refusal is None:
         health.store_answered()
     else:

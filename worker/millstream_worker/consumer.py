@@ -51,7 +51,8 @@ class Consumer:
         *,
         emit: Emit,
         retention_s: float,
-        turned: Callable[[str | None], None] = lambda _: None,
+        alive: Callable[[], None] = lambda: None,
+        answered: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         self.lane = lane
         self.held: dict[str, Held] = {}
@@ -62,8 +63,10 @@ class Consumer:
         self._emit = emit
         self._start: Callable[[Held], None] | None = None
         self._retention_s = retention_s
-        #: Told of every turn of the loop: None when Redis served it, else why it was refused.
-        self._turned = turned
+        #: Told of every turn of the loop.
+        self._alive = alive
+        #: Told what came of every call: None when Redis served it, else why it was refused.
+        self._answered = answered
         self._outgoing: _Batch = []
         self._adopting: list[Stray] = []
         self._wake = asyncio.Event()
@@ -139,7 +142,7 @@ class Consumer:
         strays, surplus = self._room_for_strays()
         want, granted = self._want()
         if not batch and not strays and not surplus and not granted:
-            self._turned(None)
+            self._alive()
             return
 
         items = [item for items, _ in batch for item in items]
@@ -178,7 +181,7 @@ class Consumer:
             try:
                 await deliveries.ensure_groups(self._connection, self.lane)
             except StoreError as again:
-                self._turned(str(again))
+                self._answered(str(again))
 
     async def _compare(self) -> None:
         self._comparing = False
@@ -283,7 +286,8 @@ class Consumer:
             await anyio.sleep(0.2)
             return
 
-        self._turned(None)
+        self._alive()
+        self._answered(None)
         if found:
             self._adopting += found
             self._dry.clear()
@@ -304,13 +308,15 @@ class Consumer:
     # -- telling -------------------------------------------------------------------------------
 
     def _refused(self, during: str, error: StoreError) -> float:
-        self._turned(str(error))
+        self._alive()
+        self._answered(str(error))
         self._emit(StoreFailed(during=f"{during} {self.lane}", error=str(error)))
         return asyncio.get_running_loop().time()
 
     def _served(self, during: str, now: float, failed_at: float | None) -> None:
         mono = asyncio.get_running_loop().time()
         self._offset_s = now - mono
-        self._turned(None)
+        self._alive()
+        self._answered(None)
         if failed_at is not None:
             self._emit(StoreRecovered(during=f"{during} {self.lane}", away_s=mono - failed_at))

@@ -8,7 +8,9 @@ no failure, and no attempt.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -88,21 +90,21 @@ class Executor:
         run = _Attempt(held, workflow, self._environment, consumer, self._mono)
         with anyio.CancelScope() as scope:
             held.on_stop(scope.cancel)
-            records = await self._load(consumer, delivery)
-            self._environment.emit(_taken(consumer, delivery, records))
-            return await run.outcome(records, began)
+            return await run.outcome(functools.partial(self._load, consumer, delivery), began)
 
         return run.put_aside(began)
 
     async def _load(self, consumer: Consumer, delivery: Delivery) -> dict[str, Record]:
         """Insist: without its journal a run must not go on."""
-        while delivery.records:
+        records: dict[str, Record] | None = None if delivery.records else {}
+        while records is None:
             try:
-                return await journals.load(self._connection, consumer.lane, delivery.run_id)
+                records = await journals.load(self._connection, consumer.lane, delivery.run_id)
             except StoreError:
                 await anyio.sleep(0.2)
 
-        return {}
+        self._environment.emit(_taken(consumer, delivery, records))
+        return records
 
     def _unknown(self, delivery: Delivery) -> Outcome:
         if delivery.refusals >= MOST_REFUSALS:
@@ -172,21 +174,25 @@ class _Attempt:
         self._mono = mono
         self._due = 0.0
 
-    async def outcome(self, records: dict[str, Record], began: float) -> _Verdict:
+    async def outcome(
+        self, load: Callable[[], Awaitable[dict[str, Record]]], began: float
+    ) -> _Verdict:
         """Run the workflow; return its outcome, and the records of a failure that escaped it."""
         try:
-            result = await self._run(records)
+            result = await self._run(await load())
             if self._held.stopped is not None:
                 return self.put_aside(began)
             limit = self._environment.limits.result
             encoded = codec.encode(result, f"the result of {self._workflow.name!r}", limit)
+        except asyncio.CancelledError as error:
+            # Somebody outside wants this task to end, unless the workflow made that up itself.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return self._failed(error)
         except (Exception, BaseExceptionGroup, Suspended, SystemExit) as error:  # noqa: BLE001
             # Whatever a workflow raises is its outcome, unless it was stopped from outside.
-            if self._held.stopped is not None:
-                return self.put_aside(began)
-            return verdicts.failure(
-                error, self._held.delivery, self._workflow, self._environment.random
-            )
+            return self.put_aside(began) if self._held.stopped is not None else self._failed(error)
         else:
             return Completed(encoded), ()
 
@@ -203,13 +209,16 @@ class _Attempt:
                     f"the attempt ran longer than its timeout of {self._timeout_s:g} s",
                     cause="TimeoutError",
                 )
-                return verdicts.failure(
-                    error, self._held.delivery, self._workflow, self._environment.random
-                )
+                return self._failed(error)
             case Stop.LOST:
                 return None, ()
             case _:
                 return Released(), ()
+
+    def _failed(self, error: BaseException) -> _Verdict:
+        return verdicts.failure(
+            error, self._held.delivery, self._workflow, self._environment.random
+        )
 
     @property
     def _timeout_s(self) -> float | None:

@@ -47,6 +47,9 @@ class Held:
         self._retention_s = retention_s
         #: Written along with whatever is written next.
         self._later: list[Item] = []
+        #: Whether a value is among them, and the verdict on those that were sent.
+        self._drawn = False
+        self._drawing: asyncio.Future[Verdict] | None = None
         #: The version to pin with the next write; empty once it is pinned.
         self._pin = ""
         self._on_stop: Callable[[], None] = lambda: None
@@ -70,8 +73,8 @@ class Held:
 
     def write_later(self, key: str, record: bytes) -> None:
         """Journal a value with the next write."""
-        self._check()
-        self._later.append(commits.journal(self.delivery, [(key, record)], self._take_pin()))
+        self._append(key, record)
+        self._drawn = True
 
     def emit_later(self, key: str, record: bytes, data: bytes) -> None:
         """Journal and publish with the next write, which is not waited for."""
@@ -83,7 +86,7 @@ class Held:
 
         Raises `LeaseLost` when the run is no longer ours, `JournalFull` at the bound.
         """
-        self.write_later(key, record)
+        self._append(key, record)
         await self.flush()
 
     async def flush(self) -> None:
@@ -92,7 +95,25 @@ class Held:
             return
 
         items, self._later = self._later, []
-        verdict = await self._outbox.submit(items)
+        written = self._outbox.submit(items)
+        if self._drawn:
+            self._drawing, self._drawn = written, False
+            # Several branches may wait for it: one that is cancelled must not cancel it.
+            written = asyncio.shield(written)
+        self._judge(await written)
+
+    async def drawn(self) -> None:
+        """Return when every value that was drawn stands: a crash must not draw it anew.
+
+        What acts on the world may have been given such a value, as an idempotency key perhaps.
+        """
+        if self._drawn:
+            await self.flush()
+        elif self._drawing is not None and not self._drawing.done():
+            # Another branch sent it.
+            self._judge(await asyncio.shield(self._drawing))
+
+    def _judge(self, verdict: Verdict) -> None:
         if verdict is Verdict.FENCED:
             self.stop(Stop.LOST)
             raise LeaseLost(self.delivery.run_id, self.delivery.fence)
@@ -106,6 +127,10 @@ class Held:
         ending = commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
         items, self._later = [*self._later, ending], []
         return await self._outbox.submit(items) is not Verdict.FENCED
+
+    def _append(self, key: str, record: bytes) -> None:
+        self._check()
+        self._later.append(commits.journal(self.delivery, [(key, record)], self._take_pin()))
 
     def _check(self) -> None:
         if self.stopped is not None:

@@ -51,7 +51,8 @@ class Renewer:
             self._thread.join(timeout=2.0)
 
     def _renew_forever(self) -> None:
-        client = self._connection.new_threaded_client()
+        # A connection that went silent must be given up while the lease still holds.
+        client = self._connection.new_threaded_client(self._lease.length_s / 3)
         failing = False
         while not self._stopping.is_set():
             sent = self._mono()

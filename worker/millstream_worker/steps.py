@@ -63,6 +63,7 @@ class Recorder:
 
     async def ready(self) -> None:
         """Return once something new may be started; raise `Suspended` when nothing may."""
+        await self._held.drawn()
         await self._environment.lease.until_trusted()
         if self._held.stopped is not None:
             raise Suspended

@@ -61,11 +61,12 @@ local function finish(id, state, payload, retention_ms, more)
   local fields = {'state', state, 'ended', digits(NOW), state == 'completed' and 'result' or 'error', payload}
   for _, value in ipairs(more or {}) do fields[#fields + 1] = value end
   redis.call('HSET', key, unpack(fields))
-  redis.call('PEXPIRE', key, retention_ms)
   redis.call('ZADD', ENDED, digits(NOW + retention_ms), id)
   local waiters, bytes, stale = unpack(redis.call('HMGET', key, 'waiters', 'bytes', 'error'))
   -- The failure of an earlier attempt is not how this run ended.
   if stale and state == 'completed' then redis.call('HDEL', key, 'error') end
+  -- Last of what touches the record: without a retention it is gone from here on.
+  redis.call('PEXPIRE', key, retention_ms)
   if bytes then
     redis.call('PEXPIRE', journal_key(id), retention_ms)
     redis.call('PEXPIRE', events_key(id), retention_ms)
@@ -80,6 +81,12 @@ local function bury(id, dead_max)
   if over > 0 then redis.call('ZREMRANGEBYRANK', DEAD, 0, math.min(over, 100) - 1) end
 end
 
+-- Put a run into a stream. Its record names the entry, so that the loss of the entry can be found.
+local function deliver(id, level, ...)
+  local entry = redis.call('XADD', STREAM[level], '*', 'id', id)
+  redis.call('HSET', run_key(id), 'state', 'queued', 'entry', entry, ...)
+end
+
 local CANCELLED = '["RunCancelled","the run was cancelled"]'
 
 -- Put a run that has been started before back into a stream, ahead of what is new. Its owner is
@@ -87,11 +94,11 @@ local CANCELLED = '["RunCancelled","the run was cancelled"]'
 local function requeue(id, retention_ms)
   local key = run_key(id)
   local cancel, crashes = unpack(redis.call('HMGET', key, 'cancel', 'crashes'))
-  redis.call('HSET', key, 'state', 'queued', 'owner', '')
   if cancel then
+    redis.call('HSET', key, 'owner', '')
     finish(id, 'cancelled', CANCELLED, retention_ms)
     return
   end
   local level = tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or 'resume'
-  redis.call('XADD', STREAM[level], '*', 'id', id)
+  deliver(id, level, 'owner', '')
 end

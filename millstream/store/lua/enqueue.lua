@@ -38,8 +38,7 @@ for at = 2, #ARGV, 9 do
   else
     local wait = tonumber(delay ~= '' and delay or '0')
     local fields = {
-      'state', wait > 0 and 'scheduled' or 'queued', 'workflow', workflow, 'args', arguments,
-      'enqueued', digits(NOW), 'attempt', '1',
+      'workflow', workflow, 'args', arguments, 'enqueued', digits(NOW), 'attempt', '1',
     }
     local function add(name, value)
       if value ~= '' then fields[#fields + 1] = name fields[#fields + 1] = value end
@@ -49,11 +48,11 @@ for at = 2, #ARGV, 9 do
     add('tenant', tenant)
     add('trace', trace)
     if priority ~= 'normal' then add('priority', priority) end
-    redis.call('HSET', key, unpack(fields))
     if wait > 0 then
+      redis.call('HSET', key, 'state', 'scheduled', unpack(fields))
       redis.call('ZADD', TIMERS, digits(NOW + wait), id)
     else
-      redis.call('XADD', STREAM[priority], '*', 'id', id)
+      deliver(id, priority, unpack(fields))
     end
     answers[#answers + 1] = 1
   end

@@ -14,7 +14,7 @@ for index = 1, #ARGV do
   local key = run_key(id)
   local state, attempt, priority, drop = unpack(redis.call('HMGET', key, 'state', 'attempt', 'priority', 'drop'))
   if state == 'failed' or state == 'cancelled' then
-    redis.call('HSET', key, 'state', 'queued', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
+    deliver(id, priority or 'normal', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
     redis.call('HDEL', key, 'ended', 'error', 'cancel', 'crashes', 'refusals', 'ran', 'drop')
     if drop then
       for name in string.gmatch(drop, '[^\n]+') do redis.call('HDEL', journal_key(id), name) end
@@ -22,7 +22,6 @@ for index = 1, #ARGV do
     for _, kept in ipairs({key, journal_key(id), events_key(id)}) do redis.call('PERSIST', kept) end
     redis.call('ZREM', ENDED, id)
     redis.call('ZREM', DEAD, id)
-    redis.call('XADD', STREAM[priority or 'normal'], '*', 'id', id)
     answers[#answers + 1] = 'queued'
   else
     answers[#answers + 1] = state or ''

@@ -61,8 +61,7 @@ local function promote(index, expected, resumed)
     if state == expected then
       local level = (resumed or fence) and 'resume' or priority or 'normal'
       if tonumber(crashes or '0') >= SUSPECT_AFTER then level = 'suspect' end
-      redis.call('HSET', key, 'state', 'queued')
-      redis.call('XADD', STREAM[level], '*', 'id', id)
+      deliver(id, level)
       promoted = promoted + 1
     end
     redis.call('ZREM', index, id)

@@ -60,6 +60,7 @@ class Session:
         self._ready = anyio.Event()
         self._stop = anyio.Event()
         self._fault: Fault | None = None
+        self._line: Line | None = None
         self._client: ClientSession | None = None
         self.era = era
         #: The run for which it was opened; the only one that uses it if it has a state.
@@ -71,14 +72,19 @@ class Session:
     @property
     def over(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self.ended.is_set() or self._stop.is_set()
+        return self.ended.is_set() or self._stop.is_set() or self._broke_off()
 
     @property
     def lost(self) -> bool:
         """Whether its end speaks against the server: it broke off, or could not be reached."""
-        if not self.ended.is_set() or self._stop.is_set():
+        if self._stop.is_set():
             return False
-        return self._fault is None or counts(self._fault)
+        if self.ended.is_set():
+            return self._fault is None or counts(self._fault)
+        return self._broke_off()
+
+    def _broke_off(self) -> bool:
+        return isinstance(self._line, PipeDispatcher) and self._line.lost.is_set()
 
     def stop(self) -> None:
         """Tell the owner to leave. What is under way is cut."""
@@ -97,8 +103,8 @@ class Session:
     async def own(self) -> None:
         """Open the session, hold it open, leave it. One task runs this from end to end."""
         try:
-            async with self._opens() as line:
-                await self._hold(line)
+            async with self._opens() as self._line:
+                await self._hold(self._line)
         except Exception as error:  # noqa: BLE001  whoever waits for the session raises it
             self._fault = _fault_of(error)
         finally:

@@ -49,7 +49,8 @@ class Sessions:
         self._on_tools_changed = on_tools_changed
         #: Under the run they belong to; under None what all runs share.
         self._sessions: dict[str | None, Session] = {}
-        self._ending: set[Session] = set()
+        #: Every session whose owner is at work, also one that nobody may use any more.
+        self._owned: set[Session] = set()
         self._era: Era | None = None
         self._losses = 0
         self._not_before = 0.0
@@ -61,7 +62,11 @@ class Sessions:
         while True:
             key = run_id if self._private else None
             session = self._sessions.get(key)
-            if session is None or session.over:
+            if session is not None and session.over:
+                # Its owner may still be busy with leaving it.
+                self._note_end(session)
+                session = None
+            if session is None:
                 session = self._open(key, run_id)
             try:
                 await session.client(deadline)
@@ -98,7 +103,7 @@ class Sessions:
         """Leave every session, and wait until all have ended."""
         for session in list(self._sessions.values()):
             self._end(session)
-        for session in list(self._ending):
+        for session in list(self._owned):
             await session.ended.wait()
 
     def _open(self, key: str | None, run_id: str) -> Session:
@@ -116,14 +121,19 @@ class Sessions:
             on_tools_changed=self._on_tools_changed,
         )
         self._sessions[key] = session
+        self._owned.add(session)
         self._owners.start_soon(self._own, session)
         return session
 
     async def _own(self, session: Session) -> None:
         await session.own()
-        self._ending.discard(session)
-        self._remove(session)
-        if session.lost:
+        self._owned.discard(session)
+        self._note_end(session)
+
+    def _note_end(self, session: Session) -> None:
+        """Take note that a session is over: once, whoever finds out first."""
+        held = self._remove(session)
+        if held and session.lost:
             self._pause()
             self._on_lost()
 
@@ -148,11 +158,11 @@ class Sessions:
 
     def _end(self, session: Session) -> None:
         self._remove(session)
-        if not session.ended.is_set():
-            self._ending.add(session)
-            session.stop()
+        session.stop()
 
-    def _remove(self, session: Session) -> None:
+    def _remove(self, session: Session) -> bool:
         for key, held in list(self._sessions.items()):
             if held is session:
                 del self._sessions[key]
+                return True
+        return False

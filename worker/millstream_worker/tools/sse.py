@@ -86,4 +86,6 @@ class EventParser:
 
     def _finish(self) -> Event | None:
         data, self._data, self._size = self._data, [], 0
-        return Event(b"\n".join(data), self.last_id) if data else None
+        whole = b"\n".join(data)
+        # An event without data only names a place in the stream.
+        return Event(whole, self.last_id) if whole else None

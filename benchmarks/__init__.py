@@ -1,0 +1,1 @@
+"""How fast it is, measured with real processes and a private Redis."""

@@ -1,0 +1,81 @@
+"""The way of a command to Redis: a client for a moment, and the queue a run is looked for in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from millstream.cli.flags import ClientConfig
+from millstream.client import Client, Run
+from millstream.errors import ConfigError, UnknownRun
+from millstream.model.run import RunStatus
+from millstream.store import inspection
+from millstream.store.addresses import StoreKind, parse_address
+from millstream.store.connection import Connection
+
+
+@asynccontextmanager
+async def client_of(config: ClientConfig) -> AsyncIterator[Client]:
+    """Open a client for the time of a command."""
+    refuse_memory(config.redis)
+    async with Client(config.redis, patience=config.patience) as client:
+        yield client
+
+
+def refuse_memory(redis: str) -> None:
+    """Raise `ConfigError` when the store would end with this command."""
+    if parse_address(redis).kind is StoreKind.MEMORY:
+        raise ConfigError(
+            f"{redis} lives inside one process, so another cannot reach it; start"
+            " `millstream dev APP` and give the address that it prints as --redis"
+        )
+
+
+def one_queue(config: ClientConfig) -> str:
+    """Return the queue, where only one can be meant."""
+    queues = tuple(dict.fromkeys(config.queue))
+    if len(queues) != 1:
+        raise ConfigError(f"several queues are set ({', '.join(queues)}); say which with --queue")
+
+    return queues[0]
+
+
+async def located(client: Client, config: ClientConfig, run_id: str) -> tuple[Run, RunStatus]:
+    """Return a run and its status from the first of the queues that has it."""
+    queues = tuple(dict.fromkeys(config.queue))
+    for queue in queues:
+        run = client.run(run_id, queue)
+        try:
+            return run, await run.status()
+        except UnknownRun:
+            continue
+
+    raise UnknownRun(run_id, ", ".join(queues))
+
+
+async def queues_there(config: ClientConfig) -> Sequence[str]:
+    """Return the names of the queues that Redis holds something of."""
+    connection = Connection(config.redis)
+    try:
+        return await inspection.queues(connection)
+    finally:
+        await connection.aclose()
+
+
+def ago(epoch_s: float | None) -> str:
+    """Return how long ago something was, in one unit, as kubectl says it."""
+    return "-" if epoch_s is None else span(max(0.0, time.time() - epoch_s))
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in a unit that fits it."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "m"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.0f}{unit}"
+
+    return f"{seconds / 86_400:.0f}d"

@@ -1,0 +1,234 @@
+"""``millstream enqueue``: accept a run, and follow it to its end if asked to.
+
+Promise: what is refused left nothing in Redis. A workflow that no living worker of the queue knows
+is refused, since its run would wait for nobody; with no worker alive it is accepted, with a remark.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import msgspec
+import typer
+
+from millstream.cli.access import client_of, one_queue
+from millstream.cli.exits import Exit
+from millstream.cli.flags import ClientConfig, command
+from millstream.cli.output import Output
+from millstream.client import Client, Run
+from millstream.errors import (
+    PayloadTooLarge,
+    ResultTimeout,
+    RunCancelled,
+    RunError,
+    RunFailed,
+    StoreError,
+    UnknownWorkflow,
+    UsageError,
+)
+from millstream.model.limits import LIMITS
+
+#: A file may be written more widely than the JSON that is stored, but not without end.
+_FILE_LIMIT = 8 * LIMITS.arguments
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("enqueue")(enqueue)
+
+
+@command(ClientConfig)
+async def enqueue(  # noqa: PLR0917 - one parameter an option
+    config: ClientConfig,
+    out: Output,
+    workflow: Annotated[str, typer.Argument(help="Name of the workflow.", show_default=False)],
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arg",
+            "-a",
+            metavar="NAME=VALUE",
+            help="One argument; what reads as JSON is JSON, else a text. May be repeated.",
+        ),
+    ] = None,
+    json_args: Annotated[
+        str | None, typer.Option(metavar="JSON", help="All arguments as one JSON object.")
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", help="The same from a file; - is stdin."),
+    ] = None,
+    id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="Id of the run: also its idempotency key."),
+    ] = None,
+    priority: Annotated[
+        str, typer.Option(metavar="high|normal|low", help="How soon it is started.")
+    ] = "normal",
+    delay: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Do not start it before.")
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="On whose behalf it runs.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Bound on one attempt's running time.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Version of the workflow.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait, and print the result.")] = False,
+    wait_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="With --wait: how long at most.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Enqueue although no worker knows the workflow.")
+    ] = False,
+) -> Exit:
+    """Enqueue a run; print its id, or with --wait its result."""
+    queue = one_queue(config)
+    arguments = read_arguments(arg or (), json_args, file)
+    async with client_of(config) as client:
+        await client.check()
+        if not force:
+            await _expect_a_worker(client, out, queue, workflow, version)
+        run = await client.enqueue(
+            workflow,
+            arguments,
+            id=id,
+            queue=queue,
+            priority=priority,
+            delay=delay,
+            tenant=tenant,
+            timeout=timeout,
+            version=version,
+        )
+        if not run.created:
+            out.note(f"run {run.id!r} was already there; nothing was added")
+        if wait:
+            return await waited(run, out, wait_timeout)
+
+    out.document(_named(run)) if out.json else out.say(run.id)
+    return Exit.OK
+
+
+def read_arguments(pairs: Sequence[str], text: str | None, file: str | None) -> Any:
+    """Return the arguments from whichever way they were given. Raises `UsageError`."""
+    if (bool(pairs) + (text is not None) + (file is not None)) > 1:
+        raise UsageError("give the arguments in one way: --arg, --json-args or --file")
+    if text is not None:
+        return _parsed(text.encode(), "--json-args")
+    if file is not None:
+        return _parsed(_read(file), f"--file {file}")
+
+    return dict(_pair(pair) for pair in pairs)
+
+
+async def waited(run: Run, out: Output, timeout: float | None = None) -> Exit:
+    """Follow a run to its end and write its result. Raises how it ended, when it ended badly."""
+    try:
+        result = await _followed(run, out, timeout)
+    except RunError as error:
+        if out.json:
+            out.document({**_named(run), **_ending(error)})
+        raise
+    except anyio.get_cancelled_exc_class():
+        out.note(f"run {run.id!r} goes on; see: millstream runs show {run.id} -q {run.queue}")
+        raise
+
+    if out.json:
+        out.document({**_named(run), "state": "completed", "result": result})
+    else:
+        out.document(result)
+    return Exit.OK
+
+
+async def _followed(run: Run, out: Output, timeout: float | None) -> Any:
+    result: Any = None
+    failure: RunError | StoreError | UsageError | None = None
+    with out.waiting(f"run {run.id} in queue {run.queue}") as tell:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_tell_events, run, tell)
+            try:
+                result = await run.result(timeout)
+            except (RunError, StoreError, UsageError) as error:
+                failure = error  # raised in the group it would come out as a group
+            group.cancel_scope.cancel()
+
+    if failure is not None:
+        raise failure
+
+    return result
+
+
+async def _tell_events(run: Run, tell: Callable[[str], None]) -> None:
+    try:
+        async for event in run.events():
+            tell(f"{event.name} {msgspec.json.encode(event.data).decode()}")
+    except (StoreError, UsageError):
+        return  # what is told on the way is a courtesy; the result says what went wrong
+
+
+async def _expect_a_worker(
+    client: Client, out: Output, queue: str, workflow: str, version: str | None
+) -> None:
+    agents = await client.agents(queue)
+    known = {name for agent in agents for name in agent.workflows}
+    if not agents:
+        out.note(f"no worker serves queue {queue!r} now; the run waits until one does")
+    elif (f"{workflow}@{version}" if version else workflow) not in known | {
+        name.partition("@")[0] for name in known
+    }:
+        raise UnknownWorkflow(workflow, version, ", ".join(sorted(known)))
+
+
+def _named(run: Run) -> dict[str, Any]:
+    return {"id": run.id, "queue": run.queue, "created": run.created}
+
+
+def _ending(error: RunError) -> dict[str, Any]:
+    match error:
+        case RunFailed():
+            return {"state": "failed", "error": {"cause": error.cause, "message": error.reason}}
+        case RunCancelled():
+            return {"state": "cancelled"}
+        case ResultTimeout():
+            return {"timed_out": True}
+        case _:
+            return {"error": {"cause": type(error).__name__, "message": str(error)}}
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"--arg {text!r} is not NAME=VALUE")
+    try:
+        return name, msgspec.json.decode(value.encode())
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return name, value
+
+
+def _parsed(data: bytes, source: str) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{source} is not JSON: {error}") from error
+
+
+def _read(file: str) -> bytes:
+    try:
+        if file == "-":
+            data = sys.stdin.buffer.read(_FILE_LIMIT + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                data = stream.read(_FILE_LIMIT + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read --file {file}: {error.strerror}") from error
+    if len(data) > _FILE_LIMIT:
+        raise PayloadTooLarge(f"--file {file}", len(data), _FILE_LIMIT)
+
+    return data
