@@ -3,7 +3,8 @@
 Authors write workflows with `Workflows` and `Context`; callers use `Client` (or `SyncClient`).
 """
 
-from millstream.client import Client, Enqueue, Run, RunEvent, SyncClient
+from typing import TYPE_CHECKING, Any
+
 from millstream.errors import (
     IdConflict,
     MillstreamError,
@@ -23,6 +24,20 @@ from millstream.model.backoff import RetryPolicy
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
 from millstream.model.tool import ToolResult
 from millstream.workflow import Context, Workflow, Workflows
+
+if TYPE_CHECKING:
+    from millstream.client import Client, Enqueue, Run, RunEvent, SyncClient
+else:
+
+    def __getattr__(name: str) -> Any:
+        # The client brings the library of Redis: a fifth of a second that only callers need pay.
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+        from millstream import client  # noqa: PLC0415 - see above
+
+        return getattr(client, name)
+
 
 __version__ = "0.1.0"
 

@@ -144,6 +144,15 @@ class LaneSwept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaneCleaned:
+    """Losses were mended: entries without a run were dropped, runs without an entry put back."""
+
+    lane: str
+    dropped: int
+    restored: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreFailed:
     """Redis did not answer, or answered no. The loop that called tries again."""
 
@@ -195,6 +204,7 @@ Event = (
     | CircuitMoved
     | LeaseRenewed
     | LaneSwept
+    | LaneCleaned
     | StoreFailed
     | StoreRecovered
     | LeaderChanged

@@ -23,6 +23,8 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 #: Below the ports that the kernel hands to outgoing connections, so that a server that was
 #: killed finds its port free when it comes back; and with room for the bus of a cluster 10,000
@@ -75,7 +77,6 @@ class RedisServer:
             users.write_text("\n".join([*acl, ""]), "utf-8")
             self._settings["aclfile"] = str(users)
         self._process: subprocess.Popen[bytes] | None = None
-        self._frozen = False
 
     @staticmethod
     def available(program: str) -> bool:
@@ -117,19 +118,22 @@ class RedisServer:
     def start(self) -> None:
         """Start on a free port and return when the server answers."""
         atexit.register(self.stop)
-        for _ in range(5):
-            self.port = _free_port()
-            if self._launch():
-                return
+        try:
+            for _ in range(5):
+                self.port = _free_port()
+                if self._launch():
+                    return
 
-        raise ServerError(f"{self.program} found no free port:\n{self.log}")
+            raise ServerError(f"{self.program} found no free port:\n{self.log}")
+        except BaseException:
+            self.stop()
+            raise
 
     def kill(self) -> None:
         """End the server as a power cut would."""
         process = self._running()
         process.kill()
         process.wait()
-        self._frozen = False
 
     def restart(self) -> None:
         """Start again on the same port, over the same directory; kill it first where it runs."""
@@ -141,12 +145,10 @@ class RedisServer:
     def freeze(self) -> None:
         """Stop the process without closing anything: connections stay open and silent."""
         os.kill(self._running().pid, signal.SIGSTOP)
-        self._frozen = True
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
         os.kill(self._running().pid, signal.SIGCONT)
-        self._frozen = False
 
     def stop(self) -> None:
         """End the server for good and remove its files. Safe to call twice."""
@@ -167,6 +169,7 @@ class RedisServer:
             host="127.0.0.1",
             port=self.port,
             password=self.password,
+            retry=Retry(NoBackoff(), 0),
             **{"socket_timeout": 10, "protocol": 2, **options},
         )
 

@@ -1,4 +1,4 @@
-"""What an author can test without a server: time, crashes, tools; and that nothing is done twice."""
+"""What an author can test without a server: time, crashes, tools, and that nothing is repeated."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Cause = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="List and replay the dead letters.", no_args_is_help=True)
+    group = typer.Typer(help="List and replay the dead letters.")
     group.command("list")(list_dead)
     group.command("replay")(replay)
     app.add_typer(group, name="dead")
@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
 
 @command(ClientConfig)
 async def list_dead(
+    *,
     config: ClientConfig,
     out: Output,
     workflow: Workflow = None,
@@ -58,11 +59,10 @@ async def list_dead(
 
 @command(ClientConfig)
 async def replay(
+    *,
     config: ClientConfig,
     out: Output,
-    ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID...]", help="Ids of runs.")
-    ] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Ids of runs.")] = None,
     all: Annotated[bool, typer.Option("--all", help="Every dead letter that matches.")] = False,
     workflow: Workflow = None,
     cause: Cause = None,
@@ -108,15 +108,15 @@ async def _replay_named(
 ) -> Exit:
     replayed = []
     worst = Exit.OK
-    for id in dict.fromkeys(ids):
+    for run_id in dict.fromkeys(ids):
         try:
-            run, _ = await located(client, config, id)
+            run, _ = await located(client, config, run_id)
             await run.retry()
         except UsageError as error:
             worst = Exit(tell(error)) if worst is Exit.OK else worst
         else:
-            replayed.append(id)
-            out.say(f"{id} queued")
+            replayed.append(run_id)
+            out.say(f"{run_id} queued")
     if out.json:
         out.document({"replayed": replayed, "skipped": 0})
 

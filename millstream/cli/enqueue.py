@@ -42,7 +42,8 @@ def register(app: typer.Typer) -> None:
 
 
 @command(ClientConfig)
-async def enqueue(  # noqa: PLR0917 - one parameter an option
+async def enqueue(
+    *,
     config: ClientConfig,
     out: Output,
     workflow: Annotated[str, typer.Argument(help="Name of the workflow.", show_default=False)],

@@ -62,7 +62,7 @@ def _innermost(error: BaseException) -> BaseException:
 def _misread(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
-    return f"{message}; see {context.command_path} --help" if context is not None else message
+    return f"{message} (see: {context.command_path} --help)" if context is not None else message
 
 
 def _say(line: str) -> None:

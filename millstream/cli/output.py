@@ -60,6 +60,8 @@ class Output:
     """How this command speaks."""
 
     json: bool = False
+    #: More documents follow, so each is one line, whoever reads it.
+    stream: bool = False
 
     @property
     def drawn(self) -> bool:
@@ -69,13 +71,9 @@ class Output:
     def document(self, value: Any) -> None:
         """Write one JSON document; over several lines when it is shown to a person."""
         data = msgspec.json.encode(value, order="deterministic")
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not self.stream:
             data = msgspec.json.format(data, indent=2)
         self._write(data.decode())
-
-    def line(self, value: Any) -> None:
-        """Write one JSON object of a stream."""
-        self._write(msgspec.json.encode(value, order="deterministic").decode())
 
     def say(self, text: str) -> None:
         """Write a line of the answer, for people."""
@@ -112,7 +110,7 @@ class Output:
     def waiting(self, text: str) -> Iterator[Callable[[str], None]]:
         """Show that something is awaited; yields what tells of news meanwhile."""
         if self.json or not sys.stderr.isatty():
-            yield lambda news: None
+            yield lambda _: None
             return
 
         console = self.console(stderr=True)

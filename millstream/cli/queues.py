@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
 
 @command(ClientConfig)
 async def queues(
+    *,
     config: ClientConfig,
     out: Output,
     all: Annotated[

@@ -15,7 +15,7 @@ from millstream.cli.flags import ClientConfig, command
 from millstream.cli.output import Listing, Output, Row
 from millstream.cli.watching import Interval, Watch, watched
 from millstream.client import Client, Run
-from millstream.errors import MillstreamError, RunError, UsageError
+from millstream.errors import RunError, UsageError
 from millstream.model.run import RunState, RunStatus
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of runs.")]
@@ -27,7 +27,7 @@ _WIDE = ("ID", "QUEUE", "WORKFLOW", "VERSION", "TENANT", "STATE", "ATTEMPT", "CR
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="List, show, cancel and retry runs.", no_args_is_help=True)
+    group = typer.Typer(help="List, show, cancel and retry runs.")
     group.command("list")(list_runs)
     group.command("show")(show)
     group.command("cancel")(cancel)
@@ -36,7 +36,8 @@ def register(app: typer.Typer) -> None:
 
 
 @command(ClientConfig)
-async def list_runs(  # noqa: PLR0917 - one parameter an option
+async def list_runs(
+    *,
     config: ClientConfig,
     out: Output,
     state: Annotated[
@@ -46,9 +47,7 @@ async def list_runs(  # noqa: PLR0917 - one parameter an option
     workflow: Annotated[
         str | None, typer.Option("--workflow", metavar="NAME", help="Only of this workflow.")
     ] = None,
-    tenant: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only of this tenant.")
-    ] = None,
+    tenant: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this tenant.")] = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, max=10_000, help="At most so many.")
     ] = 50,
@@ -80,6 +79,7 @@ async def list_runs(  # noqa: PLR0917 - one parameter an option
 
 @command(ClientConfig)
 async def show(
+    *,
     config: ClientConfig,
     out: Output,
     id: Annotated[str, typer.Argument(metavar="ID", help="Id of the run.")],
@@ -106,7 +106,7 @@ async def show(
 
 
 @command(ClientConfig)
-async def cancel(config: ClientConfig, out: Output, ids: Ids) -> Exit:
+async def cancel(*, config: ClientConfig, out: Output, ids: Ids) -> Exit:
     """Ask runs to end. A running one is told; it ends at its next step."""
 
     async def one(client: Client, id: str) -> str:
@@ -122,7 +122,7 @@ async def cancel(config: ClientConfig, out: Output, ids: Ids) -> Exit:
 
 
 @command(ClientConfig)
-async def retry(config: ClientConfig, out: Output, ids: Ids) -> Exit:
+async def retry(*, config: ClientConfig, out: Output, ids: Ids) -> Exit:
     """Start failed or cancelled runs once more, from where their journals end."""
 
     async def one(client: Client, id: str) -> str:
@@ -202,9 +202,9 @@ async def _each(
     done: list[dict[str, str]] = []
     worst = Exit.OK
     async with client_of(config) as client:
-        for id in dict.fromkeys(ids):
+        for run_id in dict.fromkeys(ids):
             try:
-                done.append({"id": id, "state": await one(client, id)})
+                done.append({"id": run_id, "state": await one(client, run_id)})
             except UsageError as error:
                 worst = Exit(tell(error)) if worst is Exit.OK else worst
     if out.json:

@@ -7,6 +7,7 @@ changed, as kubectl does it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import anyio
@@ -32,7 +33,7 @@ async def watched(
     elif out.drawn:
         await _draw_forever(out, look, every_s)
     else:
-        await _write_changes_forever(out, look, every_s)
+        await _write_changes_forever(replace(out, stream=True), look, every_s)
 
 
 async def _draw_forever(
@@ -57,7 +58,7 @@ async def _write_changes_forever(
         known = {row.key: row.document for row in found.rows}
         if out.json:
             for row in changed:
-                out.line(row.document)
+                out.document(row.document)
         elif changed:
             lines = list(plain_table(Listing(found.name, found.columns, changed)))
             for line in lines:

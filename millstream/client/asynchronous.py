@@ -214,7 +214,8 @@ class Client:
             for lane in await self._queues.lanes(queue)
         ]
         names = ("waiting", "running", "scheduled", "parked", "dead")
-        return Depth(**{name: sum(getattr(part, name) for part in parts) for name in names})
+        counts = {name: sum(getattr(part, name) for part in parts) for name in names}
+        return Depth(**counts, oldest_s=max(part.oldest_s for part in parts))
 
     async def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
         """Return the dead letters of a queue: runs that failed for good, newest first."""

@@ -85,7 +85,7 @@ class RunStatus:
     error: str | None
     times: Times
     queue: str = "default"
-    #: How many workers died while they held it.
+    #: How many workers in a row died while they held it, with nothing recorded in between.
     crashes: int = 0
     tenant: str | None = None
     arguments: Any = field(default=None, compare=False)
@@ -100,6 +100,8 @@ class Depth:
     scheduled: int = 0
     parked: int = 0
     dead: int = 0
+    #: Age of the oldest run that nobody holds, in seconds.
+    oldest_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,8 @@ class Connection:
         pool = getattr(self.client, "connection_pool", None)
         if pool is not None:
             with contextlib.suppress(redis.RedisError, OSError):
-                await pool.disconnect()
+                # Not those in use: each of them fails by itself, in the hands of who uses it.
+                await pool.disconnect(inuse_connections=False)
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
@@ -84,6 +85,11 @@ class Connection:
             yield
         except (redis.RedisError, OSError) as error:
             raise self._translate(error) from error
+        except (RuntimeError, AttributeError) as error:
+            # How uvloop and redis-py trip over a connection that was closed under their hands.
+            if not _within(error, "redis", "uvloop", "asyncio"):
+                raise
+            raise StoreUnavailable(str(self.address), f"the connection broke: {error}") from error
 
     async def check(self) -> None:
         """Raise `UnfitStore` when this Redis can never do, `StoreUnavailable` when it is away."""
@@ -115,7 +121,10 @@ class Connection:
 
     def _translate(self, error: Exception) -> Exception:
         text = str(error).strip() or type(error).__name__
-        if isinstance(error, refused.AuthenticationError | refused.NoPermissionError):
+        if isinstance(error, refused.AuthenticationError | refused.NoPermissionError) or (
+            # Inside a script a missing right is an ordinary error; each version words it anew.
+            "ACL failure in script" in text or "user executing the script can't" in text
+        ):
             return self._unfit(text, "check the user, its password and its ACL")
         if isinstance(error, refused.OutOfMemoryError):
             return StoreFull()
@@ -184,6 +193,15 @@ def _passing(error: Exception, text: str) -> bool:
     )
     words = ("READONLY", "LOADING", "UNBLOCKED", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "NOREPLICAS")
     return isinstance(error, kinds) or text.startswith(words) or "read only replica" in text
+
+
+def _within(error: Exception, *packages: str) -> bool:
+    """Whether an error was raised by the code of one of these packages."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return str(name).partition(".")[0] in packages
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import redis.exceptions as refused
 
 from millstream.model.run import Delivery
 from millstream.store.connection import Connection
-from millstream.store.keys import GROUP, LEVELS, Lane
+from millstream.store.keys import GROUP, LEVELS, SUSPECT, Lane
 from millstream.store.scripts import Argument, call
 
 
@@ -48,14 +48,21 @@ async def ensure_groups(connection: Connection, lane: Lane) -> None:
 
 
 async def wait_for_delivery(
-    connection: Connection, client: Any, lane: Lane, token: str, block_s: float
+    connection: Connection,
+    client: Any,
+    lane: Lane,
+    token: str,
+    block_s: float,
+    *,
+    suspect: bool = True,
 ) -> list[Stray]:
     """Wait until work arrives, at most ``block_s``; return what was delivered, not yet held.
 
-    At most one delivery a level comes. Each must be adopted, or handed back. ``client`` is one of
-    its own: the connection is blocked meanwhile.
+    At most one delivery a level comes, and none that is suspected of killing its workers unless
+    ``suspect``. Each must be adopted, or handed back. ``client`` is one of its own: the connection
+    is blocked meanwhile.
     """
-    streams = [lane.stream(level) for level in LEVELS]
+    streams = [lane.stream(level) for level in LEVELS if suspect or level != SUSPECT]
     ids = [">"] * len(streams)
     with connection.translated():
         reply = await client.execute_command(
@@ -63,7 +70,7 @@ async def wait_for_delivery(
             "STREAMS", *streams, *ids,
         )  # fmt: skip
 
-    level_of = dict(zip(streams, LEVELS, strict=True))
+    level_of = {lane.stream(level): level for level in LEVELS}
     found = [
         Stray(level_of[stream.decode()], entry[0].decode())
         for stream, entries in _streams(reply)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 #: The streams of a lane, in the order in which they are read.
 LEVELS = ("resume", "high", "normal", "low", "suspect")
+#: The level of runs that are suspected of killing their workers: one at a time in each worker.
+SUSPECT = "suspect"
 #: The consumer group of every stream.
 GROUP = "workers"
 

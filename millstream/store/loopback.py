@@ -21,11 +21,13 @@ except ImportError as error:  # pragma: no cover - depends on what is installed
 
 #: How long a blocking read that found nothing takes at least. fakeredis answers it at once.
 _DRY_S = 0.02
+#: What `Connection.check` and the doctor ask for; fakeredis does not know INFO.
+_INFO = b"# Server\r\nredis_version:7.0.0\r\nmaxmemory_policy:noeviction\r\n"
 #: How long one look for more input takes, and so how late a pushed message is at most.
 _LOOK_S = 0.005
 
 
-class _Conversation(TCPFakeRequestHandler):  # type: ignore[misc]
+class _Conversation(TCPFakeRequestHandler):
     """One connection. Unlike the original it survives an error, as a client of Redis expects."""
 
     def handle(self) -> None:
@@ -45,7 +47,7 @@ class _Conversation(TCPFakeRequestHandler):  # type: ignore[misc]
         except ConnectionError:
             raise
         except Exception as refusal:  # noqa: BLE001 - a refused command is an answer too
-            reply = refusal
+            reply = _INFO if "unknown command 'info'" in str(refusal).lower() else refusal
         if reply is None:
             time.sleep(_DRY_S)
         self.writer.dump(reply)

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from redis.exceptions import NoScriptError
 
 from millstream.errors import UsageError
-from millstream.store.keys import Lane
 
 Argument = str | bytes | int
 
@@ -28,6 +27,14 @@ class Executes(Protocol):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply."""
+
+
+class Keyed(Protocol):
+    """What a script works on, such as a lane."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys it is given, all in one slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +65,13 @@ class Script:
             open_ended="..." in args,
         )
 
-    def arguments(self, lane: Lane, args: Sequence[Argument]) -> list[Argument]:
+    def arguments(self, on: Keyed, args: Sequence[Argument]) -> list[Argument]:
         """Return what follows the script in the command, or raise `UsageError`."""
         fits = len(args) >= len(self.args) if self.open_ended else len(args) == len(self.args)
         if not fits:
             raise UsageError(f"script {self.name} takes {self.args}, got {len(args)} arguments")
 
-        return [len(lane.keys), *lane.keys, *args]
+        return [len(on.keys), *on.keys, *args]
 
 
 @cache
@@ -73,10 +80,10 @@ def script(name: str) -> Script:
     return Script.load(name)
 
 
-async def call(client: Executes, name: str, lane: Lane, args: Sequence[Argument]) -> Any:
-    """Run a script on a lane and return its reply, sending its text where the server lacks it."""
+async def call(client: Executes, name: str, on: Keyed, args: Sequence[Argument]) -> Any:
+    """Run a script and return its reply, sending its text where the server lacks it."""
     found = script(name)
-    rest = found.arguments(lane, args)
+    rest = found.arguments(on, args)
     try:
         return await client.execute_command("EVALSHA", found.sha, *rest)
     except NoScriptError:

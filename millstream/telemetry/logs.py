@@ -27,6 +27,7 @@ from millstream.errors import ConfigError
 from millstream.events import (
     CircuitMoved,
     Event,
+    LaneCleaned,
     LaneSwept,
     LeaderChanged,
     LeaseRenewed,
@@ -119,6 +120,7 @@ def severity(event: Event) -> int:
             | ToolCalled()
             | LeaseRenewed(lapsed=False)
             | LaneSwept(reclaimed=0)
+            | LaneCleaned(restored=0)
             | QueueSampled()
         ):
             return logging.DEBUG
@@ -130,6 +132,7 @@ def severity(event: Event) -> int:
             | CircuitMoved(state="open")
             | LeaseRenewed()
             | LaneSwept()
+            | LaneCleaned()
             | StoreFailed()
         ):
             return logging.WARNING

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from millstream.events import (
     CircuitMoved,
     Event,
+    LaneCleaned,
     LaneSwept,
     LeaderChanged,
     LeaseRenewed,
@@ -86,6 +87,8 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_runs_promoted_total", kind="counter", help="Due runs put into their stream."),
     Row(name="millstream_runs_reclaimed_total", kind="counter", help="Runs of lost workers queued again."),
     Row(name="millstream_runs_poisoned_total", kind="counter", help="Runs given up because workers died of them."),
+    Row(name="millstream_entries_dropped_total", kind="counter", help="Entries of streams dropped because their run had ended or was gone."),
+    Row(name="millstream_runs_restored_total", kind="counter", help="Runs put back that had not ended and stood in no stream and no timer."),
     Row(name="millstream_store_failures_total", kind="counter", help="Calls of Redis that failed, by what they were made for.", labels=("during",)),
     Row(name="millstream_store_outage_seconds", kind="histogram", help="How long Redis was away, once it is back.", buckets=_RUN),
     Row(name="millstream_leader", kind="gauge", help="1 while this scheduler leads."),
@@ -160,10 +163,10 @@ class MetricsSubscriber:
                 count("millstream_lease_lapses_total", by=int(event.lapsed))
                 observe("millstream_lease_renewal_seconds", event.took_s)
             case LaneSwept():
-                count("millstream_lane_sweeps_total")
-                count("millstream_runs_promoted_total", by=event.promoted)
-                count("millstream_runs_reclaimed_total", by=event.reclaimed)
-                count("millstream_runs_poisoned_total", by=event.poisoned)
+                self._swept(event)
+            case LaneCleaned():
+                count("millstream_entries_dropped_total", by=event.dropped)
+                count("millstream_runs_restored_total", by=event.restored)
             case StoreFailed():
                 count("millstream_store_failures_total", event.during)
                 count("errors_total", error_type(event.error, otherwise="StoreError"))
@@ -209,6 +212,12 @@ class MetricsSubscriber:
             del self._held[event.queue, event.run_id]
         self._series.count("millstream_runs_lost_total", event.queue)
         self._series.count("errors_total", "LeaseLost")
+
+    def _swept(self, event: LaneSwept) -> None:
+        self._series.count("millstream_lane_sweeps_total")
+        self._series.count("millstream_runs_promoted_total", by=event.promoted)
+        self._series.count("millstream_runs_reclaimed_total", by=event.reclaimed)
+        self._series.count("millstream_runs_poisoned_total", by=event.poisoned)
 
     def _queue_sampled(self, event: QueueSampled) -> None:
         values = {name: float(getattr(event, name)) for name in self._sampled}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,14 +100,10 @@ class Effects:
             furthest[effect.run] = max(effect.step, furthest.get(effect.run, -1))
         return late
 
-    def in_flight(self, pid: int, at: float) -> int:
-        """Return how many steps a process had begun and not ended at a moment."""
-        open_steps = Counter[tuple[str, int]]()
-        for effect in self.all():
-            if effect.pid == pid and effect.at <= at and effect.word in {BEGUN, DONE}:
-                step = effect.run, effect.step
-                open_steps[step] += 1 if effect.word == BEGUN else -1
-        return sum(open_steps.values())
+    def in_flight(self, pid: int, ended: Container[str]) -> int:
+        """Return how many steps a process has begun whose record may not stand yet."""
+        newest = {effect.run: effect.pid for effect in self.all(BEGUN)}
+        return sum(owner == pid and run not in ended for run, owner in newest.items())
 
     def _news(self) -> Iterator[Effect]:
         with self.path.open("rb") as file:

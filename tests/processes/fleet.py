@@ -20,9 +20,7 @@ from tests.processes.effects import VARIABLE, Effects
 ROOT = Path(__file__).parents[2]
 
 
-def wait_until(
-    condition: Callable[[], Any], seconds: float, what: str, every: float = 0.01
-) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: float = 0.01) -> Any:
     """Return what the condition returns once that is true; fail when it does not come true."""
     deadline = time.monotonic() + seconds
     while True:

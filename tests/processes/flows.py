@@ -44,7 +44,7 @@ async def block(run: str, step: int, pause: float) -> int:
 
 async def hold_interpreter(run: str, step: int, pause: float) -> int:
     """Hold the interpreter's lock as careless C code does: the first time only."""
-    first = not effects.all(BEGUN, run)
+    first = step not in {effect.step for effect in effects.all(BEGUN, run)}
     effects.write(BEGUN, run, step)
     if first:
         # Unlike CDLL, PyDLL does not give up the lock while it calls.

@@ -71,14 +71,12 @@ class Host:
             then()
 
     def admits(self, handle: asyncio.Handle) -> bool:
-        """Whether a callback may run now; if not it waits for the thaw, or is dropped."""
+        """Whether a callback may run now; if not it waits for the thaw, or for the clearing up."""
         if self._countdown:
             self._countdown -= 1
             if not self._countdown:
                 self._then()
-        if self.dead:
-            return False
-        if self.frozen:
+        if self.dead or self.frozen:
             self._waiting.append(handle)
             return False
 
@@ -86,7 +84,7 @@ class Host:
 
     def thaw(self, loop: VirtualLoop) -> None:
         """Run what has waited, in its order."""
-        self.frozen = False
+        self.dead = self.frozen = False
         waiting, self._waiting = self._waiting, []
         loop.resume(waiting)
 
@@ -122,6 +120,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._at_once = 0
         self._clock_resolution = 1e-9
+        #: Raised as soon as the running callback is over: the end of the history.
+        self.halt: BaseException | None = None
         #: How far the clock of Redis is off, in seconds.
         self.redis_offset = 0.0
         self.set_task_factory(lambda loop, coro, **kw: _Task(coro, loop=loop, **kw))
@@ -172,6 +172,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             host = handle._context.get(HOST)
             if host is None or host.admits(handle):
                 handle._run()
+            if self.halt is not None:
+                halt, self.halt = self.halt, None
+                raise halt
 
     def _due(self) -> asyncio.TimerHandle:
         handle = heapq.heappop(self._scheduled)

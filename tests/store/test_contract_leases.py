@@ -57,7 +57,7 @@ async def test_a_renewal_in_several_lanes_has_lapsed_when_one_has(bench: Bench) 
 
 async def test_a_thread_renews_with_a_client_of_its_own(bench: Bench) -> None:
     """It must not depend on an event loop that may be blocked."""
-    client = bench.store.new_threaded_client()
+    client = bench.store.new_threaded_client(1.0)
     try:
         first = leases.renew_blocking(bench.store, client, [bench.lane], "w1", LEASE_S)
         second = leases.renew_blocking(bench.store, client, [bench.lane], "w1", LEASE_S)

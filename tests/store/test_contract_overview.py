@@ -86,7 +86,9 @@ async def test_the_age_is_that_of_the_oldest_run_that_nobody_holds(bench: Bench)
         await bench.accept(run_id, delay_s=LONG_S)
         entry = f"{now - age_s * 1000}-0"
         await bench.redis.xadd(bench.lane.stream("normal"), {"id": run_id}, id=entry)
-        await bench.redis.hset(bench.lane.run(run_id), "state", "queued")
+        await bench.redis.hset(
+            bench.lane.run(run_id), mapping={"state": "queued", "entry": entry}
+        )
     assert len(await bench.take("w1")) == 1
 
     depth = await runs.depth(bench.store, bench.lane)

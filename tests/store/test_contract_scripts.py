@@ -32,7 +32,7 @@ BOUNDED_BY = {
     "ZRANGEBYSCORE": r"'LIMIT', 0, \d+",
     "ZREMRANGEBYRANK": r"math\.min\(",
     "ZRANGE": r", 0, 0, 'WITHSCORES'",
-    "XRANGE": r"'COUNT', 1\b|(\w+\[1\]|entry), (\w+\[1\]|entry)$",
+    "XRANGE": r"'COUNT', (1\b|count)|(\w+\[1\]|entry), (\w+\[1\]|entry)$",
     "XREADGROUP": r"'COUNT', count",
     "XPENDING": r"entry, entry, 1|'-', '\+', (BATCH|1000), \w+",
     # As many as one process holds.
@@ -150,7 +150,7 @@ async def test_a_server_that_has_forgotten_the_scripts_is_taught_them_again(benc
     await forgetful()
     assert (await leases.renew(bench.store, [bench.lane], "w1", 60)).lapsed
     await forgetful()
-    client = bench.store.new_threaded_client()
+    client = bench.store.new_threaded_client(1.0)
     assert not leases.renew_blocking(bench.store, client, [bench.lane], "w1", 60).lapsed
     client.close()
     await forgetful()

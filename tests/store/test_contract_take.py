@@ -207,25 +207,37 @@ async def test_a_run_with_two_entries_is_held_once(bench: Bench) -> None:
     await bench.revive("r1")
     (second,) = await bench.read("w1")
 
-    _, (held,) = await bench.adopt("w1", first.level, first.entry)
-    assert await bench.adopt("w1", second.level, second.entry) == (Verdict.WRITTEN, [])
+    _, (held,) = await bench.adopt("w1", second.level, second.entry)
+    assert await bench.adopt("w1", first.level, first.entry) == (Verdict.WRITTEN, [])
 
-    assert await bench.pending() == [("normal", first.entry, "w1")]
+    assert await bench.pending() == [("normal", second.entry, "w1")]
     assert await bench.end(held, Completed(b"1")) is Verdict.WRITTEN
 
 
+async def test_the_spare_entry_of_a_run_brings_nobody_the_run(bench: Bench) -> None:
+    """Two workers, two entries, one run: only the entry that its record names counts."""
+    await bench.accept("r1")
+    await bench.cancel("r1")
+    await bench.revive("r1")
+
+    taken = [run for token in ("w1", "w2", "w3") for run in await bench.take(token)]
+
+    assert ids(taken) == ["r1"]
+    assert [entry for _, entry, _ in await bench.pending()] == [taken[0].entry]
+
+
 async def test_handing_back_a_spare_entry_leaves_the_holder_alone(bench: Bench) -> None:
-    """The second entry of a run means nothing while the first is held."""
+    """The entry from before the cancellation means nothing while the other is held."""
     await bench.accept("r1")
     (first,) = await bench.read("w1")
     await bench.cancel("r1")
     await bench.revive("r1")
     (second,) = await bench.read("w1")
-    _, (held,) = await bench.adopt("w1", first.level, first.entry)
+    _, (held,) = await bench.adopt("w1", second.level, second.entry)
 
-    await bench.verdict("w1", commits.hand_back(second.level, second.entry, RETENTION_S))
+    await bench.verdict("w1", commits.hand_back(first.level, first.entry, RETENTION_S))
 
-    assert await bench.pending() == [("normal", first.entry, "w1")]
+    assert await bench.pending() == [("normal", second.entry, "w1")]
     assert await bench.end(held, Completed(b"1")) is Verdict.WRITTEN
 
 

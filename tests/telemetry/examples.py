@@ -7,6 +7,7 @@ from typing import get_args
 from millstream.events import (
     CircuitMoved,
     Event,
+    LaneCleaned,
     LaneSwept,
     LeaderChanged,
     LeaseRenewed,
@@ -58,6 +59,7 @@ EXAMPLES: tuple[Event, ...] = (
     CircuitMoved(server="time", state="open"),
     LeaseRenewed(lapsed=False, took_s=0.001),
     LaneSwept(lane="default:0", promoted=1, reclaimed=2, poisoned=0),
+    LaneCleaned(lane="default:0", dropped=3, restored=1),
     StoreFailed(during="claim", error="StoreUnavailable: connection refused"),
     StoreRecovered(during="claim", away_s=2.5),
     LeaderChanged(token="s1", leading=True),

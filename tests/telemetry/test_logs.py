@@ -14,6 +14,7 @@ from millstream.errors import ConfigError
 from millstream.events import (
     CircuitMoved,
     Event,
+    LaneCleaned,
     LaneSwept,
     LeaderChanged,
     LeaseRenewed,
@@ -123,6 +124,8 @@ STEP = StepEnded(
         (LaneSwept(lane="q:0", promoted=3, reclaimed=0, poisoned=0), logging.DEBUG),
         (LaneSwept(lane="q:0", promoted=0, reclaimed=1, poisoned=0), logging.WARNING),
         (LaneSwept(lane="q:0", promoted=0, reclaimed=0, poisoned=1), logging.ERROR),
+        (LaneCleaned(lane="q:0", dropped=3, restored=0), logging.DEBUG),
+        (LaneCleaned(lane="q:0", dropped=0, restored=1), logging.WARNING),
         (CircuitMoved(server="s", state="open"), logging.WARNING),
         (CircuitMoved(server="s", state="closed"), logging.INFO),
         (StoreFailed(during="claim", error="x"), logging.WARNING),

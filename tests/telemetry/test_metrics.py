@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from millstream.events import (
     CircuitMoved,
     Event,
+    LaneCleaned,
     LaneSwept,
     LeaseRenewed,
     RunLost,
@@ -222,6 +223,7 @@ def test_leases_and_lanes() -> None:
     bench.emit(LeaseRenewed(lapsed=False, took_s=0.001))
     bench.emit(LeaseRenewed(lapsed=True, took_s=0.5))
     bench.emit(LaneSwept(lane="q:0", promoted=3, reclaimed=2, poisoned=1))
+    bench.emit(LaneCleaned(lane="q:0", dropped=4, restored=5))
 
     assert bench.value("millstream_lease_renewals_total") == 2
     assert bench.value("millstream_lease_lapses_total") == 1
@@ -229,6 +231,8 @@ def test_leases_and_lanes() -> None:
     assert bench.value("millstream_runs_promoted_total") == 3
     assert bench.value("millstream_runs_reclaimed_total") == 2
     assert bench.value("millstream_runs_poisoned_total") == 1
+    assert bench.value("millstream_entries_dropped_total") == 4
+    assert bench.value("millstream_runs_restored_total") == 5
 
 
 def test_a_clock_behind_redis_measures_nothing_below_zero() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,11 +65,13 @@ class Bench:
 
 
 @asynccontextmanager
-async def benched(servers: Mapping[str, Any], *, max_calls: int = 100) -> AsyncIterator[Bench]:
+async def benched(
+    servers: Mapping[str, Any], *, max_calls: int = 100, now: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Bench]:
     """A caller over these `mcpServers`."""
     events: list[Event] = []
     specs = parse_servers({"mcpServers": dict(servers)})
-    async with ToolCaller(specs, emit=events.append, max_calls=max_calls) as caller:
+    async with ToolCaller(specs, emit=events.append, max_calls=max_calls, now=now) as caller:
         yield Bench(caller, events)
 
 

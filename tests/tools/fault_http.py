@@ -46,6 +46,9 @@ class FaultHttp:
         self.forgets = False
         #: Say on the next stream that the tools have changed.
         self.announce_tools = False
+        #: Ask the client something on its own stream, and what it replied.
+        self.asks: list[str] = []
+        self.replies: list[dict[str, Any]] = []
         #: A header without which a call does not match its listing.
         self.requires_header: str | None = None
         #: Refuse calls as those of a version that is gone.
@@ -65,7 +68,9 @@ class FaultHttp:
         app = web.Application()
         app.router.add_route("*", "/mcp", self.handle)
         # The handler of a client that hangs up is cancelled: that is how 2026 cancels.
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        runner = web.AppRunner(
+            app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None
+        )
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
@@ -89,6 +94,9 @@ class FaultHttp:
             return web.Response(status=405)
 
         message = json.loads(await request.read())
+        if "method" not in message:
+            self.replies.append(message)
+            return web.Response(status=202)
         self.methods.append(message["method"])
         refusal = self._session_refusal(request, message) or self._call_refusal(request, message)
         return refusal or await self._take(request, message)
@@ -160,6 +168,9 @@ class FaultHttp:
             await stream.write(b"id: event-1\nretry: 1\ndata:\n\n")
             self._late = answer
             return stream
+        for number, method in enumerate(self.asks):
+            ask = {"jsonrpc": "2.0", "id": f"ask-{number}", "method": method, "params": {}}
+            await stream.write(b"data: %b\n\n" % json.dumps(ask).encode())
         kind = "tools/list_changed" if self.announce_tools else "message"
         note = {"jsonrpc": "2.0", "method": f"notifications/{kind}", "params": {}}
         for event in (note, answer):

@@ -39,6 +39,7 @@ TOOLS = [
     _tool("effect_then", {"name": _TEXT, "fault": _TEXT}),
     _tool("fault", {"kind": _TEXT, "size": _NUMBER}),
     _tool("rpc_error", {"code": {"type": "integer"}}),
+    _tool("rpc_error_with", {"words": _TEXT}),
     _tool("hang", {"name": _TEXT}),
     _tool("await_started", {"name": _TEXT}, annotations=_SAFE),
     _tool("await_cancelled", {"name": _TEXT}, annotations=_SAFE),
@@ -140,6 +141,9 @@ class FaultTools:
 
     def _rpc_error(self, arguments: dict[str, Any], _: Any) -> dict[str, Any]:
         raise RpcFailure(arguments["code"], "as you asked")
+
+    def _rpc_error_with(self, arguments: dict[str, Any], _: Any) -> dict[str, Any]:
+        raise RpcFailure(-32603, arguments["words"])
 
     def _ask_person(self, _arguments: dict[str, Any], _: Any) -> dict[str, Any]:
         ask = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from millstream.errors import ToolNotSent, ToolRejected
@@ -177,6 +178,22 @@ async def test_a_server_that_was_replaced_by_a_newer_one_is_found_out() -> None:
         await bench.call("faults", "echo")
 
     assert server.methods.count("server/discover") == 2
+
+
+async def test_what_an_older_server_asks_on_our_stream_is_answered() -> None:
+    """It may look whether we live; what we do not offer is said and not left open."""
+    async with FaultHttp(era="2025", sse=True).serve() as server:
+        server.asks = ["ping", "roots/list"]
+        async with in_time(), benched({"faults": web(server)}) as bench:
+            await bench.prepare("faults", "echo")
+            server.replies.clear()
+            assert (await bench.call("faults", "echo", {"text": "x"})).text == "x"
+            while len(server.replies) < 2:
+                await anyio.lowlevel.checkpoint()
+
+    replies = {reply["id"]: reply for reply in server.replies}
+    assert replies["ask-0"]["result"] == {}
+    assert replies["ask-1"]["error"]["code"] == -32601
 
 
 @pytest.mark.parametrize("era", ["2026", "2025"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator
 
@@ -89,6 +90,23 @@ async def test_a_program_that_keeps_ending_is_started_after_growing_pauses() -> 
 
     assert raised.value.retry_after is not None
     assert 0 < raised.value.retry_after <= 0.5
+
+
+async def test_a_program_that_cannot_start_says_why_and_is_not_started_for_ever() -> None:
+    """Its last words are the operator's first hint; the circuit opens as for any other server."""
+    program = "import sys; sys.exit('no database')"
+    clock = 0.0
+    entry = {"command": sys.executable, "args": ["-c", program]}
+    async with in_time(), benched({"faults": entry}, now=lambda: clock) as bench:
+        for attempt in range(5):
+            with pytest.raises(ToolNotSent, match="its last words: no database"):
+                await bench.call("faults", "echo")
+            if attempt > 0:
+                with pytest.raises(ToolNotSent, match=r"started again in|asked again in"):
+                    await bench.call("faults", "echo")
+                clock += 100
+
+    assert bench.circuit == ["open"]
 
 
 async def test_a_server_that_stops_reading_holds_nobody_beyond_his_time() -> None:

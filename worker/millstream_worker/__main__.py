@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -39,7 +40,8 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
         with probes:
             _say_ports(probes)
             async with compose.tools(config, watched.emit) as tools:
-                await _until_fit(connection, watched)
+                if not await _until_fit(connection, watched):
+                    return
                 parts = compose.Parts(
                     connection=connection,
                     emit=watched.emit,
@@ -50,6 +52,7 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                 worker = await compose.compose(config, workflows, parts)
                 async with anyio.create_task_group() as group:
                     group.start_soon(drain_on_signal, worker)
+                    group.start_soon(_beat, watched)
                     await worker.serve()
                     group.cancel_scope.cancel()
     finally:
@@ -57,18 +60,39 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
             await connection.aclose()
 
 
-async def _until_fit(connection: Connection, watched: compose.Telemetry) -> None:
-    """Wait for Redis as long as it takes; refuse at once one that can never do."""
+async def _until_fit(connection: Connection, watched: compose.Telemetry) -> bool:
+    """Wait for Redis as long as it takes; refuse at once one that can never do.
+
+    Returns False when a signal came first. The first process of a container would not even end
+    by itself: the kernel keeps from it every signal that it does not ask for.
+    """
+    fit = False
+    async with anyio.create_task_group() as group:
+        group.start_soon(_cancel_on_signal, group.cancel_scope)
+        group.start_soon(_beat, watched)
+        while not fit:
+            try:
+                await connection.check()
+                fit = True
+            except StoreUnavailable as error:
+                watched.health.store_failed(str(error))
+                watched.emit(StoreFailed(during="start", error=str(error)))
+                await anyio.sleep(1.0)
+        group.cancel_scope.cancel()
+    return fit
+
+
+async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+async def _beat(watched: compose.Telemetry) -> None:
+    """Show that the loop turns, whatever it waits for: Redis away is no reason to be killed."""
     while True:
-        try:
-            await connection.check()
-        except StoreUnavailable as error:
-            watched.health.loop_turned()
-            watched.health.store_failed(str(error))
-            watched.emit(StoreFailed(during="start", error=str(error)))
-            await anyio.sleep(1.0)
-        else:
-            return
+        watched.health.loop_turned()
+        await anyio.sleep(0.2)
 
 
 def _say_ports(probes: Probes) -> None:

@@ -217,7 +217,8 @@ def telemetry(config: WorkerConfig) -> Telemetry:
             branch=branch,
         )
 
-    return Telemetry(emit=emit, make_log=make_log, health=Health(), registry=registry)
+    health = Health(loop_s=config.liveness)
+    return Telemetry(emit=emit, make_log=make_log, health=health, registry=registry)
 
 
 @asynccontextmanager

@@ -29,6 +29,9 @@ class WorkerConfig:
     poison: int = setting(
         5, "a run is given up when this many workers died while they held it", lowest=1
     )
+    liveness: float = setting(
+        60.0, "seconds of a blocked event loop after which liveness turns red", lowest=0.5
+    )
     http: int = setting(8080, "port of the health probes", lowest=-1, highest=65535)
     metrics: int = setting(9090, "port of the Prometheus metrics", lowest=-1, highest=65535)
     host: str = setting("0.0.0.0", "address the ports listen on")  # noqa: S104 - probes come from outside

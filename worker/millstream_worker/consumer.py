@@ -27,7 +27,7 @@ from millstream.store import commits, deliveries
 from millstream.store.commits import NOTHING, Item, Verdict, Want
 from millstream.store.connection import Connection
 from millstream.store.deliveries import Stray
-from millstream.store.keys import Lane
+from millstream.store.keys import SUSPECT, Lane
 from millstream_worker.held import Held, Stop
 from millstream_worker.slots import Shares, Slots
 
@@ -117,6 +117,9 @@ class Consumer:
         """The run has left this worker; its slot is free."""
         if self.held.get(held.delivery.run_id) is held:
             del self.held[held.delivery.run_id]
+        if held.delivery.level == SUSPECT:
+            # The next one may be waiting, and the blocking read does not look for it.
+            self._dry.clear()
         self._slots.give(1)
 
     @property
@@ -140,7 +143,7 @@ class Consumer:
 
         batch = self._next_batch()
         strays, surplus = self._room_for_strays()
-        want, granted = self._want()
+        want, granted = self._want(strays)
         if not batch and not strays and not surplus and not granted:
             self._alive()
             return
@@ -150,6 +153,8 @@ class Consumer:
         items += [commits.hand_back(x.level, x.entry, self._retention_s) for x in surplus]
         reply = await self._commit(items, want)
         self._answer(batch, reply.verdicts)
+        if self._suspecting:
+            self._clear_suspects(items, reply.verdicts)
         self._receive(reply.taken, granted + len(strays))
         if want.total and len(reply.taken) < want.total:
             self._dry.set()
@@ -225,13 +230,32 @@ class Consumer:
         granted = self._slots.take(len(strays)) if self._taking else 0
         return strays[:granted], strays[granted:]
 
-    def _want(self) -> tuple[Want, int]:
+    def _want(self, strays: Sequence[Stray]) -> tuple[Want, int]:
         if not self._taking or self._dry.is_set():
             return NOTHING, 0
 
         granted = self._slots.take(min(self._slots.free, MOST_ITEMS))
-        suspect = not any(held.delivery.level == "suspect" for held in self.held.values())
+        suspect = not (self._suspecting or any(stray.level == SUSPECT for stray in strays))
         return Want(**self._shares.split(granted), suspect=suspect), granted
+
+    @property
+    def _suspecting(self) -> bool:
+        """Whether a run is held that may kill this worker: then no other such run beside it."""
+        return any(x.delivery.level == SUSPECT and not x.cleared for x in self.held.values())
+
+    def _clear_suspects(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> None:
+        """Whoever records a step here is past the place where its workers died.
+
+        Most suspects only stood beside the one that killed: they must not wait for each other's
+        end, which may be hours away.
+        """
+        for item, verdict in zip(items, verdicts, strict=True):
+            held = self.held.get(str(item[1])) if item[0] == "J" else None
+            if held is not None and verdict is Verdict.WRITTEN:
+                held.cleared = True
+        if not self._suspecting:
+            self._dry.clear()
+            self._wake.set()
 
     def _answer(self, batch: _Batch, verdicts: Sequence[Verdict]) -> None:
         at = 0
@@ -277,7 +301,12 @@ class Consumer:
     async def _read(self, client: Any) -> None:
         try:
             found = await deliveries.wait_for_delivery(
-                self._connection, client, self.lane, self._token, BLOCK_S
+                self._connection,
+                client,
+                self.lane,
+                self._token,
+                BLOCK_S,
+                suspect=not self._suspecting,
             )
         except StoreError as error:
             self._refused("read", error)

@@ -43,6 +43,8 @@ class Held:
     def __init__(self, delivery: Delivery, outbox: Outbox, retention_s: float) -> None:
         self.delivery = delivery
         self.stopped: Stop | None = None
+        #: Suspected of killing its workers, it has recorded something here and lives.
+        self.cleared = False
         self._outbox = outbox
         self._retention_s = retention_s
         #: Written along with whatever is written next.

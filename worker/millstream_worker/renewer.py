@@ -54,6 +54,7 @@ class Renewer:
         # A connection that went silent must be given up while the lease still holds.
         client = self._connection.new_threaded_client(self._lease.length_s / 3)
         failing = False
+        first = True
         while not self._stopping.is_set():
             sent = self._mono()
             try:
@@ -68,8 +69,10 @@ class Renewer:
                 self._stopping.wait(self._lease.length_s / 10)
             else:
                 failing = False
-                self._lease.renewed(sent, lapsed=renewal.lapsed)
-                self._emit(LeaseRenewed(lapsed=renewal.lapsed, took_s=self._mono() - sent))
+                # The first is a grant: there was nothing yet that could have run out.
+                lapsed, first = renewal.lapsed and not first, False
+                self._lease.renewed(sent, lapsed=lapsed)
+                self._emit(LeaseRenewed(lapsed=lapsed, took_s=self._mono() - sent))
                 self._stopping.wait(self._lease.length_s / 3)
 
         client.close()

@@ -32,6 +32,8 @@ from millstream_worker.sweeper import Sweeper
 
 #: How long releasing and the last commit may take when Redis answers slowly.
 RELEASE_S = 5.0
+#: How long giving up the lease may take: it spares the others a wait, no more.
+RESIGN_S = 1.0
 
 
 class Renews(Protocol):
@@ -112,8 +114,9 @@ class Worker:
                     intake.cancel_scope.cancel()
                 released = await self._finish()
                 # Redis may be away: then the lease runs out, and others take what is left.
-                running.cancel_scope.deadline = anyio.current_time() + RELEASE_S
-            await self._leave()
+                released_by = anyio.current_time() + RELEASE_S
+                running.cancel_scope.deadline = released_by
+            await self._leave(released_by)
             support.cancel_scope.cancel()
         self._emit(WorkerStopped(released=released))
 
@@ -184,12 +187,12 @@ class Worker:
         await self.hurry.wait()
         group.cancel_scope.cancel()
 
-    async def _leave(self) -> None:
+    async def _leave(self, released_by: float) -> None:
         """Write what is left and give up the lease, so that nobody waits for it to run out."""
-        with anyio.move_on_after(RELEASE_S):
+        with anyio.CancelScope(deadline=released_by):
             await self._until_idle()
         self._renewer.stop()
-        with anyio.move_on_after(RELEASE_S):
+        with anyio.move_on_after(RESIGN_S):
             for lane in self._lanes:
                 try:
                     await leases.resign(self._connection, lane.consumer.lane, self._agent.token)

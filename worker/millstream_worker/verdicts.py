@@ -34,7 +34,7 @@ def failure(
 def describe(error: BaseException) -> tuple[str, str]:
     """Return (cause, message): the name of the original error, and what it said."""
     if isinstance(error, StepError) and error.cause:
-        return error.cause, str(error)
+        return error.cause, str(error).removeprefix(f"{error.cause}: ")
 
     return type(error).__name__, str(error)
 

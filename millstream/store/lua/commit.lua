@@ -194,14 +194,14 @@ local function take(level, entry, id, again)
   local run = redis.call('HMGET', key, 'state', 'fence', 'owner', 'workflow', 'version', 'args',
     'attempt', 'base', 'crashes', 'ran', 'timeout', 'tenant', 'enqueued', 'refusals', 'started', 'entry')
   local state = run[1]
-  local mine = again and state == 'running' and run[3] == TOKEN and run[16] == entry
-  if state ~= 'queued' and not mine then
+  local mine = again and state == 'running' and run[3] == TOKEN
+  if run[16] ~= entry or (state ~= 'queued' and not mine) then
     -- Cancelled while it waited, or expired, or here twice: the delivery means nothing any more.
     acknowledge(level, entry)
     return
   end
   local fence = tonumber(run[2] or '0') + 1
-  redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'entry', entry, 'fence', digits(fence),
+  redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', digits(fence),
     'started', run[15] or digits(NOW))
   local records = fence > 1 and redis.call('HLEN', journal_key(id)) or 0
   taken[#taken + 1] = {
@@ -235,7 +235,7 @@ function apply.H(item)
   local id = pending_here(level, entry)
   if not id then return '0' end
   local run = redis.call('HMGET', run_key(id), 'state', 'owner', 'entry')
-  if run[1] == 'queued' or (run[1] == 'running' and run[2] == TOKEN and run[3] == entry) then
+  if run[3] == entry and (run[1] == 'queued' or (run[1] == 'running' and run[2] == TOKEN)) then
     requeue(id, retention_ms)
   end
   acknowledge(level, entry)

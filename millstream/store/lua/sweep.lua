@@ -5,7 +5,8 @@
 -- ARGV interval_ms   how often the work is done, at most
 -- ARGV lease_ms      how long a lease is
 -- ARGV retention_ms  how long the record of an ended run stays
--- ARGV poison        a run that was held by this many workers when they died is given up
+-- ARGV poison        a run that was held by this many workers in a row when they died, and that
+--                    recorded nothing in between, is given up
 -- ARGV dead_max      ids the dead-letter index may hold
 -- ARGV fresh         1 when this server did not know the script: it has restarted, or was promoted
 --
@@ -75,13 +76,18 @@ local reclaimed, poisoned = 0, 0
 
 local function reclaim(id, token, entry)
   local key = run_key(id)
-  local state, owner, held, crashes = unpack(redis.call('HMGET', key, 'state', 'owner', 'entry', 'crashes'))
+  local state, owner, current, crashes, mark =
+    unpack(redis.call('HMGET', key, 'state', 'owner', 'entry', 'crashes', 'mark'))
+  if current ~= entry then return end
   if state == 'queued' then
     -- Delivered, never begun: no crash of this run's making.
     requeue(id, RETENTION)
     reclaimed = reclaimed + 1
-  elseif state == 'running' and owner == token and held == entry then
-    crashes = tonumber(crashes or '0') + 1
+  elseif state == 'running' and owner == token then
+    -- Deaths count in a row: who has recorded something since the last one is not what kills.
+    local records = redis.call('HLEN', journal_key(id))
+    crashes = records > tonumber(mark or '0') and 1 or tonumber(crashes or '0') + 1
+    redis.call('HSET', key, 'mark', digits(records))
     if crashes >= POISON then
       local message = '["worker_lost","' .. crashes .. ' workers died while they held this run"]'
       redis.call('HSET', key, 'owner', '', 'crashes', digits(crashes))

@@ -61,6 +61,10 @@ class SessionGone(Fault):
     """The server no longer knows our session. It has not executed the request."""
 
 
+class ProcessGone(SessionGone):
+    """The server's process had ended before the request was sent."""
+
+
 class Refused(Fault):
     """An HTTP status other than 200, without a JSON-RPC error that would say more."""
 

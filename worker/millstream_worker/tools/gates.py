@@ -26,6 +26,28 @@ class Gates:
         """Hold a place in both gates, or raise `Unsent` when there is none in time."""
         # Not the task: one task may have several calls under way.
         holder = object()
+        if not self._pass_at_once(holder):
+            await self._wait(holder, deadline)
+        try:
+            yield
+        finally:
+            self._worker.release_on_behalf_of(holder)
+            self._server.release_on_behalf_of(holder)
+
+    def _pass_at_once(self, holder: object) -> bool:
+        """Take both places if nobody waits for them: the usual case, and three times cheaper."""
+        try:
+            self._server.acquire_on_behalf_of_nowait(holder)
+        except anyio.WouldBlock:
+            return False
+        try:
+            self._worker.acquire_on_behalf_of_nowait(holder)
+        except anyio.WouldBlock:
+            self._server.release_on_behalf_of(holder)
+            return False
+        return True
+
+    async def _wait(self, holder: object, deadline: float) -> None:
         with anyio.CancelScope(deadline=deadline) as waiting:
             await self._server.acquire_on_behalf_of(holder)
             try:
@@ -36,8 +58,3 @@ class Gates:
 
         if waiting.cancelled_caught:
             raise Unsent("too many calls are under way; none ended in time")
-        try:
-            yield
-        finally:
-            self._worker.release_on_behalf_of(holder)
-            self._server.release_on_behalf_of(holder)

@@ -1,9 +1,9 @@
 """A small process between the worker and a stdio server. Run as a script, standard library only.
 
 Promise: the server does not outlive the worker, however the worker ends, and neither does what
-the server started; no line longer than the limit reaches the worker. A line that is too long is
-replaced by an error for the request it answers, so that only that call is lost. It knows of
-JSON-RPC no more than where a message keeps its id.
+the server started; no line longer than the limit reaches the worker, and none that is no
+message. A line that is too long is replaced by an error for the request it answers, so that only
+that call is lost. It knows of JSON-RPC no more than where a message keeps its id.
 
     python -I -S guard.py LIMIT PARENT_PID COMMAND [ARGUMENT...]
 """
@@ -73,8 +73,9 @@ class Lines:
         if self._size <= self._limit:
             self._parts.append(piece)
             return
-        if self._parts:
-            self._head = b"".join(self._parts)[:256]
+        if self._size - len(piece) <= self._limit:
+            # It has just become too long: from here only its two ends are kept.
+            self._head = (b"".join(self._parts) + piece)[:256]
             self._parts = []
         self._tail = (self._tail + piece)[-256:]
 
@@ -82,7 +83,9 @@ class Lines:
         whole, size, head, tail = self._parts, self._size, self._head, self._tail
         self._parts, self._size, self._head, self._tail = [], 0, b"", b""
         if size <= self._limit:
-            return b"".join(whole) + b"\n"
+            line = b"".join(whole)
+            # Some servers print their logs here: nothing that anybody waits for.
+            return line + b"\n" if line.lstrip()[:1] == b"{" else b""
 
         found = _FIRST.match(head) or _LAST.search(tail)
         if found is None:

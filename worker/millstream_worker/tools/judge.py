@@ -18,6 +18,7 @@ from millstream_worker.tools.faults import (
     Fault,
     Malformed,
     ProcessEnded,
+    ProcessGone,
     Refused,
     RpcError,
     SessionGone,
@@ -49,20 +50,27 @@ def judge(fault: BaseException, *, call: str, redact: Callable[[str], str]) -> V
     return Verdict(error=error, status=status)
 
 
+def speaks_against(fault: BaseException) -> bool:
+    """Whether a fault speaks against the server's transport."""
+    if isinstance(fault, Refused):
+        return fault.status >= 500
+    return isinstance(fault, Unsent | Cut | ProcessGone) and not isinstance(fault, CircuitOpen)
+
+
 def counts(fault: BaseException) -> bool:
-    """Whether a fault speaks against the server's transport.
+    """Whether a fault of a call counts as a failure of the server.
 
     The end of a process is counted once, by its session, and not by each of its calls.
     """
-    if isinstance(fault, Refused):
-        return fault.status >= 500
-    return isinstance(fault, Unsent | Cut) and not isinstance(fault, CircuitOpen | ProcessEnded)
+    return speaks_against(fault) and not isinstance(fault, ProcessEnded | ProcessGone)
 
 
 def answered(fault: BaseException) -> bool:
     """Whether a fault shows that the server is there and speaks."""
     if isinstance(fault, Refused):
         return fault.status < 500
+    if isinstance(fault, ProcessGone):
+        return False
     return isinstance(fault, RpcError | TooLarge | SessionGone)
 
 

@@ -20,6 +20,15 @@ from millstream_worker.tools.faults import Malformed, Refused, RpcError, TooLarg
 
 LARGEST_REQUEST = 1 * MIB
 
+#: What an operator can do about a refusal.
+_ADVICE = {
+    300: "redirects are not followed; correct the url",
+    401: "the credentials are missing or not valid; correct the headers",
+    403: "the credentials do not allow it",
+    404: "nothing is served there; correct the url",
+    407: "a proxy wants credentials, which is not supported",
+}
+
 #: Enough for a JSON-RPC error; the rest of an error page is not read.
 _LARGEST_REFUSAL = 64 * 1024
 
@@ -102,7 +111,8 @@ async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
 async def refusal(response: aiohttp.ClientResponse) -> Refused | RpcError:
     """Return what a status other than 200 says: the JSON-RPC error in it, else the status."""
     retry_after = _retry_after(response.headers.get("Retry-After"))
-    refused = Refused(response.status, response.reason or "", retry_after=retry_after)
+    reason = _ADVICE.get(response.status // 100 * 100 if response.status < 400 else response.status)
+    refused = Refused(response.status, reason or response.reason or "", retry_after=retry_after)
     if response.status in {401, 403, 407, 429, 503} or 300 <= response.status < 400:
         # Here the status decides, whatever the body repeats.
         return refused

@@ -27,7 +27,15 @@ from mcp.shared.message import SessionMessage
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from millstream_worker.tools.credentials import Redactor
-from millstream_worker.tools.faults import Cut, Fault, ProcessEnded, RpcError, TooLarge, Unsent
+from millstream_worker.tools.faults import (
+    Cut,
+    Fault,
+    ProcessEnded,
+    ProcessGone,
+    RpcError,
+    TooLarge,
+    Unsent,
+)
 from millstream_worker.tools.guard import OVERSIZE
 from millstream_worker.tools.messages import settle
 from millstream_worker.tools.servers import ServerSpec, Stdio
@@ -45,7 +53,7 @@ async def open_pipes(
 ) -> AsyncIterator[PipeDispatcher]:
     """Start the server's process; end it, and all it started, on the way out."""
     env = {name: redactor.reveal(value) for name, value in stdio.env.items()}
-    command = _find(stdio.command, get_default_environment() | env)
+    command = _find(stdio, get_default_environment() | env)
     parameters = StdioServerParameters(
         command=sys.executable,
         args=[
@@ -113,7 +121,7 @@ class PipeDispatcher:
         inner: CallOptions = {**(opts or {})}
         timeout = inner.pop("timeout", None)
         if self._group is None or self.lost.is_set():
-            raise Unsent(self._ended())
+            raise ProcessGone(self._ended())
 
         exchange = _Exchange()
         self._group.start_soon(self._perform, exchange, method, params, inner)
@@ -264,8 +272,12 @@ async def _errors() -> AsyncIterator[tuple[_LastWords, TextIO]]:
         os.close(source)
 
 
-def _find(command: str, env: Mapping[str, str]) -> str:
-    found = shutil.which(command, path=env.get("PATH"))
+def _find(stdio: Stdio, env: Mapping[str, str]) -> str:
+    wanted = stdio.command
+    if "/" in wanted:
+        # A path is relative to where the program will run, as a shell there would read it.
+        wanted = str(Path(stdio.cwd or ".", wanted).absolute())
+    found = shutil.which(wanted, path=env.get("PATH"))
     if found is None:
-        raise Unsent(f"its program {command!r} is not found; install it, or correct the path")
+        raise Unsent(f"its program {stdio.command!r} is not found; install it, or correct the path")
     return found

@@ -13,7 +13,7 @@ does no harm. Pure: it knows errors and effects, not servers, clocks or attempts
 | reset after sending, cut, timeout, exit    | unknown | `ToolInterrupted` | same key   | no     |
 | -32603, unlisted codes, answer is no JSON  | unknown | `ToolInterrupted` | same key   | no     |
 | -32600 -32601 -32602 -32700                | no      | `ToolRejected`    | never      | never  |
-| -32021 -32022 -32042                       | no      | `ToolRejected`    | never      | never  |
+| -32020 -32021 -32022 -32042                | no      | `ToolRejected`    | never      | never  |
 | 3xx, 401, 403, other 4xx; bad arguments    | no      | `ToolRejected`    | never      | never  |
 | an answer larger than the limit            | yes     | `ToolRejected`    | never      | never  |
 | `isError: true`                            | yes     | none: a result    | never      | never  |
@@ -32,12 +32,14 @@ from dataclasses import dataclass
 from millstream.errors import ToolError, ToolInterrupted, ToolNotSent, ToolRejected
 from millstream.model.tool import Effect, OnUnknown
 
-#: Parse error, invalid request, unknown method, invalid parameters; a capability we lack, a
-#: version the server lacks, a person who would have to open a page.
-FINAL_CODES = frozenset({-32700, -32600, -32601, -32602, -32021, -32022, -32042})
-
 HEADER_MISMATCH = -32020
 UNSUPPORTED_VERSION = -32022
+
+#: Parse error, invalid request, unknown method, invalid parameters; headers that still do not
+#: match, a capability we lack, a version the server lacks, a page somebody would have to open.
+FINAL_CODES = frozenset(
+    {-32700, -32600, -32601, -32602, HEADER_MISMATCH, -32021, UNSUPPORTED_VERSION, -32042}
+)
 
 
 def may_repeat(

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from millstream import __version__
 from millstream_worker.tools.faults import Cut, Fault, Refused, RpcError, Unfit, Unsent
-from millstream_worker.tools.judge import counts
+from millstream_worker.tools.judge import speaks_against
 from millstream_worker.tools.pipes import PipeDispatcher
 from millstream_worker.tools.policy import UNSUPPORTED_VERSION
 from millstream_worker.tools.sockets import reason_of
@@ -80,7 +80,7 @@ class Session:
         if self._stop.is_set():
             return False
         if self.ended.is_set():
-            return self._fault is None or counts(self._fault)
+            return self._fault is None or speaks_against(self._fault)
         return self._broke_off()
 
     def _broke_off(self) -> bool:
@@ -92,10 +92,11 @@ class Session:
 
     async def client(self, deadline: float) -> ClientSession:
         """Return the SDK's session once it is ready, or raise the `Fault` that prevented it."""
-        with anyio.CancelScope(deadline=deadline) as scope:
-            await self._ready.wait()
-        if scope.cancelled_caught:
-            raise Unsent("its session was not ready in time")
+        if not self._ready.is_set():
+            with anyio.CancelScope(deadline=deadline) as scope:
+                await self._ready.wait()
+            if scope.cancelled_caught:
+                raise Unsent("its session was not ready in time")
         if self._client is None:
             raise self._fault or Unsent("its session ended before it was ready")
         return self._client
@@ -186,7 +187,7 @@ async def _discover(
         newest = _offered(error)
         if newest is None:
             raise
-        return newest if newest and newest != offer else None
+        return newest or None
     except Refused as refused:
         # What an older server says to a method it does not know; never what a dying one says.
         if refused.status not in {400, 404, 405, 406, 415, 422, 500, 501}:

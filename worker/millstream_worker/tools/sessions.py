@@ -84,8 +84,11 @@ class Sessions:
         self._losses = 0
 
     def drop(self, session: Session) -> None:
-        """Leave a session that the server no longer knows."""
-        self._end(session)
+        """Leave a session that nobody can use any more."""
+        if session.lost:
+            self._note_end(session)
+        else:
+            self._end(session)
 
     def forget_era(self) -> None:
         """Find the era out anew: the server was replaced by one of another."""

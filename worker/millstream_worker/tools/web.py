@@ -43,9 +43,10 @@ COURTESY_S = 2.0
 #: How long the end of a stream is waited for after its answer, so that its connection is reused.
 _LINGER_S = 0.01
 
-#: How often a cut stream of a 2025 server is taken up again, and after which pause.
-_RESUMPTIONS = 5
+#: How often a stream that a 2025 server closed is taken up again, and after which pauses.
+_RESUMPTIONS = 100
 _RESUME_PAUSE_S = 1.0
+_SHORTEST_PAUSE_S = 0.05
 
 _VERSION = "mcp-protocol-version"
 _SESSION = "mcp-session-id"
@@ -213,7 +214,8 @@ class WebDispatcher:
     ) -> dict[str, Any] | None:
         """Take a cut stream up where it ended; the deadline of the request goes on."""
         for _ in range(_RESUMPTIONS):
-            await anyio.sleep(_RESUME_PAUSE_S if stream.retry_s is None else stream.retry_s)
+            pause_s = _RESUME_PAUSE_S if stream.retry_s is None else stream.retry_s
+            await anyio.sleep(max(_SHORTEST_PAUSE_S, pause_s))
             headers = self._all_headers(stamped) | {"last-event-id": stream.last_id or ""}
             again = EventParser(self._limit)
             again.last_id, again.retry_s = stream.last_id, stream.retry_s

@@ -1,0 +1,162 @@
+"""``millstream dev``: an application served on a Redis of its own, for trying things out.
+
+Promise: nothing but the flag ``--redis`` leads it to a Redis that others use; an address that
+stands in the environment or in a file for production is not touched. What was enqueued is gone
+when it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import typer
+
+from millstream.cli.enqueue import read_arguments, waited
+from millstream.cli.exits import Exit
+from millstream.cli.extras import part_of
+from millstream.cli.failures import tell
+from millstream.cli.flags import Given, command
+from millstream.cli.output import Output
+from millstream.cli.worker import App
+from millstream.client import Client
+from millstream.errors import MillstreamError, UsageError
+from millstream.store.connection import Connection
+from millstream.store.local_server import LocalServer, local_server
+from millstream.workflow import Workflows
+from millstream_scheduler.config import SchedulerConfig
+from millstream_worker.config import WorkerConfig
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("dev")(dev)
+
+
+@command(WorkerConfig)
+def dev(
+    *,
+    given: Given,
+    out: Output,
+    app: App,
+    enqueue: Annotated[
+        str | None, typer.Option("--enqueue", metavar="WORKFLOW", help="Run this once it serves.")
+    ] = None,
+    args: Annotated[
+        str | None, typer.Option("--args", metavar="JSON", help="Arguments for --enqueue.")
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="End with the run of --enqueue, and as it ended.")
+    ] = False,
+) -> Exit:
+    """Serve an application on a Redis of its own, and print the address of that.
+
+    Takes the settings of a worker; without --redis it uses no Redis but its own.
+    """
+    if enqueue is None and (args is not None or once):
+        raise UsageError("--args and --once belong to --enqueue WORKFLOW")
+
+    arguments = read_arguments((), args, None)
+    loader = part_of("worker", "millstream_worker.loader")
+    part_of("worker", "millstream_worker.__main__")
+    workflows = loader.load(app, Path.cwd())
+    with _server(given) as server:
+        ours = {"redis": server.url, **_defaults(given, out)}
+        config = given.resolved(WorkerConfig, **ours)
+        scheduling = given.resolved(SchedulerConfig, **ours)
+        stage = _Stage(config, scheduling, workflows, replace(out, stream=out.json))
+        stage.announce(server)
+        return anyio.run(stage.play, enqueue, arguments, once)
+
+
+class _Stage:
+    """A worker, a scheduler and whoever tries them, in one process."""
+
+    def __init__(
+        self, config: WorkerConfig, scheduling: SchedulerConfig, workflows: Workflows, out: Output
+    ) -> None:
+        self._config = config
+        self._scheduling = scheduling
+        self._workflows = workflows
+        self._out = out
+        self._exit = Exit.OK
+
+    def announce(self, server: LocalServer) -> None:
+        """Say where it is and what can be done with it."""
+        names = [str(workflow) for workflow in self._workflows]
+        if self._out.json:
+            self._out.document({"event": "serving", "redis": server.url, "workflows": names})
+            return
+
+        first = next(iter(self._workflows)).name
+        self._out.say(f"serving {', '.join(names)} on {server.program} at {server.url}")
+        self._out.say(f"try: millstream enqueue {first} --wait --redis {server.url}")
+
+    async def play(self, workflow: str | None, arguments: Any, once: bool) -> Exit:
+        """Serve until a signal comes, or until the run has ended when that is all."""
+        serve = part_of("worker", "millstream_worker.__main__").serve
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._schedule)
+            if workflow is not None:
+                group.start_soon(self._try, workflow, arguments, once)
+            await serve(self._config, self._workflows)
+            group.cancel_scope.cancel()
+
+        return self._exit if once else Exit.OK
+
+    async def _schedule(self) -> None:
+        # Put together here: the process of a scheduler would take the signals from the worker.
+        compose = part_of("scheduler", "millstream_scheduler.compose")
+        watched = compose.telemetry(self._scheduling)
+        connection = Connection(self._scheduling.redis)
+        try:
+            parts = compose.Parts(connection=connection, emit=watched.emit, health=watched.health)
+            await compose.compose(self._scheduling, parts).serve()
+        finally:
+            with anyio.move_on_after(2, shield=True):
+                await connection.aclose()
+
+    async def _try(self, workflow: str, arguments: Any, once: bool) -> None:
+        queue = self._config.queue[0]
+        try:
+            async with Client(self._config.redis) as client:
+                await _until_served(client, queue)
+                run = await client.enqueue(workflow, arguments, queue=queue)
+                self._exit = await waited(run, self._out)
+        except MillstreamError as error:
+            self._exit = Exit(tell(error))
+        if once:
+            # The way that a worker is stopped: it drains, and nothing is left half done.
+            signal.raise_signal(signal.SIGTERM)
+
+
+async def _until_served(client: Client, queue: str) -> None:
+    while not await client.agents(queue):
+        await anyio.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _server(given: Given) -> Iterator[LocalServer]:
+    url = given.flags.get("redis")
+    if url is not None:
+        yield LocalServer(url, "your Redis")
+        return
+
+    with local_server() as server:
+        yield server
+
+
+def _defaults(given: Given, out: Output) -> dict[str, Any]:
+    """Return what is other than for a worker in production, where no flag says anything."""
+    wanted = {
+        "http": "-1",
+        "metrics": "-1",
+        "log_format": "json" if out.json or not sys.stderr.isatty() else "console",
+    }
+    return {name: value for name, value in wanted.items() if name not in given.flags}

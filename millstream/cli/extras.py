@@ -1,0 +1,39 @@
+"""The optional parts: imported when they are needed, and named when they are not installed."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from typing import Any
+
+from millstream.errors import MissingExtra
+
+#: Extra -> the packages by which it is known.
+EXTRAS = {
+    "memory": ("fakeredis", "lupa"),
+    "worker": (
+        "aiohttp",
+        "hiredis",
+        "jsonschema",
+        "mcp",
+        "prometheus_client",
+        "structlog",
+        "uvloop",
+    ),
+    "scheduler": ("hiredis", "prometheus_client", "structlog", "uvloop"),
+    "gpu": ("pynvml",),
+    "torch": ("torch",),
+}
+
+
+def part_of(extra: str, module: str) -> Any:
+    """Import a process. Raises `MissingExtra` that names what is missing and how it is had."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(extra, error.name or module) from error
+
+
+def missing(extra: str) -> list[str]:
+    """Return the packages of an extra that are not installed."""
+    return [name for name in EXTRAS[extra] if find_spec(name) is None]

@@ -1,0 +1,46 @@
+"""``millstream worker``: serve the workflows of an application until told to stop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millstream.cli.extras import part_of
+from millstream.cli.flags import command
+from millstream.cli.output import Output
+from millstream.errors import LoadError
+from millstream.store.addresses import StoreKind, parse_address
+from millstream_worker.config import WorkerConfig
+
+App = Annotated[
+    str,
+    typer.Argument(metavar="APP", help="module:attribute, or path/to/file.py:attribute."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("worker")(worker)
+
+
+@command(WorkerConfig)
+def worker(*, config: WorkerConfig, out: Output, app: App) -> None:
+    """Serve the workflows of an application until SIGTERM, then drain.
+
+    With --json the log is JSON; it goes to stderr, as always.
+    """
+    if parse_address(config.redis).kind is StoreKind.MEMORY:
+        out.note(f"{config.redis} lives inside this process, so nobody can enqueue anything")
+    if out.json:
+        config = replace(config, log_format="json")
+
+    run = part_of("worker", "millstream_worker.__main__").run
+    try:
+        run(config, app, directory=Path.cwd())
+    except SystemExit as error:
+        raise LoadError(
+            app, 'importing it ends the process; guard that with: if __name__ == "__main__"'
+        ) from error

@@ -1,0 +1,60 @@
+-- restore: put runs back that have not ended and stand nowhere, so that nobody would go on with them.
+-- USES _lane
+--
+-- ARGV lease_ms      how long a lease is
+-- ARGV retention_ms  how long the record of an ended run stays
+-- ARGV ...           ids
+--
+-- Returns how many runs were put back
+--
+--   scheduled, parked   without its timer: it is due now, since nobody knows when it would be
+--   queued              without its entry: queued again, ahead of what is new
+--   running             without its entry and without a living owner: the same. One that has no
+--                       lease at all gets the time of a lease to renew, as it may only be missing
+--                       from the list of leases.
+--
+-- Redis loses a part only when somebody deletes it, or when a failover forgets the last writes.
+
+local LEASE, RETENTION = tonumber(ARGV[1]), ARGV[2]
+local hold = tonumber(redis.call('HGET', META, 'hold') or '0')
+local restored = 0
+
+local function stands(id, entry)
+  for _, level in ipairs(LEVELS) do
+    local found = redis.call('XRANGE', STREAM[level], entry, entry)[1]
+    if found and found[2][2] == id then return true end
+  end
+  return false
+end
+
+local function ensure_timer(index, id)
+  restored = restored + redis.call('ZADD', index, 'NX', digits(NOW), id)
+end
+
+-- Whether the owner of a run that has no entry is gone for sure.
+local function abandoned(id, owner, fence)
+  if NOW < hold then return false end
+  local lease = redis.call('ZSCORE', LEASES, owner)
+  if lease then return tonumber(lease) <= NOW end
+  local under, since = string.match(redis.call('HGET', run_key(id), 'unowned') or '', '^(%d+) (%d+)$')
+  if under == fence and tonumber(since) <= NOW then return NOW - tonumber(since) >= LEASE end
+  redis.call('HSET', run_key(id), 'unowned', fence .. ' ' .. digits(NOW))
+  return false
+end
+
+for index = 3, #ARGV do
+  local id = ARGV[index]
+  local state, entry, owner, fence = unpack(redis.call('HMGET', run_key(id), 'state', 'entry', 'owner', 'fence'))
+  if state == 'scheduled' then
+    ensure_timer(TIMERS, id)
+  elseif state == 'parked' then
+    ensure_timer(PARKED, id)
+  elseif (state == 'queued' or state == 'running') and not (entry and stands(id, entry)) then
+    if state == 'queued' or abandoned(id, owner, fence) then
+      redis.call('HDEL', run_key(id), 'unowned')
+      requeue(id, RETENTION)
+      restored = restored + 1
+    end
+  end
+end
+return restored

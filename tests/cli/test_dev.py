@@ -1,0 +1,70 @@
+"""``millstream dev``: from nothing to a result in one command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import APP, Program
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Program:
+    """The command line with an application and no Redis."""
+    (tmp_path / "flows.py").write_text(APP, "utf-8")
+    # An address of production, which `dev` must not touch.
+    return Program(tmp_path, {"MILLSTREAM_REDIS": "redis://127.0.0.1:1"})
+
+
+@pytest.mark.parametrize("server", ["redis-server", "fakeredis", "memory"])
+def test_one_command_runs_a_workflow(server: str, alone: Program) -> None:
+    """Whatever is installed: a Redis of its own, the in-memory one, or none outside."""
+    environment = dict(alone.environment)
+    if server == "redis-server" and shutil.which(server) is None:
+        pytest.skip("redis-server is not on PATH")
+    if server == "fakeredis":
+        environment["PATH"] = os.devnull
+    more = ("--redis", "memory://") if server == "memory" else ()
+
+    said = Program(alone.directory, environment)(
+        "dev", "flows:app", "--enqueue", "add", "--args", '{"a": 4}', "--once", "--json", *more
+    )
+
+    assert said.code == 0, said.err
+    serving, ended = map(json.loads, said.out.splitlines())
+    assert serving["event"] == "serving"
+    assert "add@1" in serving["workflows"]
+    assert ended["result"] == 5
+
+
+def test_once_ends_as_the_run_ended(alone: Program) -> None:
+    """It serves as a test of a workflow in a script."""
+    said = alone("dev", "flows:app", "--redis", "memory://", "--enqueue", "fails", "--once")
+
+    assert said.code == 1
+    assert "ValueError: the tide is out" in said.err
+
+
+def test_others_reach_it_until_it_is_stopped(alone: Program) -> None:
+    """The address that it prints is good for every other command."""
+    dev = alone.start("dev", "flows:app")
+    address = dev.until("--redis", stream="out").split("--redis ")[1].strip()
+    dev.until("worker_started")
+    said = alone("enqueue", "add", "-a", "a=1", "--wait", "--redis", address)
+    ended = dev.stop(signal.SIGINT)
+
+    assert (said.code, said.out) == (0, "2\n")
+    assert ended.code == 0
+    assert alone("queues", "--redis", address, "--patience", "0").code == 3, "the server is gone"
+
+
+def test_what_belongs_together_is_asked_for_together(alone: Program) -> None:
+    """`--once` without a run would end at once, or never."""
+    assert alone("dev", "flows:app", "--once").lines == [
+        "error: --args and --once belong to --enqueue WORKFLOW"
+    ]

@@ -1,0 +1,73 @@
+"""A setting has one name in four places: no flag without a setting, no setting without a flag."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import typer.main
+from typer.testing import CliRunner
+
+from millstream.cli.flags import ClientConfig, Given, command
+from millstream.errors import ConfigError
+from millstream_scheduler.config import SchedulerConfig
+from millstream_worker.config import WorkerConfig
+from tests.cli.program import Program
+
+PROCESSES = {"worker": WorkerConfig, "scheduler": SchedulerConfig, "dev": WorkerConfig}
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_process_has_a_flag_for_each_of_its_settings_and_no_other(
+    name: str, tmp_path: Path
+) -> None:
+    """Whoever adds a setting gets the flag, and whoever looks for one finds it in the help."""
+    said = Program(tmp_path)(name, "--help")
+
+    flags = set(re.findall(r"^\s+(?:-\w, )?--([a-z-]+)", said.out, re.MULTILINE))
+    settings = {each.name.replace("_", "-") for each in fields(PROCESSES[name])}
+    assert said.code == 0
+    assert flags - settings == {"help", "json"} | (
+        {"enqueue", "args", "once"} if name == "dev" else set()
+    )
+    assert settings <= flags
+
+
+def test_flags_beat_the_environment_which_beats_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nearer a value is to who calls, the more it counts."""
+    (tmp_path / "millstream.toml").write_text('queue = ["file"]\npatience = 7\n', "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MILLSTREAM_REDIS", "redis://environment")
+
+    assert _seen([]) == ("redis://environment", ("file",), 7.0)
+    assert _seen(["--redis", "redis://flag", "-q", "a", "--queue", "b"])[:2] == (
+        "redis://flag",
+        ("a", "b"),
+    )
+
+
+def test_an_empty_flag_is_refused_and_not_taken_for_none() -> None:
+    """`--patience "$UNSET"` must not quietly mean the default."""
+    with pytest.raises(ConfigError, match="--patience"):
+        Given({"patience": "", "queue": []}).resolved(ClientConfig)
+
+
+def _seen(arguments: list[str]) -> tuple[Any, ...]:
+    seen: list[ClientConfig] = []
+
+    @command(ClientConfig)
+    def look(*, config: ClientConfig, out: object) -> None:
+        del out
+        seen.append(config)
+
+    app = typer.Typer(add_completion=False)
+    app.command()(look)
+    answer = CliRunner().invoke(app, arguments)
+    assert answer.exit_code == 0, answer.output
+    return seen[0].redis, seen[0].queue, seen[0].patience

@@ -1,0 +1,76 @@
+"""Scripts run as fakeredis runs them, but compiled once: a history calls them a thousand times."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fakeredis import _msgs as messages
+from fakeredis._helpers import SimpleError
+from fakeredis.commands_mixins import scripting_mixin
+
+_NOTHING: Mapping[bytes, Any] = {}
+_EXPECTED: frozenset[bytes] = frozenset()
+
+
+class Lua:
+    """One interpreter for all servers of this process."""
+
+    def __init__(self) -> None:
+        self._runtime = scripting_mixin.LUA_MODULE.LuaRuntime(
+            encoding=None, unpack_returned_tuples=True
+        )
+        self._compiled: dict[bytes, Callable[..., Any]] = {}
+        self._shas: dict[bytes, bytes] = {}
+        self._socket: Any = None
+        install = self._runtime.eval(
+            "function(call, pcall) redis = {call = call, pcall = pcall} end"
+        )
+        install(self._call, self._pcall)
+
+    def run(
+        self, socket: Any, script: bytes, keys: Sequence[bytes], args: Sequence[bytes]
+    ) -> Any:
+        """Return the reply of a script, or raise what fakeredis would raise."""
+        found = self._compiled.get(script)
+        if found is None:
+            found = self._runtime.compile(b"local KEYS, ARGV = ...\n" + script)
+            self._compiled[script] = found
+        self._socket = socket
+        socket._script_resp = 2
+        try:
+            result = found(self.table_from(keys), self.table_from(args))
+        except scripting_mixin.LUA_MODULE.LuaError as error:
+            raise SimpleError(messages.SCRIPT_ERROR_MSG.format("", error)) from error
+        finally:
+            socket._script_resp = None
+
+        return socket._convert_lua_result(result, nested=False)
+
+    def sha(self, script: bytes) -> bytes:
+        """Return the name of a script."""
+        found = self._shas.get(script)
+        if found is None:
+            found = hashlib.sha1(script, usedforsecurity=False).hexdigest().encode()
+            self._shas[script] = found
+        return found
+
+    # -- what fakeredis asks of an interpreter -------------------------------------------------
+
+    def table_from(self, value: Any) -> Any:
+        """Return a Lua table."""
+        return self._runtime.table_from(value)
+
+    def globals(self) -> Mapping[bytes, Any]:
+        """Return no globals: that scripts set none is checked on the real servers."""
+        return _NOTHING
+
+    def _call(self, name: bytes, *args: Any) -> Any:
+        return self._socket._lua_redis_call(self, _EXPECTED, name, *args)
+
+    def _pcall(self, name: bytes, *args: Any) -> Any:
+        return self._socket._lua_redis_pcall(self, _EXPECTED, name, *args)
+
+
+LUA = Lua()

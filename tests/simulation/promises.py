@@ -1,0 +1,115 @@
+"""What must hold: while a history runs, and after it has settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from millstream.model.run import FINAL, RunState
+from millstream.store import codec
+from millstream_worker.replayer import Branch
+from tests.simulation import plans
+from tests.simulation.plans import Job
+
+if TYPE_CHECKING:
+    from tests.simulation.history import History
+
+#: The promise, and what happened.
+Violation = tuple[str, str]
+
+
+def check_places(history: History) -> Iterator[Violation]:
+    """Every run that has not ended stands somewhere from where it can go on."""
+    view, lane = history.view, history.lane
+    timers, parked = view.scores(lane.timers), view.scores(lane.parked)
+    leases = view.scores(lane.leases)
+    alive = {
+        process.worker.token for process in history.processes if process.worker and process.alive
+    }
+    places: dict[str, list[tuple[str, str, str | None]]] = {}
+    for level, entry, run_id, consumer in view.entries():
+        places.setdefault(run_id, []).append((level, entry, consumer))
+    for run_id in view.ids():
+        run = view.run(run_id)
+        state = RunState(run[b"state"].decode())
+        key = run_id.encode()
+        match state:
+            case RunState.SCHEDULED:
+                sound = key in timers
+            case RunState.PARKED:
+                sound = key in parked
+            case RunState.QUEUED | RunState.RUNNING:
+                sound = any(
+                    consumer is None or consumer.encode() in leases or consumer in alive
+                    for _, _, consumer in places.get(run_id, ())
+                )
+            case _:
+                sound = True
+        if not sound:
+            yield (
+                "a run always stands where it can go on",
+                f"{run_id} {run} {places.get(run_id)} leases {dict(leases)} alive {alive}",
+            )
+
+
+def check(history: History) -> Iterator[Violation]:
+    """All runs have ended, as they may; nothing is left over."""
+    memory = history.memory
+    for job in history.jobs:
+        if job.id not in memory.done:
+            yield (
+                "accepted means kept",
+                f"{job.id} has not ended: {history.view.run(job.id)}, ends {memory.ends}",
+            )
+        yield from _check_end(history, job)
+        yield from _check_deeds(history, job)
+
+
+def _check_end(history: History, job: Job) -> Iterator[Violation]:
+    run = history.view.run(job.id)
+    if not run:
+        yield ("accepted means kept", f"{job.id} has no record")
+    state = RunState(run[b"state"].decode())
+    if state not in FINAL:
+        yield ("an end is final", f"{job.id} is {state}")
+    end = history.memory.ends[job.id][-1]
+    if end.state != state:
+        yield ("the client learns the end", f"{job.id}: {end}, but it is {run}")
+    if state is RunState.COMPLETED:
+        value = codec.decode(run[b"result"])
+        if value != end.value or not plans.agrees(value, plans.expected(job.plan)):
+            yield ("the result is the workflow's", f"{job.id}: {value}, {job.plan}")
+        yield from _check_journal(history, job)
+    elif state is RunState.FAILED:
+        cause, message = codec.decode(run[b"error"])
+        if cause not in {*job.may_fail, "worker_lost"}:
+            yield ("a run fails for its own reasons", f"{job.id}: {cause}: {message}")
+    elif job.cancel_at is None:
+        yield ("nobody is cancelled unasked", job.id)
+
+
+def _check_journal(history: History, job: Job) -> Iterator[Violation]:
+    journal = {key.decode() for key in history.view.journal(job.id)}
+    wanted = {key for key, _ in plans.keys(job.plan, Branch())}
+    if journal != wanted:
+        yield (
+            "the journal of a completed run is complete",
+            f"{job.id}: {sorted(journal ^ wanted)} differ",
+        )
+    said = history.view.said(job.id)
+    emits = [op for op in plans.leaves(job.plan) if op[0] == "emit"]
+    if len(said) != len(emits):
+        yield ("what is emitted is said once", f"{job.id}: {said}, {emits}")
+
+
+def _check_deeds(history: History, job: Job) -> Iterator[Violation]:
+    for op in plans.leaves(job.plan):
+        if op[0] != "tool":
+            continue
+        label = op[2]
+        if len(history.world.sent_keys.get(label, ())) > 1:
+            yield ("an idempotency key stays", f"{label}: {history.world.sent_keys[label]}")
+        deeds = history.world.deeds.get(label, [])
+        allowed = 1 + history.shadow.revived.get(job.id, 0)
+        if op[1] == "unsafe" and len(deeds) > allowed:
+            yield ("what is unsafe is not repeated blindly", f"{label}: {deeds}")

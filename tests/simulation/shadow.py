@@ -1,0 +1,130 @@
+"""Watches every write as it happens, and knows what may never change.
+
+After each script the runs that stand in the store are compared with how they stood before. A
+promise that is broken raises `Broken` in the check, which ends the history with its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from millstream.model.journal import RecordStatus
+from millstream.model.run import FINAL, MOVES, RunState
+from millstream.store import codec, scripts
+from tests.simulation.network import Link
+from tests.simulation.view import View
+
+SCRIPTS = (
+    "cancel", "commit", "depth", "enqueue", "holdings", "renew", "revive", "sweep", "watch",
+)  # fmt: skip
+_PASSING = {RecordStatus.INTENT, RecordStatus.WAITING}
+
+
+class Shadow:
+    """The store's history as it should be."""
+
+    def __init__(self, view: View, broken: Callable[[str, str], None]) -> None:
+        self._view = view
+        self._broken = broken
+        self._names = {scripts.script(name).sha.encode(): name for name in SCRIPTS}
+        self._bodies = {scripts.script(name).body: name for name in SCRIPTS}
+        self._runs: dict[str, dict[bytes, bytes]] = {}
+        self._journals: dict[str, dict[bytes, bytes]] = {}
+        #: How often a run was started again by the client, as far as the store knows.
+        self.revived: dict[str, int] = {}
+
+    def name_of(self, fields: list[bytes]) -> str:
+        """Return the name of the script that a command runs; '' for other commands."""
+        command = fields[0].upper()
+        if command == b"EVALSHA":
+            return self._names.get(fields[1], "?")
+        if command == b"EVAL":
+            return self._bodies.get(fields[1], "?")
+
+        return ""
+
+    def recorded(self, label: str) -> bool:
+        """Whether the journal holds how the step with this label ended."""
+        journal = self._view.journal(label.partition("/")[0])
+        suffix = f":{label}".encode()
+        return any(
+            key.endswith(suffix) and _status(data) not in _PASSING for key, data in journal.items()
+        )
+
+    def executed(self, link: Link, fields: list[bytes], reply: Any) -> None:
+        """Check what a command has done to the runs."""
+        name = self.name_of(fields)
+        if name not in {"commit", "sweep", "cancel", "revive", "enqueue"}:
+            return
+        if isinstance(reply, Exception):
+            if not isinstance(reply, NoScriptError):
+                self._broken("scripts do not fail", f"{name} by {link.host.name}: {reply}")
+            return
+
+        token = fields[3 + int(fields[2])] if name == "commit" else b""
+        for run_id in self._view.ids():
+            run = self._view.run(run_id)
+            before = self._runs.get(run_id)
+            if run != before:
+                self._moved(run_id, before, run, name)
+            journal = self._view.journal(run_id)
+            if journal != self._journals.get(run_id, {}):
+                owners = {run.get(b"owner"), (before or {}).get(b"owner")}
+                self._written(run_id, owners, token, name)
+
+    # -- one run -------------------------------------------------------------------------------
+
+    def _moved(
+        self, run_id: str, before: dict[bytes, bytes] | None, run: dict[bytes, bytes], name: str
+    ) -> None:
+        self._runs[run_id] = run
+        if before is None:
+            return
+
+        old, new = RunState(before[b"state"].decode()), RunState(run[b"state"].decode())
+        if name == "revive" and old in FINAL:
+            self.revived[run_id] = self.revived.get(run_id, 0) + 1
+        elif old in FINAL and (new, _end(run)) != (old, _end(before)):
+            self._broken("an end is final", f"{run_id}: {old} became {new} by {name}")
+        elif not _leads(old, new):
+            self._broken("states move by the model", f"{run_id}: {old} to {new} by {name}")
+        if int(run.get(b"fence", 0)) < int(before.get(b"fence", 0)):
+            self._broken("a fence only grows", f"{run_id}: {before} {run}")
+
+    def _written(
+        self, run_id: str, owners: set[bytes | None], token: bytes, name: str
+    ) -> None:
+        before = self._journals.get(run_id, {})
+        journal = dict(self._view.journal(run_id))
+        self._journals[run_id] = journal
+        for key, data in journal.items():
+            old = before.get(key)
+            if old == data:
+                continue
+            if old is not None and _status(old) not in _PASSING:
+                self._broken("a record never changes", f"{run_id} {key.decode()}: {old!r} {data!r}")
+            if token not in owners:
+                self._broken("no zombie writes", f"{run_id} {key!r} by {token!r}, not {owners}")
+
+        dropped = [key for key in before if key not in journal]
+        if dropped and (
+            name not in {"commit", "revive"}
+            or any(_status(before[key]) is not RecordStatus.FAILED for key in dropped)
+        ):
+            self._broken("a record stays", f"{run_id}: {name} dropped {dropped}")
+
+
+def _leads(old: RunState, new: RunState) -> bool:
+    """Whether one script may bring a run from one state to the other: by one move, or by two."""
+    return old is new or any(new in {step, *MOVES[step]} for step in MOVES[old])
+
+
+def _end(run: dict[bytes, bytes]) -> tuple[bytes | None, bytes | None]:
+    return run.get(b"result"), run.get(b"error")
+
+
+def _status(data: bytes) -> RecordStatus:
+    return codec.decode_record(data).status

@@ -1,0 +1,97 @@
+"""What stands in the store right now, read behind its back: no command, no time, no fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from millstream.store.keys import GROUP, LEVELS, Lane
+from tests.simulation.network import Network
+
+_EMPTY: Mapping[bytes, Any] = {}
+
+
+class View:
+    """The keys of one lane."""
+
+    def __init__(self, network: Network, lane: Lane) -> None:
+        self.lane = lane
+        self._db = network.server.dbs[0]
+        self._run_prefix = lane.run("").encode()
+
+    def ids(self) -> list[str]:
+        """Return the ids of all runs that have a record."""
+        prefix = self._run_prefix
+        return [
+            key[len(prefix) :].decode()
+            for key in self._db._dict
+            if key.startswith(prefix) and self._item(key) is not None
+        ]
+
+    def keys(self) -> list[str]:
+        """Return every key that stands."""
+        return [key.decode() for key in self._db._dict if self._item(key) is not None]
+
+    def run(self, run_id: str) -> dict[bytes, bytes]:
+        """Return the record of a run; empty when there is none."""
+        return dict(self._hash(self.lane.run(run_id)))
+
+    def journal(self, run_id: str) -> Mapping[bytes, bytes]:
+        """Return the journal of a run; the live value, not to be kept."""
+        return self._hash(self.lane.journal(run_id))
+
+    def scores(self, key: str) -> Mapping[bytes, float]:
+        """Return a sorted set: member to score."""
+        found = self._item(key.encode())
+        return _EMPTY if found is None else found._bylex
+
+    def members(self, key: str) -> list[bytes]:
+        """Return a set."""
+        found = self._item(key.encode())
+        return [] if found is None else sorted(found._values)
+
+    def fields(self, key: str) -> Mapping[bytes, bytes]:
+        """Return a hash."""
+        return self._hash(key)
+
+    def entries(self) -> list[tuple[str, str, str, str | None]]:
+        """Return every entry of every stream: level, entry, run id, the consumer it is with."""
+        found = []
+        for level in LEVELS:
+            stream = self._item(self.lane.stream(level).encode())
+            if stream is None:
+                continue
+            group = stream.group_get(GROUP.encode())
+            for key in stream._ids:
+                pending = group.pel.get(key) if group else None
+                consumer = pending.consumer_name.decode() if pending else None
+                if pending is None and group and key <= group.last_delivered_key:
+                    consumer = ""  # delivered and acknowledged, but not deleted
+                values = stream._values_dict[key]
+                found.append((level, key.encode().decode(), values[1].decode(), consumer))
+
+        return found
+
+    def pending(self) -> list[tuple[str, str, str]]:
+        """Return what is delivered and not acknowledged: level, entry, consumer."""
+        found = []
+        for level in LEVELS:
+            stream = self._item(self.lane.stream(level).encode())
+            group = stream.group_get(GROUP.encode()) if stream is not None else None
+            for key, entry in (group.pel if group else {}).items():
+                found.append((level, key.encode().decode(), entry.consumer_name.decode()))
+
+        return found
+
+    def said(self, run_id: str) -> list[bytes]:
+        """Return what a run has emitted."""
+        stream = self._item(self.lane.events(run_id).encode())
+        return [] if stream is None else [stream._values_dict[key][1] for key in stream._ids]
+
+    def _hash(self, key: str) -> Mapping[bytes, bytes]:
+        found = self._item(key.encode())
+        return _EMPTY if found is None else found._values
+
+    def _item(self, key: bytes) -> Any:
+        item = self._db._dict.get(key)
+        return None if item is None or self._db.expired(item) else item.value

@@ -1,0 +1,430 @@
+"""What a lane should do, in plain Python: no Redis, no clock, nothing clever.
+
+Written from the headers of the scripts, not from their bodies. Times are reduced to what they
+decide: a timer is due or it is not, a lease holds or it does not, a record has expired or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from millstream.model.run import FINAL, RunState
+from millstream.store.commits import Verdict
+from millstream.store.keys import LEVELS
+
+SUSPECT_AFTER = 2
+CANCELLED = '["RunCancelled","the run was cancelled"]'
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One stream entry. ``name`` is its id in the store, learned when it is first seen there."""
+
+    level: str
+    run_id: str
+    holder: str | None = None
+    name: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One run, with everything that the store remembers of it."""
+
+    id: str
+    workflow: str
+    priority: str
+    state: RunState
+    fence: int = 0
+    owner: str = ""
+    entry: Entry | None = None
+    attempt: int = 1
+    base: int = 0
+    crashes: int = 0
+    #: How many records stood when its last worker died.
+    mark: int = 0
+    refusals: int = 0
+    cancel: bool = False
+    version: str = ""
+    payload: str = ""
+    drop: Sequence[str] = ()
+    journal: dict[str, str] = field(default_factory=dict)
+    events: list[str] = field(default_factory=list)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it must wait apart."""
+        return self.crashes >= SUSPECT_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One item of a commit. Which fields count depends on ``kind``, the letter of the script."""
+
+    kind: str
+    run_id: str = ""
+    fence: int = 0
+    level: str = ""
+    entry: str = ""
+    version: str = "1"
+    #: Journal: the records. Emit: one of them, and the data is its key.
+    records: tuple[tuple[str, str], ...] = ()
+    #: Settle: the state. Settle and retry: the stored payload, and the records to drop.
+    state: RunState = RunState.COMPLETED
+    payload: str = ""
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a worker is told of a run that it now holds."""
+
+    run_id: str
+    fence: int
+    level: str
+    attempt: int
+    base: int
+    crashes: int
+    refusals: int
+    records: int
+    entry: Entry | None = field(default=None, compare=False)
+
+
+@dataclass(slots=True)
+class Model:
+    """One lane."""
+
+    max_records: int
+    runs: dict[str, Run] = field(default_factory=dict)
+    streams: dict[str, list[Entry]] = field(default_factory=lambda: {x: [] for x in LEVELS})
+    timers: dict[str, bool] = field(default_factory=dict)  # id -> is due
+    parked: dict[str, bool] = field(default_factory=dict)
+    ended: dict[str, bool] = field(default_factory=dict)  # id -> has expired
+    dead: set[str] = field(default_factory=set)
+    leases: dict[str, int] = field(default_factory=dict)  # token -> 9 holds, 1 or 2 has run out
+    control: dict[str, set[str]] = field(default_factory=dict)
+    spent: list[Entry] = field(default_factory=list)
+
+    # -- clients
+
+    def enqueue(self, run_id: str, workflow: str, priority: str, delayed: bool) -> bool | str:
+        known = self.runs.get(run_id)
+        if known is not None:
+            return False if known.workflow == workflow else known.workflow
+
+        run = Run(run_id, workflow, priority, RunState.SCHEDULED)
+        self.runs[run_id] = run
+        if delayed:
+            self.timers[run_id] = False
+        else:
+            self._deliver(run, priority)
+        return True
+
+    def cancel(self, run_id: str) -> str:
+        run = self.runs.get(run_id)
+        if run is None:
+            return ""
+        if run.state in FINAL:
+            return run.state
+        if run.state is RunState.RUNNING:
+            run.cancel = True
+            self.control.setdefault(run.owner, set()).add(run_id)
+            return "cancelling"
+
+        self._finish(run, RunState.CANCELLED, CANCELLED)
+        self.timers.pop(run_id, None)
+        self.parked.pop(run_id, None)
+        return "cancelled"
+
+    def revive(self, run_id: str) -> str:
+        run = self.runs.get(run_id)
+        if run is None:
+            return ""
+        if run.state not in (RunState.FAILED, RunState.CANCELLED):
+            return run.state
+
+        run.base, run.attempt = run.attempt, run.attempt + 1
+        run.crashes = run.mark = run.refusals = 0
+        run.cancel, run.payload = False, ""
+        for key in run.drop:
+            run.journal.pop(key, None)
+        run.drop = ()
+        self.ended.pop(run_id, None)
+        self.dead.discard(run_id)
+        self._deliver(run, run.priority)
+        return "queued"
+
+    # -- workers
+
+    def commit(
+        self, token: str, ops: Sequence[Op], want: tuple[int, int, int], suspect: bool
+    ) -> tuple[list[Verdict], list[Given]]:
+        given: list[Given] = []
+        verdicts = [self._apply(token, op, given) for op in ops]
+        for level, limit in self._shares(want, suspect):
+            self._read(token, level, limit, given)
+        self._flush()
+        return verdicts, given
+
+    def read(self, token: str) -> list[tuple[str, str]]:
+        """The blocking read: one delivery a level."""
+        found = []
+        for level in LEVELS:
+            for entry in [x for x in self.streams[level] if x.holder is None][:1]:
+                entry.holder = token
+                found.append((level, entry.run_id))
+        return found
+
+    def holdings(
+        self, token: str, named: Sequence[tuple[str, int]]
+    ) -> tuple[set[str], list[tuple[str, str]]]:
+        lost = set()
+        for run_id, fence in named:
+            if not self.holds(token, run_id, fence):
+                lost.add(run_id)
+        ids = {run_id for run_id, _ in named}
+        strays = [
+            (entry.level, entry.run_id)
+            for entry in self.pending()
+            if entry.holder == token and entry.run_id not in ids
+        ]
+        return lost, strays
+
+    def sweep(self, token: str, poison: int, listed: Sequence[str]) -> tuple[set[str], int, int, int]:
+        """``listed``: the consumers that the sweep comes to look at."""
+        told = self.control.pop(token, set())
+        promoted = self._promote(self.timers, RunState.SCHEDULED)
+        promoted += self._promote(self.parked, RunState.PARKED)
+        reclaimed = poisoned = 0
+        lapsed = sorted((score, name) for name, score in self.leases.items() if score < 9)
+        for _, name in lapsed[:5]:
+            if name != token:
+                given_up = self._bury(name, poison)
+                reclaimed += given_up[0]
+                poisoned += given_up[1]
+        for name in listed:
+            if name not in {gone for _, gone in lapsed[:5] if gone != token}:
+                self.leases.setdefault(name, 2)
+        for run_id in [x for x, expired in self.ended.items() if expired]:
+            del self.ended[run_id]
+            self.dead.discard(run_id)
+        return told, promoted, reclaimed, poisoned
+
+    # -- what can be counted
+
+    def pending(self) -> Iterator[Entry]:
+        for level in LEVELS:
+            yield from (entry for entry in self.streams[level] if entry.holder is not None)
+
+    def holds(self, token: str, run_id: str, fence: int) -> bool:
+        """Whether a worker may write to a run."""
+        run = self._held(token, run_id, fence)
+        return run is not None and run.state is RunState.RUNNING
+
+    def depth(self) -> tuple[int, int, int, int, int, int]:
+        """Waiting, running, scheduled, due, parked, dead."""
+        running = len(list(self.pending()))
+        waiting = sum(map(len, self.streams.values())) - running
+        due = sum(self.timers.values()) + sum(self.parked.values())
+        return waiting, running, len(self.timers), due, len(self.parked), len(self.dead)
+
+    # -- one item
+
+    def _apply(self, token: str, op: Op, given: list[Given]) -> Verdict:
+        if op.kind in "AH":
+            return self._delivered(token, op, given)
+
+        run = self._held(token, op.run_id, op.fence)
+        if op.kind in "JE":
+            if run is None or run.state is not RunState.RUNNING:
+                return Verdict.FENCED
+            run.version = run.version or op.version
+            return self._write(run, op)
+
+        if run is None:
+            return Verdict.FENCED
+        if run.state is RunState.RUNNING:
+            run.version = run.version or op.version
+            if run.cancel and op.kind != "D":
+                self._finish(run, RunState.CANCELLED, CANCELLED)
+            else:
+                self._end(run, op)
+        self._acknowledge(op.level, op.entry)
+        return Verdict.WRITTEN
+
+    def _write(self, run: Run, op: Op) -> Verdict:
+        new = [key for key, _ in op.records if key not in run.journal]
+        if not (op.kind == "E" and not new):
+            if new and len(run.journal) + len(new) > self.max_records:
+                return Verdict.FULL
+            run.journal.update(op.records)
+            if op.kind == "E":
+                run.events.append(op.records[0][0])
+        return Verdict.CANCEL if run.cancel else Verdict.WRITTEN
+
+    def _end(self, run: Run, op: Op) -> None:
+        match op.kind:
+            case "D":
+                run.drop = op.drop
+                self._finish(run, op.state, op.payload)
+                if op.state is RunState.FAILED:
+                    self.dead.add(run.id)
+            case "R":
+                run.state, run.payload = RunState.SCHEDULED, op.payload
+                run.attempt += 1
+                for key in op.drop:
+                    run.journal.pop(key, None)
+                self.timers[run.id] = False
+            case "P":
+                run.state = RunState.PARKED
+                self.parked[run.id] = False
+            case "L":
+                self._requeue(run)
+            case "U":
+                run.state = RunState.SCHEDULED
+                run.refusals += 1
+                self.timers[run.id] = False
+
+    def _delivered(self, token: str, op: Op, given: list[Given]) -> Verdict:
+        entry = self._entry(op.level, op.entry)
+        if entry is None or entry.holder != token:
+            return Verdict.FENCED
+
+        run = self.runs.get(entry.run_id)
+        if op.kind == "A":
+            self._take(token, entry, True, given)
+        else:
+            mine = run is not None and run.entry is entry
+            if run is not None and mine and run.state is RunState.QUEUED:
+                self._requeue(run)
+            elif run is not None and mine and run.state is RunState.RUNNING and run.owner == token:
+                self._requeue(run)
+            self.spent.append(entry)
+        return Verdict.WRITTEN
+
+    # -- taking
+
+    def _shares(
+        self, want: tuple[int, int, int], suspect: bool
+    ) -> Iterator[tuple[str, "Remaining"]]:
+        left = Remaining(sum(want))
+        if left.count == 0:
+            return
+        if suspect:
+            yield "suspect", left.at_most(1)
+        yield "resume", left.at_most(left.count)
+        for level, share in zip(("high", "normal", "low"), want, strict=True):
+            yield level, left.at_most(share)
+        for level in ("high", "normal", "low"):
+            yield level, left.at_most(left.count)
+
+    def _read(self, token: str, level: str, limit: "Remaining", given: list[Given]) -> None:
+        for entry in [x for x in self.streams[level] if x.holder is None][: limit.step]:
+            entry.holder = token
+            limit.count -= 1
+            self._take(token, entry, False, given)
+
+    def _take(self, token: str, entry: Entry, again: bool, given: list[Given]) -> None:
+        run = self.runs.get(entry.run_id)
+        held = again and run is not None and run.state is RunState.RUNNING and run.owner == token
+        if run is None or run.entry is not entry or not (run.state is RunState.QUEUED or held):
+            self.spent.append(entry)
+            return
+
+        run.state, run.owner = RunState.RUNNING, token
+        run.fence += 1
+        records = len(run.journal) if run.fence > 1 else 0
+        given.append(
+            Given(run.id, run.fence, entry.level, run.attempt, run.base, run.crashes,
+                  run.refusals, records, entry)
+        )  # fmt: skip
+
+    # -- moving
+
+    def _deliver(self, run: Run, level: str) -> None:
+        entry = Entry(level, run.id)
+        self.streams[level].append(entry)
+        run.entry, run.state = entry, RunState.QUEUED
+
+    def _requeue(self, run: Run) -> None:
+        run.owner = ""
+        if run.cancel:
+            self._finish(run, RunState.CANCELLED, CANCELLED)
+        else:
+            self._deliver(run, "suspect" if run.suspect else "resume")
+
+    def _finish(self, run: Run, state: RunState, payload: str) -> None:
+        run.state, run.payload = state, payload
+        self.ended[run.id] = False
+
+    def _promote(self, index: dict[str, bool], expected: RunState) -> int:
+        due = sorted(run_id for run_id, is_due in index.items() if is_due)
+        for run_id in due:
+            run = self.runs[run_id]
+            assert run.state is expected
+            begun = expected is RunState.PARKED or run.fence > 0
+            self._deliver(
+                run, "suspect" if run.suspect else "resume" if begun else run.priority
+            )
+            del index[run_id]
+        return len(due)
+
+    def _bury(self, token: str, poison: int) -> tuple[int, int]:
+        reclaimed = poisoned = 0
+        for entry in [x for x in self.pending() if x.holder == token]:
+            run = self.runs.get(entry.run_id)
+            self.spent.append(entry)
+            if run is None or run.entry is not entry:
+                continue
+            if run.state is RunState.QUEUED:
+                self._requeue(run)
+                reclaimed += 1
+            elif run.state is RunState.RUNNING and run.owner == token:
+                run.crashes = 1 if len(run.journal) > run.mark else run.crashes + 1
+                run.mark = len(run.journal)
+                if run.crashes >= poison:
+                    run.owner = ""
+                    text = f"{run.crashes} workers died while they held this run"
+                    self._finish(run, RunState.FAILED, f'["worker_lost","{text}"]')
+                    self.dead.add(run.id)
+                    poisoned += 1
+                else:
+                    self._requeue(run)
+                    reclaimed += 1
+        self._flush()
+        self.leases.pop(token, None)
+        self.control.pop(token, None)
+        return reclaimed, poisoned
+
+    # -- looking
+
+    def _held(self, token: str, run_id: str, fence: int) -> Run | None:
+        run = self.runs.get(run_id)
+        return run if run is not None and (run.fence, run.owner) == (fence, token) else None
+
+    def _entry(self, level: str, name: str) -> Entry | None:
+        found = [entry for entry in self.streams[level] if entry.name == name]
+        return found[0] if found else None
+
+    def _acknowledge(self, level: str, name: str) -> None:
+        entry = self._entry(level, name)
+        if entry is not None:
+            self.spent.append(entry)
+
+    def _flush(self) -> None:
+        for level in LEVELS:
+            self.streams[level] = [x for x in self.streams[level] if x not in self.spent]
+        self.spent.clear()
+
+
+@dataclass(slots=True)
+class Remaining:
+    """How many deliveries may still be taken, and how many of them in this step."""
+
+    count: int
+    step: int = 0
+
+    def at_most(self, limit: int) -> Remaining:
+        """Bound the next step."""
+        self.step = min(limit, self.count)
+        return self
