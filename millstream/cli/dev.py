@@ -27,11 +27,15 @@ from millstream.cli.output import Output
 from millstream.cli.worker import App
 from millstream.client import Client
 from millstream.errors import MillstreamError, UsageError
+from millstream.store.addresses import StoreKind, parse_address
 from millstream.store.connection import Connection
 from millstream.store.local_server import LocalServer, local_server
 from millstream.workflow import Workflows
 from millstream_scheduler.config import SchedulerConfig
 from millstream_worker.config import WorkerConfig
+
+#: What a store is called that no other process can reach.
+_INSIDE = "a store inside this process"
 
 
 def register(app: typer.Typer) -> None:
@@ -96,7 +100,8 @@ class _Stage:
 
         first = next(iter(self._workflows)).name
         self._out.say(f"serving {', '.join(names)} on {server.program} at {server.url}")
-        self._out.say(f"try: millstream enqueue {first} --wait --redis {server.url}")
+        if server.program != _INSIDE:
+            self._out.say(f"try: millstream enqueue {first} --wait --redis {server.url}")
 
     async def play(self, workflow: str | None, arguments: Any, once: bool) -> Exit:
         """Serve until a signal comes, or until the run has ended when that is all."""
@@ -145,7 +150,8 @@ async def _until_served(client: Client, queue: str) -> None:
 def _server(given: Given) -> Iterator[LocalServer]:
     url = given.flags.get("redis")
     if url is not None:
-        yield LocalServer(url, "your Redis")
+        inside = parse_address(url).kind is StoreKind.MEMORY
+        yield LocalServer(url, _INSIDE if inside else "your Redis")
         return
 
     with local_server() as server:

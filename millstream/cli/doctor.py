@@ -126,22 +126,21 @@ async def _queue(client: Client, name: str) -> Finding:
     workflows = sorted({workflow for agent in agents for workflow in agent.workflows})
     subject = f"queue {name}"
     if agents:
-        workers = "1 worker" if len(agents) == 1 else f"{len(agents)} workers"
-        served = f"{workers} with {', '.join(workflows)}"
+        served = f"{_count(len(agents), 'worker')} with {', '.join(workflows)}"
         if depth.dead:
-            letters = "1 dead letter" if depth.dead == 1 else f"{depth.dead:,} dead letters"
             return Finding(
                 subject,
                 Level.WARNING,
-                f"{served}; {letters}",
+                f"{served}; {_count(depth.dead, 'dead letter')}",
                 f"millstream dead list -q {name}",
             )
-        return Finding(subject, Level.OK, f"{served}; {depth.waiting:,} runs wait")
-    if depth.waiting or depth.scheduled or depth.parked:
+        return Finding(subject, Level.OK, f"{served}; {_count(depth.waiting, 'run')} waiting")
+    open_runs = depth.waiting + depth.running + depth.scheduled + depth.parked
+    if open_runs:
         return Finding(
             subject,
             Level.WARNING,
-            f"{depth.waiting:,} runs wait, and no worker is alive",
+            f"{_count(open_runs, 'open run')}, and no worker is alive",
             f"millstream worker APP -q {name}",
         )
 
@@ -183,7 +182,7 @@ def _memory(server: inspection.Server) -> Finding:
 
 
 def _persistence(server: inspection.Server) -> Finding:
-    copies = f"{server.replicas} replicas"
+    copies = _count(server.replicas, "replica")
     if server.write_failed:
         return Finding(
             "persistence",
@@ -214,6 +213,10 @@ def _clock(server: inspection.Server) -> Finding:
         detail,
         "synchronise the clocks; leases go by that of Redis, but logs and journals do not",
     )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _failure(subject: str, error: MillstreamError) -> Finding:

@@ -141,7 +141,7 @@ class Output:
 
 def clean(text: str) -> str:
     """Return a text as one line without control characters."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def plain_table(listing: Listing) -> Iterator[str]:

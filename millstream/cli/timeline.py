@@ -110,15 +110,16 @@ def draw(story: Story, console: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in _COLUMNS:
         table.add_column(column, no_wrap=True, overflow="ellipsis")
-    table.add_column(Text(_axis(story), style="dim"))
+    table.add_column(Text(_axis(story), style="dim"), no_wrap=True)
     width = max(10, min(_BAR, console.width - 60))
     for bar in bars:
         cells = [Text(cell, style=STYLES.get(cell, "")) for cell in bar.cells]
         table.add_row(*cells, Text(bar.drawn(width, "━"), style=bar.style))
-        if bar.failure:
-            table.add_row(*("" for _ in _COLUMNS), Text(bar.failure, style="red"))
     console.print()
     console.print(table)
+    for bar in bars:
+        if bar.failure:
+            console.print(Text(f"! {bar.cells[0]}: {bar.failure}", style="red"))
     for line in _left_out(story):
         console.print(line, style="dim")
 

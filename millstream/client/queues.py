@@ -105,7 +105,7 @@ class Queues:
             known = found.waiting[lane] = Waiting(self._connection, lane, self._inbox)
             self._tasks().start_soon(known.serve_forever, name=f"results {lane}")
 
-        return await known.end(run_id)
+        return await known.end(run_id, self.insist)
 
     async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask again while Redis does not answer, as long as patience lasts."""

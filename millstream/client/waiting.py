@@ -7,7 +7,7 @@ lost, an end is never missed, only learned a little later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
@@ -23,6 +23,8 @@ RECHECK_S = 2.0
 
 Ended = results.End | results.Unknown
 _Answer = results.End | results.Pending | results.Unknown
+#: Asks again while Redis does not answer, as long as the client's patience lasts.
+Insist = Callable[[Callable[[], Awaitable[_Answer]]], Awaitable[_Answer]]
 
 
 class Waiting:
@@ -34,15 +36,17 @@ class Waiting:
         self._name = inbox
         self._waiters: dict[str, list[asyncio.Future[Ended]]] = {}
         self._questions: Coalescer[str, _Answer] = Coalescer(self._watch, LIMITS.batch)
-        self._listening = asyncio.Event()
 
-    async def end(self, run_id: str) -> Ended:
-        """Return how the run ended, once it has. Raises `StoreError` if that cannot be asked."""
-        await self._listening.wait()
+    async def end(self, run_id: str, insist: Insist) -> Ended:
+        """Return how the run ended, once it has.
+
+        Raises `StoreError` when the state cannot be asked, however much ``insist`` does. From
+        then on it waits as long as the run takes, whatever becomes of Redis.
+        """
         future: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(run_id, []).append(future)
         try:
-            answer = await self._questions.ask(run_id)
+            answer = await insist(lambda: self._questions.ask(run_id))
             return await future if isinstance(answer, results.Pending) else answer
         finally:
             self._forget(run_id, future)
@@ -61,7 +65,7 @@ class Waiting:
         inbox = results.Inbox(self._connection, self._lane, self._name)
         try:
             await inbox.open()
-            self._listening.set()
+            # Whoever asked before the subscription stood may have missed the message.
             await self._ask_again()
             asked = anyio.current_time()
             async for message in inbox.messages(RECHECK_S):

@@ -16,6 +16,8 @@ class Limits:
     result: int = 1 * MIB
     #: One record of a journal: a step's encoded value.
     record: int = 1 * MIB
+    #: The record of a tool's answer, which may be 8 MiB before it is written as JSON.
+    answer: int = 16 * MIB
     #: All records of a run.
     journal_bytes: int = 32 * MIB
     journal_records: int = 10_000

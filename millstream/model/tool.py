@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -39,3 +40,38 @@ class ToolResult:
     is_error: bool = False
     #: The content blocks as the server sent them.
     content: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, content: list[dict[str, Any]], structured: Any, *, is_error: bool) -> ToolResult:
+        """Return the answer that these blocks, and the structured content if any, make up."""
+        text = "\n".join(block.get("text", "") for block in content if block.get("type") == "text")
+        data = _read(text) if structured is None else structured
+        return cls(data=data, text=text, is_error=is_error, content=content)
+
+    def packed(self) -> dict[str, Any]:
+        """Return the answer as it is journaled: what follows from the blocks is left out."""
+        plain = ToolResult.of(self.content, None, is_error=self.is_error)
+        packed: dict[str, Any] = {"content": self.content, "is_error": self.is_error}
+        if self.data != plain.data:
+            packed["data"] = self.data
+        if self.text != plain.text:
+            packed["text"] = self.text
+        return packed
+
+    @classmethod
+    def unpacked(cls, packed: dict[str, Any]) -> ToolResult:
+        """Return the answer that was journaled."""
+        plain = cls.of(packed["content"], None, is_error=packed["is_error"])
+        return cls(
+            data=packed.get("data", plain.data),
+            text=packed.get("text", plain.text),
+            is_error=plain.is_error,
+            content=plain.content,
+        )
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

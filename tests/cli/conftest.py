@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.program import APP, Program
+from tests.cli.program import APP, MCP, Program
 from tests.servers import RedisServer
 
 
@@ -19,11 +19,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
     directory = tmp_path_factory.mktemp("served")
     (directory / "flows.py").write_text(APP, "utf-8")
+    (directory / "mcp.json").write_text(MCP, "utf-8")
     with RedisServer("redis-server") as server:
         program = Program(directory, {"MILLSTREAM_REDIS": server.url})
         worker = program.start(
             "worker", "flows:app", "--http", "-1", "--metrics", "-1", "--lease", "2",
-            "--grace", "0", "--log-format", "json",
+            "--grace", "0", "--log-format", "json", "--mcp", "mcp.json",
         )  # fmt: skip
         try:
             worker.until("worker_started")

@@ -48,6 +48,11 @@ async def calls(ctx: Context, server: str, tool: str) -> str:
     return (await ctx.tool(server, tool, {})).text
 """
 
+#: One of the public servers, started by the worker at the first call.
+MCP = json.dumps(
+    {"mcpServers": {"time": {"command": sys.executable, "args": ["-m", "mcp_server_time"]}}}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

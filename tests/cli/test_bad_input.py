@@ -59,7 +59,15 @@ AT_ENQUEUE = [
 AT_RUN = [
     Row("arguments that do not fit", ("add", "-a", "a=one"), 1, "'a': Expected `int`, got `str`"),
     Row("an argument too few", ("add",), 1, "'a' is missing"),
-    Row("no such MCP server", ("calls", "-a", "server=no", "-a", "tool=x"), 1, "MCP server 'no'"),
+    Row(
+        "no such MCP server", ("calls", "-a", "server=no", "-a", "tool=x"), 1, "no such MCP server"
+    ),
+    Row(
+        "no such tool",
+        ("calls", "-a", "server=time", "-a", "tool=x"),
+        1,
+        "time/x: rejected: no such",
+    ),
 ]
 
 APPS = {

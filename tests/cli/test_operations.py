@@ -88,7 +88,7 @@ def test_the_doctor_misses_the_workers_of_a_queue_that_waits(program: Program) -
 
     said = program("doctor")
 
-    assert "1 runs wait, and no worker is alive" in said.out
+    assert "1 open run, and no worker is alive" in said.out
     assert "-> millstream worker APP -q lonely" in said.out
 
 

@@ -49,7 +49,9 @@ def test_a_run_is_shown_with_each_step_on_a_timeline(served: Program, ended: Non
     assert 'arguments  {"a":1}' in said
     assert "result     2" in said
     steps = [line for line in said.splitlines() if line.endswith("|")]
-    assert [line.split()[0] for line in steps][-3:] == ["double#0", "double#1", "sleep#0"]
+    names = [line.split()[0] for line in steps]
+    assert names[-1] == "sleep#0"
+    assert {"double#0", "double#1"} <= set(names)
     assert all("=" in line for line in steps)
 
 

@@ -35,7 +35,9 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: f
 class WorkerProcess:
     """One worker process."""
 
-    def __init__(self, number: int, directory: Path, effects: Path, settings: dict[str, Any]):
+    def __init__(
+        self, number: int, directory: Path, effects: Path, settings: dict[str, Any]
+    ) -> None:
         self.log_path = directory / f"worker-{number}.log"
         self._log = self.log_path.open("wb")
         given = {

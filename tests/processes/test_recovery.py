@@ -157,7 +157,7 @@ def test_a_worker_leaves_although_redis_is_away(
 ) -> None:
     """It cannot hand back what it holds: the lease runs out, and others take it."""
     (leaving,) = fleet.start(grace=0.2)
-    run = client.enqueue("chain", {"steps": 2, "pause": 3.0})
+    run = client.enqueue("chain", {"steps": 2, "pause": 1.0})
     wait_until(lambda: fleet.effects.all(BEGUN), 10, "it has begun")
     server.kill()
 

@@ -173,7 +173,9 @@ def test_a_master_that_is_demoted_and_promoted(
 ) -> None:
     """``READONLY`` and ``UNBLOCKED`` are waited out like any absence."""
     workers = fleet.start(2, concurrency=4)
-    with RedisServer() as other, server.client() as redis:
+    at_once = {"repl-diskless-sync-delay": "0"}
+    with RedisServer(config=at_once) as other, server.client() as redis:
+        redis.config_set("repl-diskless-sync-delay", 0)
         runs = under_way(fleet, client, pause=LEASE_S)
         # The other one follows first, so that it has everything when it becomes the master.
         with other.client() as following:
@@ -199,7 +201,7 @@ def test_a_master_that_is_demoted_and_promoted(
 
 
 def test_a_full_redis(fleet: Fleet, client: SyncClient, server: RedisServer) -> None:
-    """A caller is refused by name, runs wait with what they have done, and go on when there is room."""
+    """A caller is refused by name; runs keep what they have done, and go on when there is room."""
     workers = fleet.start(2)
     runs = under_way(fleet, client, pause=LEASE_S)
     with server.client() as redis:

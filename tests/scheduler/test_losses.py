@@ -245,7 +245,8 @@ async def test_the_runs_of_a_lane_are_met_page_by_page(bench: Bench) -> None:
     for other in (Lane("default", 1), Lane("default.b"), Lane("b")):
         await Bench(bench.store, other).accept("not-ours")
 
-    met, cursor = set(), 0
+    met: set[str] = set()
+    cursor = 0
     while True:
         page = await losses.page(bench.store, bench.lane, cursor, 20)
         met.update(page.ids)

@@ -164,7 +164,7 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         emit=parts.emit,
         retention_s=config.retention,
         alive=parts.health.claim_turned,
-        answered=functools.partial(_answered, parts.health),
+        answered=functools.partial(_answered, parts.health, lease),
     )
     sweeper = Sweeper(
         parts.connection,
@@ -245,7 +245,10 @@ async def _lanes(connection: Connection, queues: Sequence[str]) -> list[Lane]:
     return lanes
 
 
-def _answered(health: Health, refusal: str | None) -> None:
+def _answered(health: Health, lease: Lease, refusal: str | None) -> None:
+    """Note what Redis answered. A full one answers every read, and refuses the lease."""
+    if refusal is None and not lease.trusted:
+        refusal = "the lease could not be renewed"
     if refusal is None:
         health.store_answered()
     else:

@@ -136,7 +136,10 @@ class Recorder:
         )
 
     def _encode(self, record: Record) -> bytes:
-        return codec.encode_record(record, self._environment.limits.record)
+        limits = self._environment.limits
+        return codec.encode_record(
+            record, limits.answer if record.kind is StepKind.TOOL else limits.record
+        )
 
 
 def replayed(step: Step, record: Record, wanted: Any) -> Any:

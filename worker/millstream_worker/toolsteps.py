@@ -55,7 +55,7 @@ async def call_tool(
 ) -> ToolResult:
     """Return the tool's answer, from the journal or from the server."""
     if record is not None and record.status is not RecordStatus.INTENT:
-        return replayed(step, record, ToolResult)  # type: ignore[no-any-return]
+        return ToolResult.unpacked(replayed(step, record, dict))
 
     began = recorder.wall()
     # An intent of an earlier worker: whether its call ran is not known, and stays so.
@@ -121,12 +121,9 @@ async def _send(recorder: Recorder, step: Step, call: ToolCall, prepared: Prepar
 async def _answered(
     recorder: Recorder, step: Step, answer: ToolResult, attempt: int, began: float
 ) -> ToolResult:
-    value = {"data": answer.data, "text": answer.text, "is_error": answer.is_error}
-    if answer.content:
-        value["content"] = answer.content
     took_s = max(0.0, recorder.wall() - began)
     record = recorder.record(
-        step, RecordStatus.OK, value, attempts=attempt, began=began, took_s=took_s
+        step, RecordStatus.OK, answer.packed(), attempts=attempt, began=began, took_s=took_s
     )
     await recorder.write(step, record)
     return answer

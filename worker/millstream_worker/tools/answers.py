@@ -6,10 +6,7 @@ that a worker cannot give.
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-from mcp_types import CallToolResult, InputRequiredResult, TextContent
+from mcp_types import CallToolResult, InputRequiredResult
 
 from millstream.model.tool import ToolResult
 from millstream_worker.tools.faults import Unfit
@@ -21,20 +18,7 @@ def tool_result(answer: CallToolResult | InputRequiredResult) -> ToolResult:
         wanted = ", ".join(sorted(answer.input_requests or {})) or "input"
         raise Unfit(f"the tool asks a person for {wanted}, which a worker cannot answer")
 
-    text = "\n".join(block.text for block in answer.content if isinstance(block, TextContent))
-    return ToolResult(
-        data=_read(text) if answer.structured_content is None else answer.structured_content,
-        text=text,
-        is_error=answer.is_error,
-        content=[
-            block.model_dump(mode="json", by_alias=True, exclude_none=True)
-            for block in answer.content
-        ],
-    )
-
-
-def _read(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return text
+    content = [
+        block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in answer.content
+    ]
+    return ToolResult.of(content, answer.structured_content, is_error=answer.is_error)

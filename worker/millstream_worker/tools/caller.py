@@ -107,7 +107,7 @@ class ToolCaller:
         peer = self._peer(spec)
         with self._told(peer, tool):
             if not spec.permits(tool):
-                raise Unfit("the configuration does not allow it; add it to allow")
+                raise Unfit(f"the configuration does not allow it; it allows {spec.permitted}")
             catalogue = await peer.catalogue(run_id, anyio.current_time() + spec.timeout_s)
             described = catalogue.tools.get(tool)
             if described is None:

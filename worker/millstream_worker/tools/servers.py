@@ -102,6 +102,12 @@ class ServerSpec:
             return False
         return self.allow is None or any(fnmatchcase(tool, pattern) for pattern in self.allow)
 
+    @property
+    def permitted(self) -> str:
+        """What may be called, in words."""
+        allowed = "every tool" if self.allow is None else ", ".join(self.allow) or "none"
+        return f"{allowed} except {', '.join(self.deny)}" if self.deny else allowed
+
     def rule(self, tool: str) -> ToolRule:
         """Return what the operator says of a tool; nothing, where nothing is said."""
         return self.rules.get(tool, _NO_RULE)
