@@ -34,12 +34,13 @@ _names = itertools.count()
 class Harness:
     """One worker and one client on a store of their own. Use it as ``async with Harness(app)``.
 
-    ``tools`` are functions that answer `Context.tool`; needs the extras ``memory`` and
-    ``worker``.
+    ``tools`` are functions that answer `Context.tool`, by server and name, or an object of the
+    worker's own making, such as its ``ToolCaller`` on real servers. Needs the extras ``memory``
+    and ``worker``.
     """
 
     def __init__(
-        self, workflows: Workflows, *, tools: Mapping[str, Mapping[str, Any]] | None = None
+        self, workflows: Workflows, *, tools: Mapping[str, Mapping[str, Any]] | Any = None
     ) -> None:
         self.client: Client
         #: Every event of the worker, in order: what happened, for assertions.
@@ -48,7 +49,8 @@ class Harness:
         self.crashes = 0
         self._workflows = workflows
         self._embedded = _load("millstream_worker.embedded")
-        self._tools = self._embedded.FunctionTools(tools or {})
+        functions = tools is None or isinstance(tools, Mapping)
+        self._tools = self._embedded.FunctionTools(tools or {}) if functions else tools
         self._url = f"memory://harness-{next(_names)}"
         self._clock: JumpingClock
         self._connection: Connection
@@ -97,14 +99,18 @@ class Harness:
         """Have the worker die as soon as so many more steps are recorded; another takes over."""
         self._countdown = records
 
+    def crash(self) -> None:
+        """Have the worker die now; another takes over."""
+        self._countdown = None
+        self._worker.crash()
+        self._dead.set()
+
     def _observe(self, event: Event) -> None:
         self.events.append(event)
         if isinstance(event, StepEnded) and self._countdown is not None:
             self._countdown -= 1
             if self._countdown <= 0:
-                self._countdown = None
-                self._worker.crash()
-                self._dead.set()
+                self.crash()
 
     async def _start(self) -> None:
         self._worker = self._embedded.EmbeddedWorker(

@@ -35,6 +35,37 @@ from millstream.model.limits import LIMITS
 #: A file may be written more widely than the JSON that is stored, but not without end.
 _FILE_LIMIT = 8 * LIMITS.arguments
 
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg",
+        "-a",
+        metavar="NAME=VALUE",
+        help="One argument; what reads as JSON is JSON, else a text. May be repeated.",
+    ),
+]
+Json = Annotated[str | None, typer.Option(metavar="JSON", help="All arguments as one JSON object.")]
+File = Annotated[
+    str | None,
+    typer.Option("--file", "-f", metavar="FILE", help="The same from a file; - is stdin."),
+]
+Id = Annotated[
+    str | None, typer.Option("--id", metavar="ID", help="Id of the run: also its idempotency key.")
+]
+Level = Annotated[str, typer.Option(metavar="high|normal|low", help="How soon it is started.")]
+Delay = Annotated[float | None, typer.Option(metavar="SECONDS", help="Do not start it before.")]
+Tenant = Annotated[str | None, typer.Option(metavar="NAME", help="On whose behalf it runs.")]
+Timeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Bound on one attempt's running time.")
+]
+Version = Annotated[str | None, typer.Option(metavar="VERSION", help="Version of the workflow.")]
+WaitTimeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="With --wait: how long at most.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Enqueue although no worker knows the workflow.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -47,48 +78,18 @@ async def enqueue(
     config: ClientConfig,
     out: Output,
     workflow: Annotated[str, typer.Argument(help="Name of the workflow.", show_default=False)],
-    arg: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--arg",
-            "-a",
-            metavar="NAME=VALUE",
-            help="One argument; what reads as JSON is JSON, else a text. May be repeated.",
-        ),
-    ] = None,
-    json_args: Annotated[
-        str | None, typer.Option(metavar="JSON", help="All arguments as one JSON object.")
-    ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option("--file", "-f", metavar="FILE", help="The same from a file; - is stdin."),
-    ] = None,
-    id: Annotated[
-        str | None,
-        typer.Option("--id", metavar="ID", help="Id of the run: also its idempotency key."),
-    ] = None,
-    priority: Annotated[
-        str, typer.Option(metavar="high|normal|low", help="How soon it is started.")
-    ] = "normal",
-    delay: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Do not start it before.")
-    ] = None,
-    tenant: Annotated[
-        str | None, typer.Option(metavar="NAME", help="On whose behalf it runs.")
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Bound on one attempt's running time.")
-    ] = None,
-    version: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Version of the workflow.")
-    ] = None,
+    arg: Pairs = None,
+    json_args: Json = None,
+    file: File = None,
+    id: Id = None,
+    priority: Level = "normal",
+    delay: Delay = None,
+    tenant: Tenant = None,
+    timeout: Timeout = None,
+    version: Version = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait, and print the result.")] = False,
-    wait_timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="With --wait: how long at most.")
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Enqueue although no worker knows the workflow.")
-    ] = False,
+    wait_timeout: WaitTimeout = None,
+    force: Force = False,
 ) -> Exit:
     """Enqueue a run; print its id, or with --wait its result."""
     queue = one_queue(config)

@@ -108,13 +108,17 @@ def draw(story: Story, console: Console) -> None:
         return
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    longest = max(len(bar.cells[0]) for bar in bars)
     for column in _COLUMNS:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
-    table.add_column(Text(_axis(story), style="dim"), no_wrap=True)
-    width = max(10, min(_BAR, console.width - 60))
+        least = min(longest, 24) if column == "STEP" else None
+        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=least)
+    wide_enough = console.width >= _BAR + 50
+    if wide_enough:
+        table.add_column(Text(_axis(story), style="dim"), no_wrap=True)
     for bar in bars:
         cells = [Text(cell, style=STYLES.get(cell, "")) for cell in bar.cells]
-        table.add_row(*cells, Text(bar.drawn(width, "━"), style=bar.style))
+        drawn = [Text(bar.drawn(_BAR, "━"), style=bar.style)] if wide_enough else []
+        table.add_row(*cells, *drawn)
     console.print()
     console.print(table)
     for bar in bars:

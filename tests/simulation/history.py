@@ -101,6 +101,8 @@ class History:
         self.workers: list[Process] = []
         self.sweepers: list[Process] = []
         self.client: Process | None = None
+        #: Runs that nobody can go on with at the moment, and since when.
+        self.homeless: dict[str, float] = {}
         self.processes: list[Process] = []
 
     # -- the story -----------------------------------------------------------------------------

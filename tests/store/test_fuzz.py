@@ -543,7 +543,7 @@ def to_given(held: Delivery) -> Given:
 
 def test_the_store_in_memory_follows_the_model() -> None:
     """Enough histories to meet what nobody thought of, in the time of a coffee."""
-    run_state_machine_as_test(Lane, settings=histories(120))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Lane, settings=histories(90))  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import anyio
 
 from millstream.errors import Suspended, UsageError
 from millstream.model.backoff import RetryPolicy
-from millstream.model.journal import RecordStatus, StepKind
+from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.tool import ToolResult
 from millstream.store import codec
 from millstream.workflow import Context, Log
@@ -24,6 +24,7 @@ from millstream_worker import steps, toolsteps
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held
 from millstream_worker.parking import Parking
+from millstream_worker.pins import Pins
 from millstream_worker.replayer import Branch, Replay
 from millstream_worker.steps import Recorder, Step
 
@@ -65,6 +66,7 @@ class RunContext(Context):
         self._environment = environment
         self._queue = queue
         self._recorder = Recorder(held, environment, wall)
+        self._pins = Pins(self._recorder, self._visit)
         self._parking = Parking(park, environment.park_after_s, wall)
         self._log: Log | None = None
 
@@ -149,7 +151,9 @@ class RunContext(Context):
         )
 
         async def act() -> ToolResult:
-            return await toolsteps.call_tool(self._recorder, step, call, self._visit(step))
+            self._pins.recall(server)
+            record = self._visit(step)
+            return await toolsteps.call_tool(self._recorder, step, call, record, self._pins)
 
         return Call(act)
 
@@ -204,7 +208,7 @@ class RunContext(Context):
 
         return Step(key=self._replay.branch.key(name, key), kind=kind, target=target, digest=digest)
 
-    def _visit(self, step: Step) -> Any:
+    def _visit(self, step: Step) -> Record | None:
         return self._replay.visit(step.key, step.kind, step.target, step.digest)
 
     def _value(self, name: str, draw: Callable[[], Any]) -> Any:

@@ -70,6 +70,7 @@ class _PreparedFunction:
     effect = Effect.UNSAFE
     needs_intent = True
     on_unknown = OnUnknown.FAIL
+    catalogue = ""
 
     def __init__(self, function: Any) -> None:
         self.function = function

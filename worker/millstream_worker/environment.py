@@ -27,6 +27,10 @@ class Prepared(Protocol):
         """Whether the call is recorded before it is sent."""
 
     @property
+    def catalogue(self) -> str:
+        """Hash of what the server says of its tools."""
+
+    @property
     def on_unknown(self) -> OnUnknown:
         """What to do when its outcome is not known."""
 

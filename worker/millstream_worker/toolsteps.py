@@ -26,6 +26,7 @@ from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus
 from millstream.model.tool import OnUnknown, ToolResult
 from millstream_worker.environment import Prepared
+from millstream_worker.pins import Pins
 from millstream_worker.steps import Recorder, Step, replayed
 
 #: No server may take longer, and no configuration may allow it.
@@ -51,7 +52,7 @@ class ToolCall:
 
 
 async def call_tool(
-    recorder: Recorder, step: Step, call: ToolCall, record: Record | None
+    recorder: Recorder, step: Step, call: ToolCall, record: Record | None, pins: Pins
 ) -> ToolResult:
     """Return the tool's answer, from the journal or from the server."""
     if record is not None and record.status is not RecordStatus.INTENT:
@@ -67,6 +68,7 @@ async def call_tool(
         await recorder.ready()
         try:
             prepared = await _prepared(recorder, step, call, unresolved=unresolved)
+            pins.check(call.server, prepared.catalogue)
             if prepared.needs_intent and not standing:
                 await recorder.write(
                     step, recorder.record(step, RecordStatus.INTENT, None, began=began)
