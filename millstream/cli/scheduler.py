@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import typer
-from millstream_scheduler.config import SchedulerConfig
 
 from millstream.cli.access import refuse_memory
 from millstream.cli.extras import part_of
 from millstream.cli.flags import command
 from millstream.cli.output import Output
+from millstream_scheduler.config import SchedulerConfig
 
 
 def register(app: typer.Typer) -> None:

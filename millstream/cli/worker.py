@@ -11,7 +11,6 @@ import typer
 from millstream.cli.extras import part_of
 from millstream.cli.flags import command
 from millstream.cli.output import Output
-from millstream.errors import LoadError
 from millstream.store.addresses import StoreKind, parse_address
 from millstream_worker.config import WorkerConfig
 
@@ -37,10 +36,4 @@ def worker(*, config: WorkerConfig, out: Output, app: App) -> None:
     if out.json:
         config = replace(config, log_format="json")
 
-    run = part_of("worker", "millstream_worker.__main__").run
-    try:
-        run(config, app, directory=Path.cwd())
-    except SystemExit as error:
-        raise LoadError(
-            app, 'importing it ends the process; guard that with: if __name__ == "__main__"'
-        ) from error
+    part_of("worker", "millstream_worker.__main__").run(config, app, directory=Path.cwd())

@@ -24,7 +24,7 @@ from tests.processes.ledger import Ledger, leftovers
 from tests.servers import RedisServer
 
 LEASE_S = 1.0
-RETENTION_S = 5.0
+RETENTION_S = 4.0
 STEPS = 10
 
 

@@ -23,7 +23,7 @@ def keep_alive(fleet: Fleet, count: int) -> int:
     return sum(not worker.alive for worker in fleet.workers)
 
 
-@pytest.mark.parametrize("how", ["exit", "kill"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("exit", marks=pytest.mark.slow)])
 def test_a_poisonous_run_is_given_up_and_the_blameless_end(
     fleet: Fleet, client: SyncClient, how: str
 ) -> None:

@@ -56,12 +56,14 @@ def run(seed: int, *, trace: bool = False) -> Verdict:
     try:
         with virtual_time() as loop:
             history = History(loop, seed, verdict, tracing=trace)
+            story = loop.create_task(history.play())
             try:
-                loop.run_until_complete(history.play())
+                loop.run_until_complete(story)
             except (Broken, Stuck) as error:
                 if isinstance(error, Stuck):
                     history.broken("time goes on", str(error))
             verdict.virtual_s = loop.time()
+            story.cancel()
             loop.run_until_complete(history.bury())
     finally:
         if collecting:
@@ -123,6 +125,7 @@ class History:
             await self._watch_until(self.loop.time() + 0.5)
         for promise, what in promises.check(self):
             self.broken(promise, what)
+        await asyncio.sleep(0)
 
     async def _watch_until(self, at: float) -> None:
         while self.loop.time() < at:
@@ -181,6 +184,8 @@ class History:
     # -- faults --------------------------------------------------------------------------------
 
     def _break(self, fault: Fault) -> None:
+        if self._over:
+            return
         self.note("fault", str(fault))
         end = self.loop.time() + fault.lasts
         slot = fault.target % WORKERS
@@ -228,7 +233,7 @@ class History:
         self.loop.outside(self.loop.time() + fault.lasts, self._replace, slot)
 
     def _replace(self, slot: int) -> None:
-        if not self.workers[slot].alive:
+        if not (self._over or self.workers[slot].alive):
             self.workers[slot] = self._start_worker(slot)
 
     def _back(self) -> None:

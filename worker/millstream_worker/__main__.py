@@ -37,9 +37,10 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
         host=config.host,
     )
     try:
-        with probes:
-            _say_ports(probes)
-            async with compose.tools(config, watched.emit) as tools:
+        # The servers' file is read first: what is wrong with it ends the process in one line.
+        async with compose.tools(config, watched.emit) as tools:
+            with probes:
+                _say_ports(probes)
                 if not await _until_fit(connection, watched):
                     return
                 parts = compose.Parts(

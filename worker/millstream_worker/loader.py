@@ -7,7 +7,6 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from millstream.errors import LoadError
 from millstream.workflow import Workflows
@@ -53,7 +52,7 @@ def _module(target: str, name: str) -> ModuleType:
                 target, f"no module {error.name!r} here; run in the directory that has it"
             ) from error
         raise _broken(target, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(target, error) from error
 
 
@@ -66,11 +65,16 @@ def _file(target: str, path: Path) -> ModuleType:
     sys.modules.setdefault(path.stem, module)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(target, error) from error
 
     return module
 
 
-def _broken(target: str, error: Any) -> LoadError:
+def _broken(target: str, error: BaseException) -> LoadError:
+    if isinstance(error, SystemExit):
+        return LoadError(
+            target, 'importing it ends the process; guard that with: if __name__ == "__main__"'
+        )
+
     return LoadError(target, f"importing it raised {type(error).__name__}: {error}")

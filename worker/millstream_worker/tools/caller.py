@@ -164,7 +164,8 @@ class ToolCaller:
         spec = self._servers.get(server)
         if spec is None:
             raise ToolRejected(
-                f"{server}: no such MCP server; there are {_some(self._servers)}", cause="Unfit"
+                f"{server}: no such MCP server; there are {_some(self._servers)}",
+                cause="ToolRejected",
             )
         return spec
 

@@ -44,7 +44,8 @@ def judge(fault: BaseException, *, call: str, redact: Callable[[str], str]) -> V
     kind, status = _kind(fault)
     error = kind(
         f"{call}: {_opening(kind)}: {one_line(redact(str(fault) or type(fault).__name__))}",
-        cause=type(fault).__name__,
+        # What does not fit was found out here: the error's own name says more than ours for it.
+        cause=kind.__name__ if isinstance(fault, Unfit) else type(fault).__name__,
         retry_after=getattr(fault, "retry_after", None),
     )
     return Verdict(error=error, status=status)
