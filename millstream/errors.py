@@ -50,16 +50,6 @@ class LoadError(UsageError):
         self.reason = reason
 
 
-class IllegalMove(UsageError):
-    """A run was told to enter a state it cannot reach from where it is."""
-
-    def __init__(self, run_id: str, src: str, dst: str) -> None:
-        super().__init__(f"run {run_id!r} cannot go from {src} to {dst}")
-        self.run_id = run_id
-        self.src = src
-        self.dst = dst
-
-
 class NotEncodable(UsageError):
     """A value is not JSON and no type was given that says how it becomes JSON."""
 
@@ -77,8 +67,8 @@ class PayloadTooLarge(UsageError):
 
     def __init__(self, what: str, size: int, limit: int) -> None:
         super().__init__(
-            f"{what} is {size:,} bytes, the limit is {limit:,}; store it elsewhere and pass a"
-            " reference, or raise the limit"
+            f"{what} is {size:,} bytes, the limit is {limit:,};"
+            " store it elsewhere and pass a reference"
         )
         self.what = what
         self.size = size
@@ -145,6 +135,17 @@ class NonDeterminism(UsageError):
         self.called = called
 
 
+class NewerRecord(UsageError):
+    """A record of the journal was written by a newer release; another worker may read it."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"the journal has records of format {version}, which is newer than this release;"
+            " finish the upgrade of the workers"
+        )
+        self.version = version
+
+
 class DuplicateKey(UsageError):
     """Two steps of one branch were given the same key."""
 
@@ -156,13 +157,14 @@ class DuplicateKey(UsageError):
 class JournalFull(UsageError):
     """A run has recorded more steps, or more bytes, than a journal may hold."""
 
-    def __init__(self, run_id: str, limit: int) -> None:
+    def __init__(self, run_id: str, records: int, size: int) -> None:
         super().__init__(
-            f"run {run_id!r} reached the limit of its journal ({limit:,});"
+            f"run {run_id!r} has filled its journal ({records:,} records or {size:,} bytes);"
             " split it into several runs"
         )
         self.run_id = run_id
-        self.limit = limit
+        self.records = records
+        self.size = size
 
 
 # -- the store ---------------------------------------------------------------------------------

@@ -119,12 +119,7 @@ class RedisServer:
         """Start on a free port and return when the server answers."""
         atexit.register(self.stop)
         try:
-            for _ in range(5):
-                self.port = _free_port()
-                if self._launch():
-                    return
-
-            raise ServerError(f"{self.program} found no free port:\n{self.log}")
+            self._start_somewhere()
         except BaseException:
             self.stop()
             raise
@@ -180,6 +175,14 @@ class RedisServer:
         if self._process is None or self._process.poll() is not None:
             raise ServerError(f"{self.program} does not run:\n{self.log}")
         return self._process
+
+    def _start_somewhere(self) -> None:
+        for _ in range(5):
+            self.port = _free_port()
+            if self._launch():
+                return
+
+        raise ServerError(f"{self.program} found no free port:\n{self.log}")
 
     def _launch(self) -> bool:
         """Start the process; False when it ended at once because its port was taken."""

@@ -115,3 +115,50 @@ async def test_a_hundred_runs_at_once_all_end() -> None:
         async with anyio.create_task_group() as group:
             for run in runs:
                 group.start_soon(run.result, 20)
+
+
+@app.workflow()
+async def annotated(ctx: Context) -> list[object]:
+    def half() -> float:
+        return 1
+
+    values: list[object] = [await ctx.step(half)]
+    await ctx.sleep(60)
+    return [*values, repr(values[0])]
+
+
+async def test_a_value_is_the_same_when_it_runs_and_when_it_is_replayed() -> None:
+    async with Harness(app) as bench:
+        run = await bench.client.enqueue("annotated")
+        await bench.jump(60)
+        assert await run.result(timeout=10) == [1.0, "1.0"]
+
+
+@app.workflow()
+async def misannotated(ctx: Context) -> object:
+    def look() -> dict[str, int]:
+        return None  # type: ignore[return-value]
+
+    return await ctx.step(look)
+
+
+async def test_a_value_that_does_not_fit_fails_at_once_not_on_the_replay() -> None:
+    async with Harness(app) as bench:
+        with pytest.raises(RunFailed, match="does not fit its annotation"):
+            await bench.run("misannotated")
+
+
+@app.workflow()
+async def tells(ctx: Context) -> None:
+    ctx.emit("progress", 1)
+    await ctx.step(anyio.sleep, 30)
+
+
+async def test_progress_is_heard_before_the_step_that_follows_has_ended() -> None:
+    async with Harness(app) as bench:
+        run = await bench.client.enqueue("tells")
+        with anyio.fail_after(10):
+            async for event in run.events():
+                assert (event.name, event.data) == ("progress", 1)
+                break
+        await run.cancel()

@@ -7,11 +7,12 @@ waits for a result shares one connection.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from random import Random, SystemRandom
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 
@@ -33,6 +34,9 @@ from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Depth, Priority, RunState, RunStatus
 from millstream.store import agents, codec, journals, listing, results, runs
 from millstream.store.connection import Connection
+from millstream.store.keys import Lane
+
+Answer = TypeVar("Answer")
 
 #: How long the record of a run stays after its end, when it is a client that ends it.
 RETENTION_S = 24 * 3600.0
@@ -110,13 +114,13 @@ class Client:
         for item, new in wanted:
             by_queue.setdefault(item.queue, []).append(new)
 
-        answers: dict[tuple[str, str], bool | str] = {}
+        # By identity: the same id may stand in the list twice, and each has an answer of its own.
+        answers: dict[int, bool | str] = {}
         for queue, news in by_queue.items():
             for new, answer in await self._queues.send_all(queue, news):
-                # The same run twice in one list was created by the first.
-                answers[queue, new.id] = answers.get((queue, new.id)) or answer
+                answers[builtins.id(new)] = answer
 
-        return [self._handle(item, new, answers[item.queue, new.id]) for item, new in wanted]
+        return [self._handle(item, new, answers[builtins.id(new)]) for item, new in wanted]
 
     # -- follow --------------------------------------------------------------------------------
 
@@ -171,7 +175,7 @@ class Client:
                     return
         finally:
             with anyio.move_on_after(1, shield=True):
-                await client.aclose()
+                await self._connection.close_client(client)
 
     async def journal(self, run: Run) -> dict[str, Record]:
         """Return the records of a run by step key."""
@@ -209,26 +213,21 @@ class Client:
 
     async def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue, at a cost that does not grow with them."""
-        parts = [
-            await self._queues.insist(functools.partial(runs.depth, self._connection, lane))
-            for lane in await self._queues.lanes(queue)
-        ]
+        parts = await self._each(queue, functools.partial(runs.depth, self._connection))
         names = ("waiting", "running", "scheduled", "parked", "dead")
         counts = {name: sum(getattr(part, name) for part in parts) for name in names}
         return Depth(**counts, oldest_s=max(part.oldest_s for part in parts))
 
     async def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
-        """Return the dead letters of a queue: runs that failed for good, newest first."""
-        found: Sequence[RunStatus] = []
-        for lane in await self._queues.lanes(queue):
-            found = [*found, *await listing.dead_letters(self._connection, lane, limit)]
-
-        return found[:limit]
+        """Return dead letters of a queue: runs that failed for good, newest first in each lane."""
+        ask = functools.partial(listing.dead_letters, self._connection, limit=limit)
+        return [status for part in await self._each(queue, ask) for status in part][:limit]
 
     async def agents(self, queue: str = "default") -> Sequence[agents.Agent]:
         """Return the workers of a queue that are alive."""
-        lanes = await self._queues.lanes(queue)
-        return await self._queues.insist(lambda: agents.living(self._connection, lanes[0]))
+        ask = functools.partial(agents.living, self._connection)
+        found = {agent.token: agent for part in await self._each(queue, ask) for agent in part}
+        return tuple(found.values())
 
     async def check(self) -> None:
         """Raise `UnfitStore` or `StoreUnavailable` when this Redis cannot be used."""
@@ -238,7 +237,7 @@ class Client:
         self,
         queue: str = "default",
         *,
-        states: Iterable[RunState] = tuple(RunState),
+        states: Iterable[RunState | str] = tuple(RunState),
         workflow: str | None = None,
         tenant: str | None = None,
         limit: int = 100,
@@ -250,15 +249,24 @@ class Client:
                 tenant is None or status.tenant == tenant
             )
 
-        wanted = frozenset(states)
-        found: Sequence[RunStatus] = []
-        for lane in await self._queues.lanes(queue):
-            part = await listing.list_runs(self._connection, lane, wanted, limit, matches)
-            found = [*found, *part]
+        try:
+            wanted = frozenset(RunState(state) for state in states)
+        except ValueError as error:
+            raise UsageError(f"{error}; there are {', '.join(RunState)}") from None
 
-        return found[:limit]
+        ask = functools.partial(
+            listing.list_runs, self._connection, states=wanted, limit=limit, matches=matches
+        )
+        return [status for part in await self._each(queue, ask) for status in part][:limit]
 
     # -- below ---------------------------------------------------------------------------------
+
+    async def _each(self, queue: str, ask: Callable[[Lane], Awaitable[Answer]]) -> Sequence[Answer]:
+        """Ask every lane of a queue."""
+        return [
+            await self._queues.insist(functools.partial(ask, lane))
+            for lane in await self._queues.lanes(queue)
+        ]
 
     def _new_run(self, asked: Enqueue) -> runs.NewRun:
         ids.check_queue(asked.queue)

@@ -18,10 +18,18 @@ class Coalescer(Generic[Item, Answer]):
     """Turns single questions into batches. ``serve_forever`` must run for answers to come."""
 
     def __init__(
-        self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], batch: int
+        self,
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        batch: int,
+        *,
+        weigh: Callable[[Item], int] = lambda _: 0,
+        most: int = 0,
     ) -> None:
         self._send = send
         self._batch = batch
+        self._weigh = weigh
+        #: What the items of one batch weigh together, unless a single one weighs more.
+        self._most = most
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._arrived = asyncio.Event()
 
@@ -38,8 +46,18 @@ class Coalescer(Generic[Item, Answer]):
             await self._arrived.wait()
             self._arrived.clear()
             while self._waiting:
-                size = min(self._batch, len(self._waiting))
-                await self._serve([self._waiting.popleft() for _ in range(size)])
+                await self._serve(self._next())
+
+    def _next(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        batch = [self._waiting.popleft()]
+        weight = self._weigh(batch[0][0])
+        while self._waiting and len(batch) < self._batch:
+            weight += self._weigh(self._waiting[0][0])
+            if weight > self._most > 0:
+                break
+            batch.append(self._waiting.popleft())
+
+        return batch
 
     async def _serve(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:

@@ -49,7 +49,8 @@ class Run:
     client: Client
     id: str
     queue: str
-    #: False when the id was already here with the same workflow and arguments.
+    #: False when the id was already here with the same workflow and arguments; also when it was
+    #: this very call that had brought it, and only the reply was lost.
     created: bool = True
 
     async def result(self, timeout: float | None = None) -> Any:

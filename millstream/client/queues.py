@@ -7,7 +7,7 @@ of it is safe to say twice.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from millstream.client.coalescing import Coalescer
 from millstream.client.waiting import Ended, Waiting
 from millstream.errors import StoreUnavailable, UsageError
 from millstream.model import ids
-from millstream.model.limits import LIMITS
+from millstream.model.limits import LIMITS, MIB
 from millstream.store import runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
@@ -38,6 +38,10 @@ class _Queue:
 
     def lane(self, run_id: str) -> Lane:
         return self.lanes[ids.lane_of(run_id, self.layout.lanes)]
+
+
+#: The most that leaves in one call, unless a single run is larger.
+MOST_BYTES = 8 * MIB
 
 
 class Queues:
@@ -85,8 +89,7 @@ class Queues:
 
             left = []
             for lane, part in by_lane.items():
-                for first in range(0, len(part), LIMITS.batch):
-                    batch = part[first : first + LIMITS.batch]
+                for batch in _batches(part):
                     answers = await self._enqueue(found, lane, batch)
                     if isinstance(answers, runs.Resized):
                         self._known.pop(queue, None)
@@ -135,7 +138,9 @@ class Queues:
                 answers = await self._enqueue(found, lane, batch)
                 return [answers] * len(batch) if isinstance(answers, runs.Resized) else answers
 
-            known = found.enqueueing[lane] = Coalescer(send, LIMITS.batch)
+            known = found.enqueueing[lane] = Coalescer(
+                send, LIMITS.batch, weigh=lambda new: len(new.arguments), most=MOST_BYTES
+            )
             self._tasks().start_soon(known.serve_forever, name=f"enqueue {lane}")
         return known
 
@@ -153,3 +158,16 @@ class Queues:
             raise UsageError("the client is not open; use it as: async with Client(url) as client")
 
         return self._group
+
+
+def _batches(news: Sequence[runs.NewRun]) -> Iterator[list[runs.NewRun]]:
+    batch: list[runs.NewRun] = []
+    size = 0
+    for new in news:
+        size += len(new.arguments)
+        if batch and (len(batch) >= LIMITS.batch or size > MOST_BYTES):
+            yield batch
+            batch, size = [], len(new.arguments)
+        batch.append(new)
+    if batch:
+        yield batch

@@ -21,7 +21,7 @@ class Limits:
     #: All records of a run.
     journal_bytes: int = 32 * MIB
     journal_records: int = 10_000
-    #: Events kept for whoever watches a run; the oldest are dropped, and the reader is told.
+    #: Events kept for whoever watches a run; the oldest are dropped.
     events: int = 1_000
     event: int = 64 * KIB
     #: Failed runs that stand in the dead-letter index; the oldest leave it, their records stay.

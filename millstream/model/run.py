@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 
 class RunState(StrEnum):
@@ -31,7 +30,7 @@ class RunState(StrEnum):
 
 FINAL = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
 
-#: Every move a run can make, and who makes it.
+#: Every move a run can make. The scripts make them; tests hold the scripts to this table.
 MOVES: Mapping[RunState, frozenset[RunState]] = {
     RunState.SCHEDULED: frozenset({RunState.QUEUED, RunState.CANCELLED}),
     RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
@@ -88,7 +87,6 @@ class RunStatus:
     #: How many workers in a row died while they held it, with nothing recorded in between.
     crashes: int = 0
     tenant: str | None = None
-    arguments: Any = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,12 @@ any language, and nothing that stands there can run.
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 import msgspec
 
-from millstream.errors import NotEncodable, PayloadTooLarge
+from millstream.errors import NewerRecord, NotEncodable, PayloadTooLarge
 from millstream.model.journal import Record, RecordStatus, StepKind
 
 #: The first element of every stored record. Readers refuse what they do not know.
@@ -77,11 +78,18 @@ def settled(value: Any, wanted: Any, what: str, limit: int) -> tuple[Any, Any]:
     A step must give its caller the same value when it runs and when it is replayed, so what ran
     goes the way of what is read: to JSON and back.
     """
-    if type(value) in _ATOMS and (type(value) is not str or len(value) < limit // 4):
+    if _is_plain(value, limit) and (wanted is Any or wanted is type(value)):
         return value, value
 
     plain = decode(encode(value, what, limit))
     return plain, convert(plain, wanted)
+
+
+def _is_plain(value: Any, limit: int) -> bool:
+    if type(value) is float:
+        return math.isfinite(value)
+
+    return type(value) in _ATOMS and (type(value) is not str or len(value) < limit // 4)
 
 
 def digest(arguments: Any) -> str:
@@ -131,7 +139,7 @@ def decode_record(data: bytes) -> Record:
     """Return a journal record."""
     version, kind, target, hashed, status, value, attempts, began, took, attempt, by = decode(data)
     if version != RECORD_VERSION:
-        raise NotEncodable("a record of the journal", f"format {version} is newer than this code")
+        raise NewerRecord(version)
 
     return Record(
         kind=StepKind(kind),

@@ -59,6 +59,12 @@ class Connection:
         """Return a client for a thread that must not depend on the event loop."""
         return self._new(redis, Retry(NoBackoff(), 0), min(timeout_s, self._timeout_s))
 
+    async def close_client(self, client: Any) -> None:
+        """Close one of the clients made by `new_client`."""
+        self._clients.remove(client)
+        with contextlib.suppress(redis.RedisError, OSError):
+            await client.aclose()
+
     async def aclose(self) -> None:
         """Close every asynchronous client."""
         for client in self._clients:

@@ -28,6 +28,8 @@ class Holdings:
     """What the store says a process holds, compared with what the process said."""
 
     lost: frozenset[str]
+    #: Runs that somebody asked to cancel.
+    cancelled: frozenset[str]
     strays: tuple[Stray, ...]
 
 
@@ -92,10 +94,11 @@ async def holdings(
         args += (delivery.run_id, delivery.fence)
 
     with connection.translated():
-        lost, strays = await call(connection.client, "holdings", lane, args)
+        lost, strays, cancelled = await call(connection.client, "holdings", lane, args)
 
     return Holdings(
         lost=frozenset(run_id.decode() for run_id in lost),
+        cancelled=frozenset(run_id.decode() for run_id in cancelled),
         strays=tuple(Stray(level.decode(), entry.decode()) for level, entry in strays),
     )
 

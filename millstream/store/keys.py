@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-#: The streams of a lane, in the order in which they are read.
+#: The streams of a lane.
 LEVELS = ("resume", "high", "normal", "low", "suspect")
 #: The level of runs that are suspected of killing their workers: one at a time in each worker.
 SUSPECT = "suspect"

@@ -85,7 +85,7 @@ async def enqueue(
     with connection.translated():
         answers = await call(connection.client, "enqueue", lane, args)
 
-    if answers and answers[0] == b"epoch":
+    if answers and answers[0] == -1:
         return Resized(answers[1], answers[2])
 
     return [bool(answer) if isinstance(answer, int) else answer.decode() for answer in answers]

@@ -18,6 +18,7 @@ from millstream import Enqueue, SyncClient
 from millstream.model.run import RunState
 from tests.processes.effects import BEGUN, DONE, Effect
 from tests.processes.fleet import Fleet, WorkerProcess, wait_until
+from tests.processes.ledger import LANE
 from tests.servers import RedisServer
 
 
@@ -44,6 +45,12 @@ def gone_on(fleet: Fleet, runs: set[str], without: int, since: float) -> dict[st
     return first
 
 
+def hold(server: RedisServer) -> bytes:
+    """Return until when nobody reclaims: it moves when no sweep came for half a lease."""
+    with server.client() as client:
+        return bytes(client.hget(LANE.meta, "hold") or b"")
+
+
 def seconds_after_a_kill(fleet: Fleet, limit: float) -> float:
     """Kill the busiest worker just after it renewed; return when its last run had gone on."""
     worker = busiest(fleet)
@@ -60,16 +67,30 @@ def seconds_after_a_kill(fleet: Fleet, limit: float) -> float:
     return max(x.at for x in gone_on(fleet, runs, worker.pid, killed).values()) - killed
 
 
-def test_with_a_lease_of_a_second_runs_go_on_within_two(fleet: Fleet, client: SyncClient) -> None:
-    """A killed worker's runs are elsewhere within 2 s, whoever is killed, and the worst counts."""
+def test_with_a_lease_of_a_second_runs_go_on_within_two(
+    fleet: Fleet, client: SyncClient, server: RedisServer
+) -> None:
+    """A killed worker's runs are elsewhere within 2 s, whoever is killed, and the worst counts.
+
+    What does not count is a kill while the machine starved the sweepers for half a lease.
+    """
     fleet.start(4, concurrency=20)
     asked = [Enqueue("chain", {"steps": 1000, "pause": 0.05}) for _ in range(30)]
     runs = client.enqueue_many(asked)
     wait_until(lambda: len(fleet.effects.all(BEGUN)) > 60, 10, "the runs are under way")
 
-    took = [seconds_after_a_kill(fleet, 2.0) for _ in range(2)]
+    took: list[float] = []
+    for _ in range(6):
+        before = hold(server)
+        seconds = seconds_after_a_kill(fleet, 2.0)
+        if hold(server) == before:
+            took.append(seconds)
+        if len(took) == 2:
+            break
+        fleet.start(1, concurrency=20)
 
     print(f"\nlease 1 s: killed to next step, worst of each kill: {[round(x, 2) for x in took]} s")
+    assert took
     assert max(took) <= 2.0
     assert {run.status().attempt for run in runs} == {1}
 

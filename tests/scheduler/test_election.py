@@ -31,10 +31,10 @@ class Clock:
 
 async def test_exactly_one_of_three_leads(store_url: str) -> None:
     """Two would show every gauge twice."""
-    async with replicas(store_url, lease=0.6) as crew:
+    async with replicas(store_url, lease=3) as crew:
         crew.start(3)
         leader = await crew.until_led()
-        await crew.until_turned(5)
+        await crew.until_turned(2)
 
         assert [x for x in crew if x.leading] == [leader]
         assert crew.most == 1
@@ -51,7 +51,7 @@ async def test_a_leader_that_crashed_is_followed_within_a_lease(store_url: str) 
         second = await crew.until_led()
 
         # The term, the look, and a busy machine.
-        assert anyio.current_time() - crashed < 0.6 + 0.06 + 0.5
+        assert anyio.current_time() - crashed < 0.6 + 0.06 + 2
         assert second is not first
         assert crew.most == 1
         assert await second.connection.client.hget(KEY, "fence") == b"2"
@@ -146,6 +146,17 @@ async def test_an_election_whose_answer_came_too_late_is_of_no_use(store: Connec
 
     assert await candidate._campaign() == 0
     assert not candidate.leading
+
+
+async def test_who_has_resigned_does_not_ask_again(store: Connection) -> None:
+    """A turn of the loop may still come after the seat was left."""
+    candidate = elector(store, itertools.repeat(0.0), Transcript())
+    await candidate._campaign()
+    await candidate.resign()
+    await candidate._campaign()
+
+    assert not candidate.leading
+    assert (await leadership.seek(store, SEAT, "b", 10)).leading
 
 
 async def test_a_term_is_trusted_for_less_than_it_lasts(store: Connection) -> None:

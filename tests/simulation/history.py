@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -64,11 +65,19 @@ def run(seed: int, *, trace: bool = False) -> Verdict:
                     history.broken("time goes on", str(error))
             verdict.virtual_s = loop.time()
             story.cancel()
-            loop.run_until_complete(history.bury())
+            _finish(loop, history.bury())
     finally:
         if collecting:
             gc.enable()
     return verdict
+
+
+def _finish(loop: VirtualLoop, ending: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, also when the loop still wants to stop for a story that was cut short."""
+    task = loop.create_task(ending)
+    while not task.done():
+        with contextlib.suppress(RuntimeError):
+            loop.run_until_complete(task)
 
 
 class History:

@@ -203,8 +203,9 @@ def worker_main(
             return SilentLog()
 
         async def in_thread(function: Callable[[], Any]) -> Any:
+            value = function()
             await asyncio.sleep(process.random.random() * 0.01)
-            return function()
+            return value
 
         parts = compose.Parts(
             connection=process.connection(),

@@ -64,9 +64,7 @@ class Bench:
         self, token: str, *items: Item, want: Want = commits.NOTHING, limits: Limits = LIMITS
     ) -> CommitReply:
         """Send a commit."""
-        return await commits.commit(
-            self.store, self.lane, token, items, want, limits=limits
-        )
+        return await commits.commit(self.store, self.lane, token, items, want, limits=limits)
 
     async def verdict(self, token: str, item: Item, limits: Limits = LIMITS) -> Verdict:
         """Send one item and return what became of it."""
@@ -177,11 +175,8 @@ class Bench:
         """(level, entry, token) of every delivery."""
         found = []
         for level in LEVELS:
-            rows = await self.redis.xpending_range(
-                self.lane.stream(level), GROUP, "-", "+", 10_000
-            )
-            for row in rows:
-                found.append((level, row["message_id"].decode(), row["consumer"].decode()))
+            rows = await self.redis.xpending_range(self.lane.stream(level), GROUP, "-", "+", 10_000)
+            found += [(level, x["message_id"].decode(), x["consumer"].decode()) for x in rows]
         return found
 
     async def consumers(self) -> set[str]:
@@ -218,8 +213,6 @@ class Bench:
                 return await self.redis.get(key)
 
 
-def ending(
-    held: Delivery, outcome: Outcome, version: str = "1", drop: Sequence[str] = ()
-) -> Item:
+def ending(held: Delivery, outcome: Outcome, version: str = "1", drop: Sequence[str] = ()) -> Item:
     """The item that gives a delivery its end."""
     return commits.ending(held, outcome, version, RETENTION_S, drop)

@@ -14,6 +14,7 @@ from millstream.store.commits import Verdict
 from millstream.store.keys import LEVELS
 
 SUSPECT_AFTER = 2
+HOLDS = 9
 CANCELLED = '["RunCancelled","the run was cancelled"]'
 
 
@@ -44,6 +45,7 @@ class Run:
     #: How many records stood when its last worker died.
     mark: int = 0
     refusals: int = 0
+    refused: int = 0  # the fence under which it was refused last
     cancel: bool = False
     version: str = ""
     payload: str = ""
@@ -101,7 +103,7 @@ class Model:
     parked: dict[str, bool] = field(default_factory=dict)
     ended: dict[str, bool] = field(default_factory=dict)  # id -> has expired
     dead: set[str] = field(default_factory=set)
-    leases: dict[str, int] = field(default_factory=dict)  # token -> 9 holds, 1 or 2 has run out
+    leases: dict[str, int] = field(default_factory=dict)  # token -> HOLDS, or has run out
     control: dict[str, set[str]] = field(default_factory=dict)
     spent: list[Entry] = field(default_factory=list)
 
@@ -177,34 +179,38 @@ class Model:
 
     def holdings(
         self, token: str, named: Sequence[tuple[str, int]]
-    ) -> tuple[set[str], list[tuple[str, str]]]:
-        lost = set()
-        for run_id, fence in named:
-            if not self.holds(token, run_id, fence):
-                lost.add(run_id)
+    ) -> tuple[set[str], set[str], list[tuple[str, str]]]:
+        lost = {run_id for run_id, fence in named if not self.holds(token, run_id, fence)}
+        cancelled = {x for x, _ in named if x not in lost and self.runs[x].cancel}
         ids = {run_id for run_id, _ in named}
         strays = [
             (entry.level, entry.run_id)
             for entry in self.pending()
             if entry.holder == token and entry.run_id not in ids
         ]
-        return lost, strays
+        return lost, cancelled, strays
 
-    def sweep(self, token: str, poison: int, listed: Sequence[str]) -> tuple[set[str], int, int, int]:
+    def sweep(
+        self, token: str, poison: int, listed: Sequence[str]
+    ) -> tuple[set[str], int, int, int]:
         """``listed``: the consumers that the sweep comes to look at."""
-        told = self.control.pop(token, set())
+        told = set()
+        for run_id in self.control.pop(token, set()):
+            run = self.runs.get(run_id)
+            if run is not None and run.cancel and run.owner == token:
+                told.add(run_id)
         promoted = self._promote(self.timers, RunState.SCHEDULED)
         promoted += self._promote(self.parked, RunState.PARKED)
         reclaimed = poisoned = 0
-        lapsed = sorted((score, name) for name, score in self.leases.items() if score < 9)
-        for _, name in lapsed[:5]:
-            if name != token:
-                given_up = self._bury(name, poison)
-                reclaimed += given_up[0]
-                poisoned += given_up[1]
+        lapsed = sorted(name for name, score in self.leases.items() if score < HOLDS)
+        buried = [name for name in lapsed[:5] if name != token]
+        for name in buried:
+            given_up = self._bury(name, poison)
+            reclaimed += given_up[0]
+            poisoned += given_up[1]
         for name in listed:
-            if name not in {gone for _, gone in lapsed[:5] if gone != token}:
-                self.leases.setdefault(name, 2)
+            if name not in buried:
+                self.leases.setdefault(name, HOLDS)
         for run_id in [x for x, expired in self.ended.items() if expired]:
             del self.ended[run_id]
             self.dead.discard(run_id)
@@ -282,7 +288,8 @@ class Model:
                 self._requeue(run)
             case "U":
                 run.state = RunState.SCHEDULED
-                run.refusals += 1
+                run.refusals = run.refusals + 1 if run.refused == run.fence - 1 else 1
+                run.refused = run.fence
                 self.timers[run.id] = False
 
     def _delivered(self, token: str, op: Op, given: list[Given]) -> Verdict:
@@ -294,19 +301,16 @@ class Model:
         if op.kind == "A":
             self._take(token, entry, True, given)
         else:
-            mine = run is not None and run.entry is entry
-            if run is not None and mine and run.state is RunState.QUEUED:
-                self._requeue(run)
-            elif run is not None and mine and run.state is RunState.RUNNING and run.owner == token:
-                self._requeue(run)
+            if run is not None and run.entry is entry:
+                held = run.state is RunState.RUNNING and run.owner == token
+                if held or run.state is RunState.QUEUED:
+                    self._requeue(run)
             self.spent.append(entry)
         return Verdict.WRITTEN
 
     # -- taking
 
-    def _shares(
-        self, want: tuple[int, int, int], suspect: bool
-    ) -> Iterator[tuple[str, "Remaining"]]:
+    def _shares(self, want: tuple[int, int, int], suspect: bool) -> Iterator[tuple[str, Remaining]]:
         left = Remaining(sum(want))
         if left.count == 0:
             return
@@ -318,7 +322,7 @@ class Model:
         for level in ("high", "normal", "low"):
             yield level, left.at_most(left.count)
 
-    def _read(self, token: str, level: str, limit: "Remaining", given: list[Given]) -> None:
+    def _read(self, token: str, level: str, limit: Remaining, given: list[Given]) -> None:
         for entry in [x for x in self.streams[level] if x.holder is None][: limit.step]:
             entry.holder = token
             limit.count -= 1
@@ -363,9 +367,7 @@ class Model:
             run = self.runs[run_id]
             assert run.state is expected
             begun = expected is RunState.PARKED or run.fence > 0
-            self._deliver(
-                run, "suspect" if run.suspect else "resume" if begun else run.priority
-            )
+            self._deliver(run, "suspect" if run.suspect else "resume" if begun else run.priority)
             del index[run_id]
         return len(due)
 

@@ -235,6 +235,24 @@ async def test_a_released_run_keeps_its_attempt(bench: Bench) -> None:
     assert (again.attempt, again.crashes, again.refusals) == (1, 0, 0)
 
 
+async def test_refusals_count_in_a_row(bench: Bench) -> None:
+    """A worker that knew the workflow has held it in between: somebody does know it."""
+    held = await bench.held("r1")
+    for expected in (1, 2):
+        await bench.end(held, Refused(0))
+        await bench.sweep()
+        (held,) = await bench.take("w1")
+        assert held.refusals == expected
+    await bench.end(held, Released())
+    (held,) = await bench.take("w1")
+
+    await bench.end(held, Refused(0))
+    await bench.sweep()
+
+    (held,) = await bench.take("w1")
+    assert held.refusals == 1
+
+
 async def test_a_refused_run_keeps_its_attempt_and_counts_the_refusal(bench: Bench) -> None:
     """Another worker may know it; after enough refusals somebody says that nobody does."""
     held = await bench.held("r1")
@@ -250,9 +268,9 @@ async def test_a_refused_run_keeps_its_attempt_and_counts_the_refusal(bench: Ben
     [
         lambda: Retry(LONG_S, "E", "m"),
         lambda: Parked(NEVER_S, 1.0),
-        lambda: Released(),
+        Released,
         lambda: Refused(LONG_S),
-        lambda: Cancelled(),
+        Cancelled,
     ],
     ids=["retry", "parked", "released", "refused", "cancelled"],
 )

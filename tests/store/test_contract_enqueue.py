@@ -193,4 +193,3 @@ async def test_a_malformed_run_writes_nothing_at_all(bench: Bench, wrong: list[s
         await call(bench.redis, "enqueue", bench.lane, ["0", *right, *wrong])
 
     assert await bench.snapshot() == before
-

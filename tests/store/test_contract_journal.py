@@ -12,7 +12,7 @@ from millstream.model.outcome import Completed, Parked, Released, Retry
 from millstream.model.run import Delivery
 from millstream.store import codec, commits, journals, results
 from millstream.store.commits import Item, Verdict
-from tests.store.bench import LONG_S, Bench, ending
+from tests.store.bench import Bench, ending
 
 SMALL = Limits(journal_records=3, journal_bytes=100, events=100)
 

@@ -30,7 +30,7 @@ async def test_the_depth_of_nothing_is_nothing(bench: Bench) -> None:
 
 
 async def test_runs_are_counted_before_the_first_worker_comes(bench: Bench) -> None:
-    """This is what starts the first worker where the fleet is scaled to zero."""
+    """That figure starts the first worker where the fleet is scaled to zero."""
     fresh = Bench(bench.store, Lane("fresh"))
     await fresh.accept("r1", "r2")
 
@@ -86,9 +86,7 @@ async def test_the_age_is_that_of_the_oldest_run_that_nobody_holds(bench: Bench)
         await bench.accept(run_id, delay_s=LONG_S)
         entry = f"{now - age_s * 1000}-0"
         await bench.redis.xadd(bench.lane.stream("normal"), {"id": run_id}, id=entry)
-        await bench.redis.hset(
-            bench.lane.run(run_id), mapping={"state": "queued", "entry": entry}
-        )
+        await bench.redis.hset(bench.lane.run(run_id), mapping={"state": "queued", "entry": entry})
     assert len(await bench.take("w1")) == 1
 
     depth = await runs.depth(bench.store, bench.lane)
@@ -105,7 +103,7 @@ async def test_workers_are_counted_while_their_lease_holds(bench: Bench) -> None
 
 
 async def test_the_cancelled_entry_counts_until_it_is_thrown_away(bench: Bench) -> None:
-    """It is marked, not deleted; whoever takes it throws it away, and the figures are right again."""
+    """It is marked, not deleted; whoever takes it throws it away, and the figure is right."""
     await bench.accept("r1", "r2")
     await bench.cancel("r1")
     assert (await counts(bench))[0] == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from millstream.model.limits import Limits
-from millstream.model.outcome import Completed, Parked, Released, Retry
+from millstream.model.outcome import Cancelled, Completed, Outcome, Parked, Released, Retry
 from millstream.model.run import Delivery, Priority, RunState
 from millstream.store import commits, listing, runs
 from millstream.store.commits import Verdict
@@ -240,7 +240,11 @@ async def test_a_suspect_stays_apart_when_it_comes_back(bench: Bench, way: str) 
         await bench.lapse(token)
         await bench.sweep()
     (held,) = await bench.take("w3")
-    ends = {"retry": Retry(0, "E", "m"), "parked": Parked(1, 0), "released": Released()}
+    ends: dict[str, Outcome] = {
+        "retry": Retry(0, "E", "m"),
+        "parked": Parked(1, 0),
+        "released": Released(),
+    }
     await bench.end(held, ends[way], "w3")
 
     await bench.sweep()
@@ -308,9 +312,10 @@ async def test_a_worker_that_took_without_a_lease_is_not_forgotten(bench: Bench)
     await bench.accept("r2")
     await bench.read("w1")
 
-    for _ in range(2):
-        await bench.redis.hset(bench.lane.meta, "listed", "0")
-        await bench.sweep()
+    await bench.redis.hset(bench.lane.meta, "listed", "0")
+    await bench.sweep()
+    await bench.lapse("w1")  # the time of a lease passes, and it does not renew
+    await bench.sweep()
 
     assert await bench.pending() == []
     assert sorted(await bench.waiting()) == [("resume", "r1"), ("resume", "r2")]
@@ -323,11 +328,23 @@ async def test_a_consumer_without_lease_and_without_work_is_removed(bench: Bench
     await bench.redis.xgroup_createconsumer(bench.lane.stream("low"), "workers", "dead")
     assert await bench.consumers() == {"dead", "w1"}
 
-    for _ in range(2):
-        await bench.redis.hset(bench.lane.meta, "listed", "0")
-        await bench.sweep()
+    await bench.redis.hset(bench.lane.meta, "listed", "0")
+    await bench.sweep()
+    await bench.lapse("dead")
+    await bench.sweep()
 
     assert await bench.consumers() == {"w1"}
+
+
+async def test_whoever_is_found_without_a_lease_has_the_time_of_one_to_renew(bench: Bench) -> None:
+    """It may have begun a moment ago; to rob it at once would count against its runs."""
+    held = await bench.held("r1", "new")
+    await bench.redis.hset(bench.lane.meta, "listed", "0")
+
+    for _ in range(3):
+        assert (await bench.sweep()).reclaimed == 0
+
+    assert await bench.end(held, Completed(b"1"), "new") is Verdict.WRITTEN
 
 
 async def test_expired_runs_leave_the_indexes(bench: Bench) -> None:
@@ -366,6 +383,17 @@ async def test_cancelled_runs_are_told_to_their_holder_only(bench: Bench) -> Non
     other = (await bench.sweep("w2")).cancelled
 
     assert (told, again, other) == (("r1",), (), ("r2",))
+
+
+async def test_a_cancellation_that_has_been_overtaken_is_not_told(bench: Bench) -> None:
+    """The run has ended and been started again since: it would stop for an old request."""
+    held = await bench.held("r1", "w1")
+    await bench.cancel("r1")
+    await bench.end(held, Cancelled())
+    await bench.revive("r1")
+    await bench.take("w1")
+
+    assert (await bench.sweep("w1")).cancelled == ()
 
 
 async def test_the_lease_of_a_test_outlives_it(bench: Bench) -> None:

@@ -319,6 +319,18 @@ async def test_holdings_name_what_moved_on(bench: Bench) -> None:
     assert account.strays == ()
 
 
+async def test_holdings_name_what_is_to_be_cancelled(bench: Bench) -> None:
+    """The sweep that told it may have lost its reply, and a long step writes nothing to be told by."""
+    held = await bench.held("r1")
+    other = await bench.held("r2")
+    await bench.cancel("r1")
+    await bench.sweep("w1")
+
+    account = await deliveries.holdings(bench.store, bench.lane, "w1", [held, other])
+
+    assert (account.cancelled, account.lost) == ({"r1"}, frozenset())
+
+
 async def test_holdings_of_a_stranger_are_empty(bench: Bench) -> None:
     """Asking changes nothing and makes nobody known."""
     await bench.held("r1")

@@ -14,7 +14,7 @@ import pytest
 
 from millstream.errors import StoreError, StoreFull, StoreUnavailable, UnfitStore
 from millstream.model.outcome import Cancelled, Completed, Failed, Parked, Refused, Released, Retry
-from millstream.model.run import RunState
+from millstream.model.run import Delivery, RunState
 from millstream.store import commits, deliveries, leases, runs
 from millstream.store.commits import Verdict, Want
 from millstream.store.connection import Connection
@@ -78,7 +78,7 @@ async def test_a_full_store_refuses_by_name_and_keeps_nothing_half(server: Redis
             lambda: bench.verdict("w1", commits.emit(held["r7"], "e", b"1", b'["n",1]', "1")),
             lambda: bench.cancel("queued"),
             lambda: bench.renew("w1"),
-            lambda: bench.sweep(),
+            bench.sweep,
         ]
         for run_id, outcome in outcomes.items():
             verbs.append(lambda r=run_id, o=outcome: bench.end(held[r], o))  # type: ignore[misc]
@@ -142,7 +142,7 @@ async def test_a_server_that_evicts_is_refused(server: RedisServer) -> None:
     with server.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
 
-    with pytest.raises(UnfitStore, match="allkeys-lru.*noeviction"):
+    with pytest.raises(UnfitStore, match=r"allkeys-lru.*noeviction"):
         await store.check()
 
     await store.aclose()
@@ -356,10 +356,10 @@ async def test_a_flush_wakes_whoever_waits_for_work(server: RedisServer) -> None
         assert held.run_id == "r1"
 
 
-async def adopt_all(bench: Bench) -> list[object]:
+async def adopt_all(bench: Bench) -> list[Delivery]:
     """Take what waits and adopt what was already delivered."""
     account = await deliveries.holdings(bench.store, bench.lane, "w1", [])
-    found: list[object] = list(await bench.take("w1"))
+    found = await bench.take("w1")
     for stray in account.strays:
         found += (await bench.adopt("w1", stray.level, stray.entry))[1]
     return found

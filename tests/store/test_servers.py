@@ -120,7 +120,9 @@ def test_a_server_started_in_a_thread_outlives_the_thread() -> None:
 def test_no_server_outlives_a_killed_test_process() -> None:
     """A run that is killed must not leave a hundred servers behind."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}
+        [sys.executable, "-c", PROGRAM],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": "."},
     )
     assert process.stdout
     pid, directory = process.stdout.readline().split()

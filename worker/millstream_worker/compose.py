@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from millstream import __version__
-from millstream.errors import ToolRejected
+from millstream.errors import StoreUnavailable, ToolRejected
 from millstream.events import Emit
 from millstream.model import ids
 from millstream.model.run import Delivery
@@ -102,7 +102,7 @@ class Parts:
 
 
 async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> Worker:
-    """Return a worker that is ready to serve. Raises `StoreError`."""
+    """Return a worker that is ready to serve, as soon as Redis answers."""
     lanes = await _lanes(parts.connection, config.queue)
     agent = _agent(config, workflows, parts)
     lease = Lease(config.lease, parts.mono)
@@ -161,6 +161,7 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         lane,
         agent.token,
         slots,
+        lease,
         emit=parts.emit,
         retention_s=config.retention,
         alive=parts.health.claim_turned,
@@ -239,10 +240,20 @@ async def tools(config: WorkerConfig, emit: Emit) -> AsyncIterator[Tools]:
 async def _lanes(connection: Connection, queues: Sequence[str]) -> list[Lane]:
     lanes = []
     for queue in dict.fromkeys(queues):
-        layout = await runs.layout(connection, ids.check_queue(queue))
+        layout = await _layout(connection, ids.check_queue(queue))
         lanes += [Lane(queue, number) for number in range(layout.lanes)]
 
     return lanes
+
+
+async def _layout(connection: Connection, queue: str) -> runs.Layout:
+    """Insist: Redis may be away for a moment just now."""
+    while True:
+        try:
+            return await runs.layout(connection, queue)
+        except StoreUnavailable:
+            await connection.reset()
+            await anyio.sleep(0.5)
 
 
 def _answered(health: Health, lease: Lease, refusal: str | None) -> None:

@@ -21,22 +21,20 @@ import anyio
 
 from millstream.errors import StoreError
 from millstream.events import Emit, StoreFailed, StoreRecovered
-from millstream.model.limits import LIMITS
 from millstream.model.run import Delivery
 from millstream.store import commits, deliveries
 from millstream.store.commits import NOTHING, Item, Verdict, Want
 from millstream.store.connection import Connection
 from millstream.store.deliveries import Stray
 from millstream.store.keys import SUSPECT, Lane
+from millstream_worker import turns
 from millstream_worker.held import Held, Stop
+from millstream_worker.lease import Lease
 from millstream_worker.slots import Shares, Slots
+from millstream_worker.turns import Submission
 
 #: How long one blocking read waits. Short enough to notice a dead connection soon.
 BLOCK_S = 5.0
-#: The most that leaves in one commit, so that one script never holds Redis for long.
-MOST_ITEMS = LIMITS.batch
-
-_Batch = list[tuple[Sequence[Item], asyncio.Future[Verdict]]]
 
 
 class Consumer:
@@ -48,6 +46,7 @@ class Consumer:
         lane: Lane,
         token: str,
         slots: Slots,
+        lease: Lease,
         *,
         emit: Emit,
         retention_s: float,
@@ -59,6 +58,7 @@ class Consumer:
         self._connection = connection
         self._token = token
         self._slots = slots
+        self._lease = lease
         self._shares = Shares()
         self._emit = emit
         self._start: Callable[[Held], None] | None = None
@@ -67,7 +67,7 @@ class Consumer:
         self._alive = alive
         #: Told what came of every call: None when Redis served it, else why it was refused.
         self._answered = answered
-        self._outgoing: _Batch = []
+        self._outgoing: list[Submission] = []
         self._adopting: list[Stray] = []
         self._wake = asyncio.Event()
         self._dry = asyncio.Event()
@@ -76,6 +76,8 @@ class Consumer:
         #: The clock of Redis, as an offset to the loop's own.
         self._offset_s = 0.0
         slots.on_free.append(self._wake.set)
+        slots.on_cleared.append(self._look_again)
+        lease.serve(lane)
 
     # -- what others ask of it -----------------------------------------------------------------
 
@@ -117,9 +119,7 @@ class Consumer:
         """The run has left this worker; its slot is free."""
         if self.held.get(held.delivery.run_id) is held:
             del self.held[held.delivery.run_id]
-        if held.delivery.level == SUSPECT:
-            # The next one may be waiting, and the blocking read does not look for it.
-            self._dry.clear()
+        self._slots.clear(held)
         self._slots.give(1)
 
     @property
@@ -141,7 +141,7 @@ class Consumer:
         if self._comparing:
             await self._compare()
 
-        batch = self._next_batch()
+        batch, self._outgoing = turns.split(self._outgoing)
         strays, surplus = self._room_for_strays()
         want, granted = self._want(strays)
         if not batch and not strays and not surplus and not granted:
@@ -152,8 +152,8 @@ class Consumer:
         items += [commits.adopt(stray.level, stray.entry) for stray in strays]
         items += [commits.hand_back(x.level, x.entry, self._retention_s) for x in surplus]
         reply = await self._commit(items, want)
-        self._answer(batch, reply.verdicts)
-        if self._suspecting:
+        turns.answer(batch, reply.verdicts)
+        if self._slots.suspecting:
             self._clear_suspects(items, reply.verdicts)
         self._receive(reply.taken, granted + len(strays))
         if want.total and len(reply.taken) < want.total:
@@ -169,7 +169,11 @@ class Consumer:
             try:
                 reply = await commits.commit(self._connection, self.lane, self._token, items, want)
             except StoreError as error:
-                failed_at = failed_at or self._refused("commit", error)
+                if failed_at is None:
+                    failed_at = self._refused("commit", error)
+                # Refused is a turn too: Redis being away must not look like a loop that hangs.
+                self._alive()
+                self._answered(str(error))
                 want = NOTHING
                 self._comparing = True
                 await self._recover(error)
@@ -190,6 +194,7 @@ class Consumer:
 
     async def _compare(self) -> None:
         self._comparing = False
+        lapses = self._lease.lapses
         try:
             found = await deliveries.holdings(
                 self._connection, self.lane, self._token, [x.delivery for x in self.held.values()]
@@ -203,6 +208,9 @@ class Consumer:
         for run_id in found.lost:
             if run_id in self.held and not self._ending(run_id):
                 self.held[run_id].stop(Stop.LOST)
+        self._lease.compared(self.lane, lapses)
+        for run_id in found.cancelled:
+            self.cancel(run_id)
         here = {(x.delivery.level, x.delivery.entry) for x in self.held.values()}
         here |= {(stray.level, stray.entry) for stray in self._adopting}
         self._adopting += [x for x in found.strays if (x.level, x.entry) not in here]
@@ -210,17 +218,6 @@ class Consumer:
     def _ending(self, run_id: str) -> bool:
         """Whether an item for this run is on its way: then its own verdict will tell."""
         return any(item[1] == run_id for items, _ in self._outgoing for item in items)
-
-    def _next_batch(self) -> _Batch:
-        size = count = 0
-        for items, _ in self._outgoing:
-            if count and size + len(items) > MOST_ITEMS:
-                break
-            size += len(items)
-            count += 1
-
-        batch, self._outgoing = self._outgoing[:count], self._outgoing[count:]
-        return batch
 
     def _room_for_strays(self) -> tuple[list[Stray], list[Stray]]:
         """Return the strays to adopt, for which slots are taken, and those to hand back."""
@@ -234,40 +231,24 @@ class Consumer:
         if not self._taking or self._dry.is_set():
             return NOTHING, 0
 
-        granted = self._slots.take(min(self._slots.free, MOST_ITEMS))
-        suspect = not (self._suspecting or any(stray.level == SUSPECT for stray in strays))
+        granted = self._slots.take(turns.MOST_ITEMS)
+        suspect = not (self._slots.suspecting or any(stray.level == SUSPECT for stray in strays))
         return Want(**self._shares.split(granted), suspect=suspect), granted
 
-    @property
-    def _suspecting(self) -> bool:
-        """Whether a run is held that may kill this worker: then no other such run beside it."""
-        return any(x.delivery.level == SUSPECT and not x.cleared for x in self.held.values())
-
     def _clear_suspects(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> None:
-        """Whoever records a step here is past the place where its workers died.
+        """Whoever records something here is past the place where its workers died.
 
-        Most suspects only stood beside the one that killed: they must not wait for each other's
-        end, which may be hours away.
+        Most suspects only stood beside the one that killed: none waits for another one's end.
         """
         for item, verdict in zip(items, verdicts, strict=True):
             held = self.held.get(str(item[1])) if item[0] == "J" else None
             if held is not None and verdict is Verdict.WRITTEN:
-                held.cleared = True
-        if not self._suspecting:
-            self._dry.clear()
-            self._wake.set()
+                self._slots.clear(held)
 
-    def _answer(self, batch: _Batch, verdicts: Sequence[Verdict]) -> None:
-        at = 0
-        for items, future in batch:
-            at += len(items)
-            # One refusal among the items of a run speaks for all of them.
-            part = verdicts[at - len(items) : at]
-            verdict = Verdict.FENCED if Verdict.FENCED in part else part[-1]
-            if Verdict.FULL in part and verdict is Verdict.WRITTEN:
-                verdict = Verdict.FULL
-            if not future.done():
-                future.set_result(verdict)
+    def _look_again(self) -> None:
+        """A suspect may be waiting, and the blocking read that is under way does not see it."""
+        self._dry.clear()
+        self._wake.set()
 
     def _receive(self, taken: Sequence[Delivery], granted: int) -> None:
         for delivery in taken:
@@ -277,6 +258,8 @@ class Consumer:
                 before.stop(Stop.LOST)
             held = Held(delivery, self, self._retention_s)
             self.held[delivery.run_id] = held
+            if delivery.level == SUSPECT:
+                self._slots.suspect(held)
             assert self._start is not None, "nothing is taken before `open`"
             self._start(held)
 
@@ -306,7 +289,7 @@ class Consumer:
                 self.lane,
                 self._token,
                 BLOCK_S,
-                suspect=not self._suspecting,
+                suspect=not self._slots.suspecting,
             )
         except StoreError as error:
             self._refused("read", error)

@@ -34,7 +34,7 @@ DEFAULT_RETRY = RetryPolicy(max_attempts=3, initial=0.5, maximum=30.0)
 
 
 class Call(Awaitable[T]):
-    """Something a workflow has called and not yet awaited. Awaiting it twice acts once."""
+    """Something a workflow has called and not yet awaited. It can be awaited once."""
 
     def __init__(self, act: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._act: Callable[[], Coroutine[Any, Any, T]] | None = act
@@ -148,6 +148,7 @@ class RunContext(Context):
             timeout_s=min(timeout or toolsteps.LONGEST_CALL_S, toolsteps.LONGEST_CALL_S),
             run_id=self.run_id,
             queue=self._queue,
+            session=toolsteps.session_of(self._queue, self._delivery),
         )
 
         async def act() -> ToolResult:

@@ -41,7 +41,10 @@ class Tools(Protocol):
     async def prepare(
         self, server: str, tool: str, arguments: Mapping[str, Any], *, run_id: str
     ) -> Prepared:
-        """Find the tool and check the arguments. Raises `ToolRejected` or `ToolNotSent`."""
+        """Find the tool and check the arguments. Raises `ToolRejected` or `ToolNotSent`.
+
+        ``run_id`` names the run in the hands that hold it: whose sessions may be used.
+        """
 
     async def call(
         self,

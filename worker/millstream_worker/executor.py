@@ -18,12 +18,12 @@ import msgspec
 
 from millstream.errors import (
     InvalidArguments,
-    StepTimeout,
+    NewerRecord,
     StoreError,
     Suspended,
     UnknownWorkflow,
 )
-from millstream.events import RunLost, RunSettled, RunTaken
+from millstream.events import RunLost, RunSettled, RunTaken, StoreFailed
 from millstream.model.journal import Record
 from millstream.model.outcome import (
     Cancelled,
@@ -45,6 +45,7 @@ from millstream_worker.context import RunContext
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held, Stop
 from millstream_worker.replayer import Replay
+from millstream_worker.toolsteps import session_of
 
 #: A run that this many workers in a row did not know is given up: about eight minutes.
 MOST_REFUSALS = 20
@@ -70,13 +71,14 @@ class Executor:
     async def execute(self, consumer: Consumer, held: Held) -> None:
         """Run a delivery to its end and give back its slot."""
         began = self._mono()
+        delivery = held.delivery
         try:
             outcome, drop = await self._outcome(consumer, held, began)
             settled = outcome is not None and await held.end(outcome, drop)
             self._tell(consumer, held, outcome if settled else None, self._mono() - began)
         finally:
             consumer.forget(held)
-            await self._environment.tools.release_run(held.delivery.run_id)
+            await self._environment.tools.release_run(session_of(consumer.lane.queue, delivery))
 
     # -- the outcome ---------------------------------------------------------------------------
 
@@ -100,8 +102,10 @@ class Executor:
         while records is None:
             try:
                 records = await journals.load(self._connection, consumer.lane, delivery.run_id)
-            except StoreError:
-                await anyio.sleep(0.2)
+            except StoreError as error:
+                self._environment.emit(StoreFailed(during="load", error=str(error)))
+                await self._connection.reset()
+                await anyio.sleep(0.5)
 
         self._environment.emit(_taken(consumer, delivery, records))
         return records
@@ -112,7 +116,7 @@ class Executor:
             error = UnknownWorkflow(delivery.workflow, delivery.version, known)
             return Failed("UnknownWorkflow", str(error))
 
-        return Refused(pause_s=min(30.0, 0.5 * 2**delivery.refusals))
+        return _refused(delivery)
 
     # -- telling -------------------------------------------------------------------------------
 
@@ -190,6 +194,10 @@ class _Attempt:
             if task is not None and task.cancelling():
                 raise
             return self._failed(error)
+        except NewerRecord as error:
+            delivery = self._held.delivery
+            patient = delivery.refusals < MOST_REFUSALS
+            return (_refused(delivery), ()) if patient else self._failed(error)
         except (Exception, BaseExceptionGroup, Suspended, SystemExit) as error:  # noqa: BLE001
             # Whatever a workflow raises is its outcome, unless it was stopped from outside.
             return self.put_aside(began) if self._held.stopped is not None else self._failed(error)
@@ -205,11 +213,8 @@ class _Attempt:
                 ran_s = self._held.delivery.ran_s + self._mono() - began
                 return Parked(self._due, ran_s), ()
             case Stop.TIMEOUT:
-                error = StepTimeout(
-                    f"the attempt ran longer than its timeout of {self._timeout_s:g} s",
-                    cause="TimeoutError",
-                )
-                return self._failed(error)
+                limit = f"its timeout of {self._timeout_s:g} s"
+                return self._failed(TimeoutError(f"the attempt ran longer than {limit}"))
             case Stop.LOST:
                 return None, ()
             case _:
@@ -253,6 +258,10 @@ class _Attempt:
         self._held.stop(Stop.PARKED)
 
 
+def _refused(delivery: Delivery) -> Refused:
+    return Refused(pause_s=min(30.0, 0.5 * 2**delivery.refusals))
+
+
 def bind(workflow: Workflow, data: bytes) -> dict[str, Any]:
     """Return the arguments by name, as the annotations want them. Raises `InvalidArguments`."""
     given = codec.decode(data)
@@ -282,5 +291,6 @@ def _taken(consumer: Consumer, delivery: Delivery, records: dict[str, Record]) -
         attempt=delivery.attempt,
         fence=delivery.fence,
         records=len(records),
-        waited_s=max(0.0, consumer.wall() - delivery.enqueued),
+        # The id of a stream entry begins with the time it was added, in milliseconds.
+        waited_s=max(0.0, consumer.wall() - int(delivery.entry.partition("-")[0]) / 1000),
     )

@@ -43,8 +43,6 @@ class Held:
     def __init__(self, delivery: Delivery, outbox: Outbox, retention_s: float) -> None:
         self.delivery = delivery
         self.stopped: Stop | None = None
-        #: Suspected of killing its workers, it has recorded something here and lives.
-        self.cleared = False
         self._outbox = outbox
         self._retention_s = retention_s
         #: Written along with whatever is written next.
@@ -115,12 +113,22 @@ class Held:
             # Another branch sent it.
             self._judge(await asyncio.shield(self._drawing))
 
+    def tell(self) -> None:
+        """Send what was said so far, and wait for nothing: it is progress, for whoever watches."""
+        if self._later and not self._drawn:
+            items, self._later = self._later, []
+            self._outbox.submit(items).add_done_callback(self._told)
+
+    def _told(self, sent: asyncio.Future[Verdict]) -> None:
+        if not sent.cancelled() and sent.result() is Verdict.FENCED:
+            self.stop(Stop.LOST)
+
     def _judge(self, verdict: Verdict) -> None:
         if verdict is Verdict.FENCED:
             self.stop(Stop.LOST)
             raise LeaseLost(self.delivery.run_id, self.delivery.fence)
         if verdict is Verdict.FULL:
-            raise JournalFull(self.delivery.run_id, LIMITS.journal_records)
+            raise JournalFull(self.delivery.run_id, LIMITS.journal_records, LIMITS.journal_bytes)
         if verdict is Verdict.CANCEL:
             self.stop(Stop.CANCELLED)
 

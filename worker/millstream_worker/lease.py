@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import anyio
 
+from millstream.store.keys import Lane
+
 
 class Lease:
     """The claim of this process to be alive. Written by the renewer's thread, read by the loop."""
@@ -20,6 +22,8 @@ class Lease:
         self._trusted_until = float("-inf")
         #: How often it was found to have run out: others may have taken what we held.
         self.lapses = 0
+        #: Per lane, up to which lapse it was found out what was lost.
+        self._compared: dict[Lane, int] = {}
 
     def renewed(self, sent: float, *, lapsed: bool) -> None:
         """A renewal that was sent at ``sent`` (by the monotonic clock) was granted."""
@@ -28,10 +32,22 @@ class Lease:
         # A tenth is kept for clocks that do not run at the same speed.
         self._trusted_until = sent + 0.9 * self.length_s
 
+    def serve(self, lane: Lane) -> None:
+        """Have the lease say nothing of a lane whose losses are not known."""
+        self._compared[lane] = 0
+
+    def compared(self, lane: Lane, lapses: int) -> None:
+        """What this process holds in a lane was compared, after so many lapses."""
+        self._compared[lane] = lapses
+
     @property
     def trusted(self) -> bool:
-        """Whether something new may be started."""
-        return self._mono() < self._trusted_until
+        """Whether something new may be started.
+
+        After a lapse that takes more than a renewal: what was lost meanwhile must be known.
+        """
+        known = all(lapses >= self.lapses for lapses in self._compared.values())
+        return known and self._mono() < self._trusted_until
 
     async def until_trusted(self) -> None:
         """Return once something new may be started."""

@@ -19,7 +19,7 @@ from millstream_worker.lease import Lease
 
 
 class Renewer:
-    """The thread that renews. Use it as a context: it resigns nothing, it only stops."""
+    """The thread that renews. Stopping it resigns nothing."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from millstream.errors import DuplicateKey, NonDeterminism
+from millstream.errors import DuplicateKey, NonDeterminism, UsageError
 from millstream.model.journal import Record, StepKind
 
 
@@ -26,6 +26,10 @@ class Branch:
 
     def key(self, name: str, explicit: str | None) -> str:
         """Take the next key for a name, or the key that was asked for."""
+        if not (name + (explicit or "")).isprintable():
+            raise UsageError(
+                f"step key {name!r}:{explicit!r} has characters that cannot be printed"
+            )
         if explicit is not None:
             key = f"{self.path}{name}:{explicit}"
             if key in self._keys:

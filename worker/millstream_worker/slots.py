@@ -13,6 +13,9 @@ class Slots:
         self.free = total
         #: Called when slots became free, so that lanes with waiting work can ask again.
         self.on_free: list[Callable[[], None]] = []
+        #: Called when the last suspect is cleared, so that lanes can look for the next one.
+        self.on_cleared: list[Callable[[], None]] = []
+        self._suspects: set[object] = set()
 
     def take(self, wanted: int) -> int:
         """Take up to ``wanted`` slots; return how many."""
@@ -28,9 +31,21 @@ class Slots:
                 notify()
 
     @property
-    def used(self) -> int:
-        """How many are taken."""
-        return self.total - self.free
+    def suspecting(self) -> bool:
+        """Whether a run is held that may kill this worker: then no other such run beside it."""
+        return bool(self._suspects)
+
+    def suspect(self, held: object) -> None:
+        """Hold a run that may kill this worker."""
+        self._suspects.add(held)
+
+    def clear(self, held: object) -> None:
+        """The run has left, or is past the place where its workers died."""
+        if held in self._suspects:
+            self._suspects.discard(held)
+            if not self._suspects:
+                for notify in self.on_cleared:
+                    notify()
 
 
 class Shares:

@@ -16,7 +16,14 @@ import anyio
 import msgspec
 
 from millstream import errors
-from millstream.errors import StepError, StepFailed, StepTimeout, Suspended, UsageError
+from millstream.errors import (
+    PayloadTooLarge,
+    StepError,
+    StepFailed,
+    StepTimeout,
+    Suspended,
+    UsageError,
+)
 from millstream.events import StepEnded, StepRetried
 from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus, StepKind
@@ -64,6 +71,7 @@ class Recorder:
     async def ready(self) -> None:
         """Return once something new may be started; raise `Suspended` when nothing may."""
         await self._held.drawn()
+        self._held.tell()
         await self._environment.lease.until_trusted()
         if self._held.stopped is not None:
             raise Suspended
@@ -181,7 +189,10 @@ async def call_function(
             record = recorder.record(
                 step, RecordStatus.OK, plain, attempts=attempt, began=began, took_s=took_s
             )
-            await recorder.write(step, record)
+            try:
+                await recorder.write(step, record)
+            except PayloadTooLarge as error:
+                await recorder.fail(step, _failure(error), attempt, began)
             return typed
 
 

@@ -18,12 +18,14 @@ import anyio
 
 from millstream.errors import (
     OutcomeUnknown,
+    PayloadTooLarge,
     ToolError,
     ToolInterrupted,
     ToolRejected,
 )
 from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus
+from millstream.model.run import Delivery
 from millstream.model.tool import OnUnknown, ToolResult
 from millstream_worker.environment import Prepared
 from millstream_worker.pins import Pins
@@ -44,11 +46,22 @@ class ToolCall:
     timeout_s: float
     run_id: str
     queue: str
+    #: Whose stateful sessions the call may use.
+    session: str
 
     def idempotency_key(self, step: Step) -> str:
         """The same for every attempt and every worker: a server can tell a repetition by it."""
         name = f"{self.queue}\n{self.run_id}\n{step.key}".encode()
         return hashlib.blake2b(name, digest_size=16).hexdigest()
+
+
+def session_of(queue: str, delivery: Delivery) -> str:
+    """Return the name under which a server's sessions belong to a run in these hands.
+
+    An id is unique in its queue only, and a run that was taken anew must not lose its session to
+    the end of its former self.
+    """
+    return f"{queue}/{delivery.run_id}#{delivery.fence}"
 
 
 async def call_tool(
@@ -89,7 +102,7 @@ async def _prepared(
     recorder: Recorder, step: Step, call: ToolCall, *, unresolved: bool
 ) -> Prepared:
     tools = recorder.environment.tools
-    prepared = await tools.prepare(call.server, call.tool, call.arguments, run_id=call.run_id)
+    prepared = await tools.prepare(call.server, call.tool, call.arguments, run_id=call.session)
     if unresolved and not _repeatable(prepared):
         raise OutcomeUnknown(
             f"{step.target} was about to be called when its worker was lost; it may have run, and"
@@ -108,7 +121,7 @@ async def _send(recorder: Recorder, step: Step, call: ToolCall, prepared: Prepar
             call.arguments,
             timeout_s=call.timeout_s,
             idempotency_key=call.idempotency_key(step),
-            run_id=call.run_id,
+            run_id=call.session,
         )
     except ToolInterrupted as error:
         if _repeatable(prepared):
@@ -127,7 +140,10 @@ async def _answered(
     record = recorder.record(
         step, RecordStatus.OK, answer.packed(), attempts=attempt, began=began, took_s=took_s
     )
-    await recorder.write(step, record)
+    try:
+        await recorder.write(step, record)
+    except PayloadTooLarge as error:
+        await recorder.fail(step, ToolRejected(str(error), cause="PayloadTooLarge"), attempt, began)
     return answer
 
 

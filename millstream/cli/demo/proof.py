@@ -96,6 +96,6 @@ def call_key(run: str, step_key: str) -> str:
 
     call = ToolCall(
         server="", tool="", arguments={}, retry=RetryPolicy(), timeout_s=1, run_id=run,
-        queue="default",
+        queue="default", session="",
     )  # fmt: skip
     return call.idempotency_key(Step(key=step_key, kind=StepKind.TOOL, target="", digest=""))

@@ -180,8 +180,11 @@ end
 
 function apply.U(item)
   return ending(item, function(id)
-    redis.call('HSET', run_key(id), 'state', 'scheduled')
-    redis.call('HINCRBY', run_key(id), 'refusals', 1)
+    -- Refusals count in a row: by whoever took it last before, and now.
+    local key, fence = run_key(id), tonumber(item[3])
+    local last, count = unpack(redis.call('HMGET', key, 'refused', 'refusals'))
+    count = tonumber(last or '0') == fence - 1 and tonumber(count or '0') or 0
+    redis.call('HSET', key, 'state', 'scheduled', 'refusals', digits(count + 1), 'refused', digits(fence))
     redis.call('ZADD', TIMERS, digits(NOW + tonumber(item[8])), id)
   end)
 end

@@ -4,19 +4,24 @@
 -- ARGV token  the process
 -- ARGV ...    per run it believes to hold: id, fence
 --
--- Returns {lost, strays}
+-- Returns {lost, strays, cancelled}
 --   lost    ids of runs it no longer holds under that fence
 --   strays  per delivery that is pending for it but not among those it named: level, entry
+--   cancelled  ids of runs it holds and that somebody asked to cancel: a hint may have been lost
 --
 -- Reads only; at most 1,000 deliveries a level.
 
 local TOKEN = ARGV[1]
-local named, lost, strays = {}, {}, {}
+local named, lost, strays, cancelled = {}, {}, {}, {}
 for index = 2, #ARGV, 2 do
   local id, fence = ARGV[index], ARGV[index + 1]
   named[id] = true
-  local run = redis.call('HMGET', run_key(id), 'state', 'fence', 'owner')
-  if run[1] ~= 'running' or run[2] ~= fence or run[3] ~= TOKEN then lost[#lost + 1] = id end
+  local run = redis.call('HMGET', run_key(id), 'state', 'fence', 'owner', 'cancel')
+  if run[1] ~= 'running' or run[2] ~= fence or run[3] ~= TOKEN then
+    lost[#lost + 1] = id
+  elseif run[4] then
+    cancelled[#cancelled + 1] = id
+  end
 end
 for _, level in ipairs(LEVELS) do
   for _, delivery in ipairs(redis.call('XPENDING', STREAM[level], GROUP, '-', '+', 1000, TOKEN)) do
@@ -24,4 +29,4 @@ for _, level in ipairs(LEVELS) do
     if not found or not named[found[2][2]] then strays[#strays + 1] = {level, delivery[1]} end
   end
 end
-return {lost, strays}
+return {lost, strays, cancelled}

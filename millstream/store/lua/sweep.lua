@@ -21,8 +21,14 @@ local TOKEN, INTERVAL, LEASE, RETENTION, POISON, DEAD_MAX =
   ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local control = control_key(TOKEN)
-local cancelled = redis.call('SMEMBERS', control)
-if #cancelled > 0 then redis.call('DEL', control) end
+local told, cancelled = redis.call('SMEMBERS', control), {}
+for _, id in ipairs(told) do
+  -- It may have ended, and even have been started again, since somebody asked.
+  local owner, cancel = unpack(redis.call('HMGET', run_key(id), 'owner', 'cancel'))
+  if cancel and owner == TOKEN then cancelled[#cancelled + 1] = id end
+end
+-- Not without need: a script that has written anything may go on writing in a full memory.
+if #told > 0 then redis.call('DEL', control) end
 
 local function first_due(index)
   local first = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
@@ -130,7 +136,7 @@ local function list_consumers()
   for _, level in ipairs(LEVELS) do
     local consumers = redis.pcall('XINFO', 'CONSUMERS', STREAM[level], GROUP)
     for _, consumer in ipairs(consumers.err and {} or consumers) do
-      redis.call('ZADD', LEASES, 'NX', digits(NOW), consumer[2])
+      redis.call('ZADD', LEASES, 'NX', digits(NOW + LEASE), consumer[2])
     end
   end
   redis.call('HSET', META, 'listed', digits(NOW))
@@ -149,12 +155,10 @@ if NOW >= hold then
 end
 
 -- Indexes of what has expired.
-for _, index in ipairs({ENDED}) do
-  local gone = redis.call('ZRANGEBYSCORE', index, '-inf', digits(NOW), 'LIMIT', 0, 500)
-  if #gone > 0 then
-    redis.call('ZREM', index, unpack(gone))
-    redis.call('ZREM', DEAD, unpack(gone))
-  end
+local gone = redis.call('ZRANGEBYSCORE', ENDED, '-inf', digits(NOW), 'LIMIT', 0, 500)
+if #gone > 0 then
+  redis.call('ZREM', ENDED, unpack(gone))
+  redis.call('ZREM', DEAD, unpack(gone))
 end
 
 return {NOW, cancelled, promoted, reclaimed, poisoned, next_due()}
