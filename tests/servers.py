@@ -66,6 +66,7 @@ class RedisServer:
             "dir": str(self.directory),
             "save": "",
             "appendonly": "yes" if appendonly else "no",
+            "appendfsync": "always",
             "logfile": str(self.directory / "server.log"),
             "enable-debug-command": "local",
             **(config or {}),

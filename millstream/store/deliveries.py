@@ -68,7 +68,7 @@ async def wait_for_delivery(
     ids = [">"] * len(streams)
     with connection.translated():
         reply = await client.execute_command(
-            "XREADGROUP", "GROUP", GROUP, token, "COUNT", 1, "BLOCK", round(block_s * 1000),
+            "XREADGROUP", "GROUP", GROUP, token, "COUNT", 1, "BLOCK", max(1, round(block_s * 1000)),
             "STREAMS", *streams, *ids,
         )  # fmt: skip
 

@@ -101,7 +101,8 @@ async def said(  # noqa: PLR0917 - five say where, the sixth how long
     """Return what a run said after an event id, waiting at most ``block_s`` for it."""
     stream = lane.events(run_id)
     with connection.translated():
-        block = None if block_s is None else round(block_s * 1000)
+        # Zero would wait for ever.
+        block = None if block_s is None else max(1, round(block_s * 1000))
         reply = await client.xread({stream: after or "0"}, count=100, block=block)
 
     rows = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply or []]

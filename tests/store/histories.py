@@ -198,8 +198,10 @@ class History(RuleBasedStateMachine):
         account = self.do(
             deliveries.holdings(self.bench.store, self.bench.lane, token, list(named.values()))
         )
-        assert (account.lost, account.cancelled) == expected[:2]
-        assert [stray.level for stray in account.strays] == [level for level, _ in expected[2]]
+        lost, cancelled, strays = expected
+        assert account.lost == lost
+        assert account.cancelled == cancelled
+        assert [stray.level for stray in account.strays] == [level for level, _ in strays]
         ops = [Op("A", level=stray.level, entry=stray.entry) for stray in account.strays]
         self.send(token, ops, want=(0, 0, 0), suspect=False, lost=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from anyio import fail_after
 
 from millstream.model.outcome import Completed, Released
 from millstream.model.run import Delivery, Priority, RunState
@@ -291,6 +292,16 @@ async def test_the_blocking_read_brings_one_delivery_a_level(bench: Bench) -> No
     assert len(await bench.pending()) == 3
 
 
+async def test_a_blocking_read_that_may_not_wait_does_not_wait_for_ever(bench: Bench) -> None:
+    """To Redis zero means no limit; a wait of less than a millisecond is rounded to it."""
+    with fail_after(4):
+        for block_s in (0, 0.0001):
+            found = await deliveries.wait_for_delivery(
+                bench.store, bench.redis, bench.lane, "w1", block_s
+            )
+            assert found == []
+
+
 async def test_holdings_name_what_a_lost_reply_left_behind(bench: Bench) -> None:
     """The store gave, the worker never heard: without this the run waits for the lease's end."""
     await bench.accept("r1", "r2")
@@ -320,7 +331,7 @@ async def test_holdings_name_what_moved_on(bench: Bench) -> None:
 
 
 async def test_holdings_name_what_is_to_be_cancelled(bench: Bench) -> None:
-    """The sweep that told it may have lost its reply, and a long step writes nothing to be told by."""
+    """The sweep that told it may have lost its reply, and a long step writes nothing."""
     held = await bench.held("r1")
     other = await bench.held("r2")
     await bench.cancel("r1")
@@ -328,7 +339,8 @@ async def test_holdings_name_what_is_to_be_cancelled(bench: Bench) -> None:
 
     account = await deliveries.holdings(bench.store, bench.lane, "w1", [held, other])
 
-    assert (account.cancelled, account.lost) == ({"r1"}, frozenset())
+    assert account.cancelled == {"r1"}
+    assert account.lost == frozenset()
 
 
 async def test_holdings_of_a_stranger_are_empty(bench: Bench) -> None:
