@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 import pytest
 
 from millstream.errors import StoreUnavailable
 from millstream.events import Event, StoreFailed
+from millstream.store import commits, deliveries, leases, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream_worker.consumer import Consumer
+from millstream_worker.held import Held
 from millstream_worker.lease import Lease
 from millstream_worker.slots import Slots
 
@@ -59,6 +63,66 @@ async def test_every_refusal_is_a_turn_of_the_loop() -> None:
     assert turns.count("refused") >= 3
     assert turns.count("alive") > turns.count("refused")
     assert sum(isinstance(event, StoreFailed) for event in events) == 1
+
+
+async def test_suspects_are_held_one_at_a_time_until_one_gets_on() -> None:
+    """Neither the commit nor the blocking read brings a second one beside the first."""
+    connection = Connection("memory://suspects")
+    lane = Lane("default")
+    await deliveries.ensure_groups(connection, lane)
+    news = [runs.NewRun(id=name, workflow="w", arguments=b"{}") for name in ("a", "b", "c")]
+    await runs.enqueue(connection, lane, 0, news[:2])
+    await _make_suspects(connection, lane)
+    slots = Slots(5)
+    consumer = Consumer(
+        connection,
+        lane,
+        "w1",
+        slots,
+        Lease(10.0, lambda: 0.0),
+        emit=lambda _: None,
+        retention_s=1.0,
+    )
+    begun: list[Held] = []
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(consumer.commit_forever)
+            group.start_soon(consumer.read_forever)
+            consumer.open(begun.append)
+            await _until(lambda: len(begun) == 1)
+            # Something else arrives meanwhile, so the lane was looked at again.
+            await runs.enqueue(connection, lane, 0, news[2:])
+            await _until(lambda: len(begun) == 2)
+            assert [held.delivery.level for held in begun] == ["suspect", "normal"]
+            await begun[0].write("step#0", b"[1]")
+            await _until(lambda: len(begun) == 3)
+            assert begun[2].delivery.level == "suspect"
+            group.cancel_scope.cancel()
+    await connection.aclose()
+
+
+async def _make_suspects(connection: Connection, lane: Lane) -> None:
+    """Have two workers die while they hold what is queued, leaving nothing recorded."""
+    for token in ("d1", "d2"):
+        await leases.renew(connection, [lane], token, 60)
+        while (
+            await commits.commit(
+                connection, lane, token, [], commits.Want(high=1, normal=3, low=1, suspect=True)
+            )
+        ).taken:
+            pass
+        await leases.resign(connection, lane, token)
+        await connection.client.hset(lane.meta, mapping={"hold": 0})
+        for _ in range(3):
+            await leases.sweep(
+                connection, lane, "s", interval_s=0, lease_s=60, retention_s=60, poison=9
+            )
+            await connection.client.hset(lane.meta, mapping={"hold": 0})
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await anyio.sleep(0.005)
 
 
 def test_a_lapsed_lease_is_not_trusted_until_what_was_lost_is_known() -> None:

@@ -62,11 +62,13 @@ class Renewer:
                     self._connection, client, self._lanes, self._token, self._lease.length_s
                 )
             except MillstreamError as error:
+                client.close()
+                # A connection may have died long ago, and only this call found out: then a fresh
+                # one answers at once.
+                self._stopping.wait(self._lease.length_s / 10 if failing else 0.0)
                 if not failing:
                     self._emit(StoreFailed(during="renew", error=str(error)))
                 failing = True
-                client.close()
-                self._stopping.wait(self._lease.length_s / 10)
             else:
                 failing = False
                 # The first is a grant: there was nothing yet that could have run out.

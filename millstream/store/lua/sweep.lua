@@ -27,9 +27,6 @@ for _, id in ipairs(told) do
   local owner, cancel = unpack(redis.call('HMGET', run_key(id), 'owner', 'cancel'))
   if cancel and owner == TOKEN then cancelled[#cancelled + 1] = id end
 end
--- Not without need: a script that has written anything may go on writing in a full memory.
-if #told > 0 then redis.call('DEL', control) end
-
 local function first_due(index)
   local first = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
   return first[2] and tonumber(first[2]) or nil
@@ -45,6 +42,7 @@ swept, hold = tonumber(swept or '0'), tonumber(hold or '0')
 local gap = NOW - swept
 local due = next_due()
 if ARGV[7] ~= '1' and gap >= 0 and gap < INTERVAL and not (due > 0 and due <= NOW) then
+  if #told > 0 then redis.call('DEL', control) end
   return {NOW, cancelled, 0, 0, 0, due}
 end
 if ARGV[7] == '1' or gap < 0 or gap > math.max(LEASE / 2, 3 * INTERVAL) then
@@ -53,6 +51,9 @@ if ARGV[7] == '1' or gap < 0 or gap > math.max(LEASE / 2, 3 * INTERVAL) then
 else
   redis.call('HSET', META, 'swept', digits(NOW))
 end
+-- Only now: a script that has written anything may go on writing although the memory is full, and
+-- then runs would be taken from workers that cannot renew.
+if #told > 0 then redis.call('DEL', control) end
 -- A hold that lies further ahead than a lease was set before the clock went back.
 if hold > NOW + LEASE then
   hold = NOW + LEASE
