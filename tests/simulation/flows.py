@@ -74,6 +74,7 @@ class _Prepared:
     effect: Effect
     needs_intent: bool
     on_unknown: OnUnknown = OnUnknown.FAIL
+    catalogue: str = ""
 
 
 class SimulatedTools:

@@ -1,6 +1,6 @@
 """One history: put everything together, let it run, break it, let it settle, and look.
 
-    faults until FAULTS_S, then none; everything must have ended by SETTLED_S after that
+faults until FAULTS_S, then none; everything must have ended by SETTLED_S after that
 """
 
 from __future__ import annotations

@@ -29,9 +29,7 @@ class Lua:
         )
         install(self._call, self._pcall)
 
-    def run(
-        self, socket: Any, script: bytes, keys: Sequence[bytes], args: Sequence[bytes]
-    ) -> Any:
+    def run(self, socket: Any, script: bytes, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
         """Return the reply of a script, or raise what fakeredis would raise."""
         found = self._compiled.get(script)
         if found is None:

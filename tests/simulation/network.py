@@ -299,7 +299,10 @@ class SimulatedConnection(Connection):
 
     def _new(self, library: Any, retry: Any, timeout_s: float) -> Any:
         pool = redis.asyncio.ConnectionPool(
-            connection_class=Wire, network=self._network, link=self._link, timeout_s=timeout_s,
+            connection_class=Wire,
+            network=self._network,
+            link=self._link,
+            timeout_s=timeout_s,
             protocol=2,
         )
         return redis.asyncio.Redis(connection_pool=pool)

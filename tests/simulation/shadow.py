@@ -94,9 +94,7 @@ class Shadow:
         if int(run.get(b"fence", 0)) < int(before.get(b"fence", 0)):
             self._broken("a fence only grows", f"{run_id}: {before} {run}")
 
-    def _written(
-        self, run_id: str, owners: set[bytes | None], token: bytes, name: str
-    ) -> None:
+    def _written(self, run_id: str, owners: set[bytes | None], token: bytes, name: str) -> None:
         before = self._journals.get(run_id, {})
         journal = dict(self._view.journal(run_id))
         self._journals[run_id] = journal
