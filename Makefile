@@ -6,6 +6,7 @@ PY      := $(VENV)/bin/python
 PIP     := $(PY) -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 SEEDS   ?= 100
+START   ?= 0
 REPO    ?=
 ARGS    ?=
 
@@ -29,7 +30,7 @@ proofs: $(VENV)/.dev servers ## Run the slow tests: kills, floods, long historie
 	$(PY) -m pytest -m slow -o timeout=600 $(ARGS)
 
 simulate: $(VENV)/.dev ## Simulate clients, workers and faults on virtual time (SEEDS=100)
-	$(PY) -m tests.simulation --seeds $(SEEDS) $(ARGS)
+	$(PY) -m tests.simulation --seeds $(SEEDS) --start $(START) $(ARGS)
 
 check: $(VENV)/.dev ## The one gate: format, lint, types, layers, generated docs, house rules
 	$(PY) -m ruff format --check .

@@ -59,8 +59,9 @@ class RunSettled:
     state: str
     attempt: int
     took_s: float
-    #: ``Cause: message`` where it failed.
+    #: ``Cause: message`` where it failed, and where that came from.
     error: str | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

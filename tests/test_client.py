@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import AsyncIterator
+from typing import Any
 
+import anyio
 import pytest
 
-from millstream import Client, Enqueue, IdConflict, SyncClient
+from millstream import Client, Enqueue, IdConflict, Run, SyncClient
 from millstream.errors import InvalidArguments, NotEncodable, PayloadTooLarge, UsageError
 
 pytestmark = pytest.mark.anyio
@@ -70,3 +73,58 @@ def test_the_blocking_client_has_the_same_verbs() -> None:
         assert [status.id for status in client.list(states=["cancelled"])] == ["x"]
         run.retry()
         assert run.status().state == "queued"
+
+
+async def test_a_closed_client_says_so_instead_of_waiting() -> None:
+    name = f"memory://client-{next(_names)}"
+    client = Client(name)
+    async with client:
+        run = await client.enqueue("w")
+    with anyio.fail_after(10):
+        for late in (run.result, lambda: client.enqueue("w")):
+            with pytest.raises(UsageError):
+                await late()
+        async with client:
+            assert (await client.enqueue("w")).created
+
+
+async def test_closing_tells_those_who_wait() -> None:
+    caught: list[BaseException] = []
+
+    async def wait(run: Run) -> None:
+        try:
+            await run.result()
+        except UsageError as error:
+            caught.append(error)
+
+    with anyio.fail_after(10):
+        async with (
+            anyio.create_task_group() as group,
+            Client(f"memory://client-{next(_names)}") as client,
+        ):
+            group.start_soon(wait, await client.enqueue("w"))
+            await anyio.sleep(0.05)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("bad", [{"tenant": object()}, {"version": {}}, {"tenant": "\udcff"}])
+async def test_one_bad_caller_costs_nobody_else(client: Client, bad: dict[str, Any]) -> None:
+    answers: list[object] = []
+
+    async def call(**options: Any) -> None:
+        try:
+            answers.append((await client.enqueue("w", **options)).created)
+        except UsageError as error:
+            answers.append(error)
+
+    async with anyio.create_task_group() as group:
+        for options in ({}, bad, {}):
+            group.start_soon(functools.partial(call, **options))
+    assert answers.count(True) == (2 if bad != {"version": {}} else 3)
+
+
+async def test_runs_are_listed_newest_first_whatever_their_state(client: Client) -> None:
+    await client.enqueue("w", id="old", delay=60)
+    await anyio.sleep(0.002)
+    await client.enqueue("w", id="new")
+    assert [status.id for status in await client.list(limit=1)] == ["new"]

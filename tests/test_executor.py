@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import threading
+from collections.abc import Awaitable
 
 import anyio
 import pytest
 
-from millstream import Context, RunFailed, Suspended, Workflows
+from millstream import Context, RetryPolicy, RunCancelled, RunFailed, Suspended, Workflows
 from millstream.events import RunSettled
 from millstream.testing import Harness
+from millstream_worker.threads import Threads
 
 pytestmark = pytest.mark.anyio
 
@@ -162,3 +165,172 @@ async def test_progress_is_heard_before_the_step_that_follows_has_ended() -> Non
                 assert (event.name, event.data) == ("progress", 1)
                 break
         await run.cancel()
+
+
+class _Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("cannot even say it")
+
+
+class _Own(BaseException):
+    pass
+
+
+@app.workflow()
+async def cannot_say(ctx: Context, where: str) -> None:
+    def fail() -> None:
+        raise _Mute
+
+    if where == "step":
+        await ctx.step(fail, retry=RetryPolicy(max_attempts=2, initial=0.0))
+    raise _Mute
+
+
+@app.workflow()
+async def raises_its_own(ctx: Context, kind: str) -> None:
+    raise {"own": _Own, "exit": GeneratorExit, "interrupt": KeyboardInterrupt}[kind]
+
+
+@app.workflow()
+async def cancels_its_task(ctx: Context) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await anyio.sleep(1)
+
+
+@app.workflow()
+async def leaves_in_a_branch(ctx: Context, kind: str) -> None:
+    def leave() -> None:
+        sys.exit(2)
+
+    async def leave_directly() -> None:
+        sys.exit(2)
+
+    await ctx.gather(ctx.step(leave) if kind == "step" else leave_directly(), ctx.step(str, 1))
+
+
+@pytest.mark.parametrize(
+    ("workflow", "arguments", "cause"),
+    [
+        ("cannot_say", {"where": "workflow"}, "_Mute"),
+        ("cannot_say", {"where": "step"}, "_Mute"),
+        ("raises_its_own", {"kind": "own"}, "_Own"),
+        ("raises_its_own", {"kind": "exit"}, "GeneratorExit"),
+        ("raises_its_own", {"kind": "interrupt"}, "KeyboardInterrupt"),
+        ("cancels_its_task", {}, "CancelledError"),
+        ("leaves_in_a_branch", {"kind": "step"}, "SystemExit"),
+        ("leaves_in_a_branch", {"kind": "branch"}, "SystemExit"),
+    ],
+)
+async def test_no_error_of_a_run_ends_its_worker(
+    workflow: str, arguments: dict[str, str], cause: str
+) -> None:
+    async with Harness(app) as bench:
+        with pytest.raises(RunFailed) as caught:
+            await bench.run(workflow, arguments)
+        assert caught.value.cause == cause
+        assert await bench.run("fine") == "fine"
+        settled = [x for x in bench.events if isinstance(x, RunSettled)]
+        assert settled[0].trace
+
+
+@app.workflow()
+async def gives_up_on_branches(ctx: Context) -> str:
+    with anyio.move_on_after(0.01):
+        await ctx.gather(ctx.step(anyio.sleep, 5), ctx.step(anyio.sleep, 6))
+    await ctx.sleep(3600)
+    return "woke"
+
+
+async def test_a_gather_that_was_given_up_does_not_keep_the_run_from_parking() -> None:
+    async with Harness(app) as bench:
+        run = await bench.client.enqueue("gives_up_on_branches")
+        await bench.settle()
+        assert (await run.status()).state == "parked"
+
+
+@app.workflow()
+async def acts_on_the_side(ctx: Context) -> int:
+    async def slow() -> None:
+        counted.append(1)
+        await anyio.sleep(0.2)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(_await, ctx.step(slow))
+        await anyio.sleep(0.05)
+        await ctx.sleep(60)
+    return len(counted)
+
+
+counted: list[int] = []
+
+
+async def _await(call: Awaitable[object]) -> None:
+    await call
+
+
+async def test_parking_waits_for_what_a_task_of_the_workflow_is_doing() -> None:
+    counted.clear()
+    async with Harness(app) as bench:
+        run = await bench.client.enqueue("acts_on_the_side")
+        await bench.jump(60)
+        assert await run.result(timeout=10) == 1
+
+
+@app.workflow()
+async def says_too_much(ctx: Context) -> None:
+    for number in range(10_050):
+        ctx.emit("n", number)
+
+
+async def test_what_is_said_beyond_the_bound_fails_the_run_by_name() -> None:
+    async with Harness(app) as bench:
+        with pytest.raises(RunFailed) as caught:
+            await bench.run("says_too_much", timeout=60)
+        assert caught.value.cause == "JournalFull"
+
+
+@app.workflow()
+async def never_gives_up(ctx: Context) -> None:
+    while True:
+        try:
+            await ctx.step(anyio.sleep, 60)
+        except BaseException:
+            if len(counted) > 2000:
+                raise
+            counted.append(1)
+            continue
+
+
+async def test_a_run_that_swallows_everything_does_not_freeze_its_worker() -> None:
+    counted.clear()
+    async with Harness(app) as bench:
+        run = await bench.client.enqueue("never_gives_up")
+        while not (await bench.client.depth()).running:
+            await anyio.sleep(0.005)
+        await run.cancel()
+        assert await bench.run("fine") == "fine"
+        with pytest.raises(RunCancelled):
+            await run.result(timeout=20)
+
+
+async def test_threads_that_hang_keep_their_places() -> None:
+    release = threading.Event()
+    threads = Threads(2)
+    begun: list[int] = []
+
+    def hang() -> None:
+        begun.append(1)
+        release.wait(30)
+
+    with anyio.fail_after(30):
+        for _ in range(2):
+            with anyio.move_on_after(0.05):
+                await threads(hang)
+        with anyio.move_on_after(0.05) as scope:
+            await threads(hang)
+        assert scope.cancelled_caught
+        assert len(begun) == 2
+        release.set()
+        assert await threads(lambda: "free again") == "free again"

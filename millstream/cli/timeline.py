@@ -194,11 +194,11 @@ def _step(key: str, record: Record) -> dict[str, Any]:
 def _span(story: Story) -> tuple[float, float]:
     times = story.status.times
     begins = [record.began for record in story.journal.values()]
-    first = min([*begins, *([times.started] if times.started else [])])
+    first = min([*begins, times.started or times.enqueued])
     if times.ended is not None:
         return first, max([times.ended, *begins])
 
-    return first, max(time.time(), *begins)
+    return first, max([time.time(), *begins])
 
 
 def _end(record: Record) -> float:

@@ -281,11 +281,11 @@ class Client:
             id=ids.new_run_id(self._random) if asked.id is None else ids.check_run_id(asked.id),
             workflow=_text("workflow", asked.workflow),
             arguments=data,
-            version=asked.version or "",
+            version=_text("version", asked.version) if asked.version else "",
             priority=_priority(asked.priority),
             delay_s=_positive("delay", asked.delay) or 0.0,
             timeout_s=_positive("timeout", asked.timeout),
-            tenant=asked.tenant or "",
+            tenant=_text("tenant", asked.tenant) if asked.tenant else "",
         )
 
     def _handle(self, asked: Enqueue, new: runs.NewRun, answer: bool | str) -> Run:
@@ -316,7 +316,7 @@ def _positive(name: str, seconds: float | None) -> float | None:
 
 
 def _text(what: str, value: str) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value.isprintable() or not value:
         raise UsageError(f"{what} must be a name, not {value!r}")
 
     return value

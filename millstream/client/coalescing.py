@@ -8,10 +8,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from millstream.errors import UsageError
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+
+CLOSED = "the client was closed before this was answered"
+
+
+def give_up(future: asyncio.Future[Any]) -> None:
+    """Tell whoever waits that no answer will come. A cancellation would look like their own."""
+    if not future.done():
+        future.set_exception(UsageError(CLOSED))
+        # Nobody may be listening any more: that is no news.
+        future.exception()
 
 
 class Coalescer(Generic[Item, Answer]):
@@ -32,21 +45,29 @@ class Coalescer(Generic[Item, Answer]):
         self._most = most
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._arrived = asyncio.Event()
+        self._closed = False
 
     async def ask(self, item: Item) -> Answer:
         """Return the answer to one item, or raise what the call that carried it raised."""
+        if self._closed:
+            raise UsageError(CLOSED)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._arrived.set()
         return await future
 
     async def serve_forever(self) -> None:
-        """Send batches, one after the other."""
-        while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._waiting:
-                await self._serve(self._next())
+        """Send batches, one after the other. Whoever still waits at the end is told."""
+        try:
+            while True:
+                await self._arrived.wait()
+                self._arrived.clear()
+                while self._waiting:
+                    await self._serve(self._next())
+        finally:
+            self._closed = True
+            for _, future in self._waiting:
+                give_up(future)
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
         batch = [self._waiting.popleft()]
@@ -68,7 +89,7 @@ class Coalescer(Generic[Item, Answer]):
                     future.set_exception(error)
         except BaseException:
             for _, future in batch:
-                future.cancel()
+                give_up(future)
             raise
         else:
             for (_, future), answer in zip(batch, answers, strict=True):

@@ -57,6 +57,8 @@ class Queues:
     def open(self, group: TaskGroup | None) -> None:
         """Say where background tasks live; None: there are no more."""
         self._group = group
+        # What was begun belongs to the tasks of before.
+        self._known.clear()
 
     async def lanes(self, queue: str) -> list[Lane]:
         """Return the lanes of a queue."""

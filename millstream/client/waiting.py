@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
-from millstream.client.coalescing import Coalescer
+from millstream.client.coalescing import Coalescer, give_up
 from millstream.errors import StoreError
 from millstream.model.limits import LIMITS
 from millstream.store import results
@@ -53,13 +53,18 @@ class Waiting:
 
     async def serve_forever(self) -> None:
         """Listen, and ask again for what was not heard of."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._questions.serve_forever)
-            while True:
-                try:
-                    await self._listen()
-                except StoreError:
-                    await anyio.sleep(0.2)
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._questions.serve_forever)
+                while True:
+                    try:
+                        await self._listen()
+                    except StoreError:
+                        await anyio.sleep(0.2)
+        finally:
+            for futures in self._waiters.values():
+                for future in futures:
+                    give_up(future)
 
     async def _listen(self) -> None:
         inbox = results.Inbox(self._connection, self._lane, self._name)

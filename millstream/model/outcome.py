@@ -18,6 +18,8 @@ class Failed:
 
     cause: str
     message: str
+    #: Where it came from, for the log.
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Retry:
     message: str
     #: Step keys whose records are dropped: the failure that escaped the workflow.
     drop: tuple[str, ...] = ()
+    #: Where it came from, for the log.
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,13 +101,13 @@ def ending(  # noqa: PLR0911 - one return for each kind of end
     match verdict:
         case outcome.Completed(result):
             return ["D", *head, RunState.COMPLETED, result, 0, ""]
-        case outcome.Failed(cause, message):
+        case outcome.Failed(cause, message, _):
             error = encode_error(cause, message)
             return ["D", *head, RunState.FAILED, error, 1, "\n".join(drop)]
         case outcome.Cancelled():
             error = encode_error("RunCancelled", "the run was cancelled")
             return ["D", *head, RunState.CANCELLED, error, 0, ""]
-        case outcome.Retry(pause_s, cause, message, dropped):
+        case outcome.Retry(pause_s, cause, message, dropped, _):
             error = encode_error(cause, message)
             return ["R", *head, _ms(pause_s), len(dropped), error, *dropped]
         case outcome.Parked(due, ran_s):

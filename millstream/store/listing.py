@@ -27,18 +27,23 @@ async def list_runs(
     limit: int,
     matches: Callable[[RunStatus], bool] = lambda _: True,
 ) -> list[RunStatus]:
-    """Return at most ``limit`` runs in these states that match, newest first within a source."""
+    """Return at most ``limit`` runs in these states that match, the newest first.
+
+    Each of the places where runs stand is looked through until so many are found there.
+    """
     found: dict[str, RunStatus] = {}
     for source in _sources(connection, lane, states):
+        before = len(found)
         async for ids in source:
             page = await runs.statuses(connection, lane, [x for x in ids if x not in found])
             for status in page.values():
                 if status.state in states and matches(status):
                     found[status.id] = status
-            if len(found) >= limit:
-                return list(found.values())[:limit]
+            if len(found) - before >= limit:
+                break
 
-    return list(found.values())
+    newest = sorted(found.values(), key=lambda status: status.times.enqueued, reverse=True)
+    return newest[:limit]
 
 
 async def dead_letters(connection: Connection, lane: Lane, limit: int) -> list[RunStatus]:

@@ -61,10 +61,10 @@ class Odds:
 def draw(random: Random, until: float, lease_s: float) -> list[Fault]:
     """Draw the faults of a history, in the order of their times."""
     allowed = [kind for kind in KINDS if random.random() < random.choice([0.1, 0.3, 0.6])]
-    faults = []
+    faults: list[Fault] = []
     for kind in allowed:
-        for _ in range(_poisson(random, KINDS[kind])):
-            faults.append(_fault(random, kind, until, lease_s))
+        count = _poisson(random, KINDS[kind])
+        faults += [_fault(random, kind, until, lease_s) for _ in range(count)]
 
     return sorted(faults, key=lambda fault: fault.at)
 

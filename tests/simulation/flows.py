@@ -122,7 +122,7 @@ def workflows(world: World, *, versions: tuple[str, ...], rare: bool) -> Workflo
     for function in (effect, plain, caught):
         function.__qualname__ = function.__name__
 
-    async def one(ctx: Context, op: list[Any]) -> Any:
+    async def one(ctx: Context, op: list[Any]) -> Any:  # noqa: PLR0911 - one for each operation
         match op:
             case ["effect", label, took, fails]:
                 return await ctx.step(effect, label, took, fails, key=label, retry=_STEP_RETRY)

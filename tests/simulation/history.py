@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from millstream.model.run import FINAL
 from millstream.store.keys import Lane
 from millstream_worker.config import WorkerConfig
 from tests.simulation import faults as faulty
@@ -112,6 +113,8 @@ class History:
         self.workers: list[Process] = []
         self.sweepers: list[Process] = []
         self.client: Process | None = None
+        #: When the faults have ended.
+        self.healed = FAULTS_S
         #: Runs that nobody can go on with at the moment, and since when.
         self.homeless: dict[str, float] = {}
         self.processes: list[Process] = []
@@ -146,7 +149,9 @@ class History:
                     self.broken("no process dies of an error", f"{process}: {process.error!r}")
 
     def _settled(self) -> bool:
-        return len(self.memory.done) == len(self.jobs)
+        return len(self.memory.done) == len(self.jobs) and all(
+            self.view.run(job.id).get(b"state", b"").decode() in FINAL for job in self.jobs
+        )
 
     def broken(self, promise: str, what: str) -> None:
         """Note that a promise was broken; the first one ends the history."""

@@ -57,7 +57,7 @@ class Network:
         self.loop = loop
         self.random = random
         self.server = fakeredis.FakeServer(server_type="redis", version=(7, 0))
-        self.server.dbs[0]._change_callbacks = Ordered()
+        self.server.dbs[0]._change_callbacks = Ordered()  # type: ignore[assignment]
         #: Where Redis is: '' here; ``refuse`` or ``hang`` as with a link that is cut.
         self.away = ""
         #: Until when Redis answers nobody; what was sent is executed then.
@@ -206,7 +206,9 @@ class ServerSocket(AsyncFakeSocket):
 class Wire(FakeAsyncRedisConnection):
     """The process's end of one connection, as redis-py sees it."""
 
-    def __init__(self, *args: Any, network: Network, link: Link, timeout_s: float, **kw: Any):
+    def __init__(
+        self, *args: Any, network: Network, link: Link, timeout_s: float, **kw: Any
+    ) -> None:
         self.number = next(_numbers)
         self._network = network
         self._link = link
@@ -226,11 +228,11 @@ class Wire(FakeAsyncRedisConnection):
             raise redis.exceptions.ConnectionError("Connection refused")
         self._sock = Context().run(ServerSocket, self._network, self._link, self)
         self._link.wires.add(self)
-        self._reader = self._writer = _OPEN
+        self._reader = self._writer = _OPEN  # type: ignore[assignment]
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         """Skip the greeting: nothing of it matters here."""
-        self._parser.on_connect(self)
+        self._parser.on_connect(self)  # type: ignore[no-untyped-call]
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send a request on its way, if its fate allows."""
@@ -243,7 +245,7 @@ class Wire(FakeAsyncRedisConnection):
             raise redis.exceptions.ConnectionError("Connection reset while writing")
         if fate in {Fate.LATE, Fate.TWICE}:
             self._network.execute_later(self._link, data, self._network.loop.time() + late_s)
-        self._sock.request(data, fate)
+        self._sock.request(data, fate)  # type: ignore[attr-defined]
 
     async def _read_response(self, **kwargs: Any) -> Any:
         if self._sock is None:
@@ -266,7 +268,7 @@ class Wire(FakeAsyncRedisConnection):
         """Return whether something lies unread, such as the news that this is broken."""
         return self._sock is None or not self._sock.responses.empty()
 
-    async def disconnect(self, nowait: bool = False, **kwargs: Any) -> None:
+    async def disconnect(self, nowait: bool = False, **kwargs: Any) -> None:  # type: ignore[override]
         """Close; the server learns of it after a while."""
         socket, self._sock = self._sock, None
         self._reader = self._writer = None

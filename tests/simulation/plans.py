@@ -88,7 +88,9 @@ def _plan(random: Random, labels: Iterator[str], depth: int) -> Plan:
     return [_operation(random, labels, depth) for _ in range(random.randint(1, 4 - depth))]
 
 
-def _operation(random: Random, labels: Iterator[str], depth: int) -> list[Any]:
+def _operation(  # noqa: PLR0911 - one for each operation
+    random: Random, labels: Iterator[str], depth: int
+) -> list[Any]:
     names = ["effect", "plain", "tool", "sleep", "values", "emit", "caught", "gather"]
     name = random.choices(names, [6, 2, 3, 3, 2, 1, 1, 3 if depth < 2 else 0])[0]
     match name:

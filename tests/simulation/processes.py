@@ -15,6 +15,7 @@ import anyio
 
 from millstream.errors import MillstreamError, StoreError
 from millstream.events import Emit, LeaseRenewed, StoreFailed
+from millstream.model.run import Delivery
 from millstream.store import leases
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
@@ -199,7 +200,12 @@ def worker_main(
         ) -> Renews:
             return RenewerTask(process, lanes, token, lease, said)
 
-        def make_log(*_: Any) -> Log:
+        def make_log(
+            delivery: Delivery,
+            queue: str,
+            replaying: Callable[[], bool],
+            branch: Callable[[], str],
+        ) -> Log:
             return SilentLog()
 
         async def in_thread(function: Callable[[], Any]) -> Any:

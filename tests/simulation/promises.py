@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.history import History
 
 #: For so many leases a delivery may be with a process that is dead, and that nobody misses yet.
-HOMELESS_LEASES = 2.5
+HOMELESS_LEASES = 4
 #: The promise, and what happened.
 Violation = tuple[str, str]
 
@@ -23,7 +23,7 @@ Violation = tuple[str, str]
 def check_places(history: History) -> Iterator[Violation]:
     """Every run that has not ended stands somewhere from where it can go on."""
     view, lane = history.view, history.lane
-    now, lease_s = history.loop.time(), history.config.lease
+    now, patience_s = history.loop.time(), HOMELESS_LEASES * history.config.lease
     timers, parked = view.scores(lane.timers), view.scores(lane.parked)
     leases = view.scores(lane.leases)
     alive = {
@@ -52,7 +52,7 @@ def check_places(history: History) -> Iterator[Violation]:
                 sound = True
         if sound:
             history.homeless.pop(run_id, None)
-        elif now - history.homeless.setdefault(run_id, now) > HOMELESS_LEASES * lease_s:
+        elif now - max(history.homeless.setdefault(run_id, now), history.healed) > patience_s:
             yield (
                 "a run always stands where it can go on",
                 f"{run_id} {run} {places.get(run_id)} leases {dict(leases)} alive {alive}",

@@ -27,6 +27,7 @@ def test_a_seed_tells_the_same_story_twice(seed: int) -> None:
     assert first.trace == second.trace
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found(bug: str) -> None:
     with PLANTED[bug]():

@@ -126,8 +126,8 @@ class Bench:
     # -- what time does
 
     async def lapse(self, *tokens: str) -> None:
-        """Let leases run out."""
-        await self.redis.zadd(self.lane.leases, dict.fromkeys(tokens, 1))
+        """Let leases run out; who has none gets none."""
+        await self.redis.zadd(self.lane.leases, dict.fromkeys(tokens, 1), xx=True)
 
     async def fall_due(self, *ids: str) -> None:
         """Let the time of scheduled and parked runs come."""

@@ -28,6 +28,7 @@ Mover = Callable[[Bench, Delivery], Awaitable[object]]
 
 
 async def after_lapse(bench: Bench, poison: int) -> None:
+    await bench.renew("w1")
     await bench.lapse("w1")
     await bench.sweep(poison=poison)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import anyio
@@ -23,6 +25,11 @@ def run(config: WorkerConfig, target: str, directory: Path) -> None:
     """Serve the workflows of an application until a signal comes."""
     workflows = load(target, directory)
     anyio.run(serve, config, workflows, backend_options={"use_uvloop": sys.platform != "win32"})
+    if any(not thread.daemon for thread in threading.enumerate()[1:]):
+        # A step hangs in a thread. Its run was released and goes on elsewhere: do not wait for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 async def serve(config: WorkerConfig, workflows: Workflows) -> None:

@@ -14,7 +14,6 @@ from random import Random, SystemRandom
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from millstream import __version__
 from millstream.errors import StoreUnavailable, ToolRejected
@@ -40,6 +39,7 @@ from millstream_worker.renewer import Renewer
 from millstream_worker.serve import LaneDuties, Renews, Worker
 from millstream_worker.slots import Slots
 from millstream_worker.sweeper import Sweeper
+from millstream_worker.threads import Threads
 
 #: Threads for plain functions: as many as there can be MCP calls.
 THREADS = 100
@@ -68,16 +68,6 @@ class NoTools:
         """There is nothing to release."""
 
 
-def in_thread() -> RunsInThread:
-    """Return what runs plain functions beside the event loop."""
-    limiter = anyio.CapacityLimiter(THREADS)
-
-    async def run(function: Callable[[], Any]) -> Any:
-        return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
-
-    return run
-
-
 def renewing_thread(
     connection: Connection, lanes: Sequence[Lane], token: str, lease: Lease, emit: Emit
 ) -> Renews:
@@ -96,7 +86,7 @@ class Parts:
     random: Random = field(default_factory=SystemRandom)
     mono: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
-    in_thread: RunsInThread = field(default_factory=in_thread)
+    in_thread: RunsInThread = field(default_factory=lambda: Threads(THREADS))
     make_renewer: MakesRenewer = renewing_thread
     health: Health = field(default_factory=Health)
 

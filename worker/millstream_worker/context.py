@@ -5,6 +5,7 @@ Keys are taken when a call is made; the acting happens when what it returned is 
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import typing
@@ -102,6 +103,8 @@ class RunContext(Context):
         timeout: float | None = None,
         **kwargs: Any,
     ) -> Awaitable[Any]:
+        if self._held.stopped is not None:
+            return Call(self._too_late)
         if not callable(fn):
             raise UsageError(f"ctx.step takes a function and its arguments, not {fn!r}")
 
@@ -120,10 +123,11 @@ class RunContext(Context):
             record = self._visit(step)
             if record is not None:
                 return steps.replayed(step, record, wanted)
-            return await steps.call_function(
-                self._recorder, step, call, wanted=wanted, retry=retry or DEFAULT_RETRY,
-                timeout_s=timeout,
-            )  # fmt: skip
+            with self._parking.acting():
+                return await steps.call_function(
+                    self._recorder, step, call, wanted=wanted, retry=retry or DEFAULT_RETRY,
+                    timeout_s=timeout,
+                )  # fmt: skip
 
         return Call(act)
 
@@ -137,6 +141,8 @@ class RunContext(Context):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
     ) -> Awaitable[ToolResult]:
+        if self._held.stopped is not None:
+            return Call(self._too_late)
         sent = dict(arguments or {})
         target = f"{server}/{tool}"
         step = self._step(StepKind.TOOL, target, codec.digest(sent), target, key)
@@ -154,13 +160,16 @@ class RunContext(Context):
         async def act() -> ToolResult:
             self._pins.recall(server)
             record = self._visit(step)
-            return await toolsteps.call_tool(self._recorder, step, call, record, self._pins)
+            with self._parking.acting():
+                return await toolsteps.call_tool(self._recorder, step, call, record, self._pins)
 
         return Call(act)
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         if not 0 <= seconds < 10 * 366 * 86400:
             raise UsageError(f"ctx.sleep takes seconds from 0 to ten years, not {seconds!r}")
+        if self._held.stopped is not None:
+            return Call(self._too_late)
 
         step = self._step(StepKind.SLEEP, "sleep", codec.digest(seconds), "sleep", None)
 
@@ -178,6 +187,8 @@ class RunContext(Context):
         return Call(act)
 
     def gather(self, *awaitables: Awaitable[Any]) -> Awaitable[list[Any]]:
+        if self._held.stopped is not None:
+            return Call(self._too_late)
         branches = self._replay.branch.children(len(awaitables))
         return Call(lambda: self._gather(awaitables, branches))
 
@@ -194,6 +205,8 @@ class RunContext(Context):
         return uuids.UUID(self._value("uuid", draw))
 
     def emit(self, name: str, data: Any = None) -> None:
+        if self._held.stopped is not None:
+            raise Suspended
         limit = self._environment.limits.event
         said = codec.encode([name, data], f"event {name!r}", limit)
         step = self._step(StepKind.EMIT, name, codec.digest(data), f"emit {name}", None)
@@ -204,15 +217,19 @@ class RunContext(Context):
     # -- below ---------------------------------------------------------------------------------
 
     def _step(self, kind: StepKind, target: str, digest: str, name: str, key: str | None) -> Step:
-        if self._held.stopped is not None:
-            raise Suspended
-
         return Step(key=self._replay.branch.key(name, key), kind=kind, target=target, digest=digest)
+
+    async def _too_late(self) -> Any:
+        # Not at once: a workflow that catches everything and tries again must let others run.
+        await asyncio.sleep(0)
+        raise Suspended
 
     def _visit(self, step: Step) -> Record | None:
         return self._replay.visit(step.key, step.kind, step.target, step.digest)
 
     def _value(self, name: str, draw: Callable[[], Any]) -> Any:
+        if self._held.stopped is not None:
+            raise Suspended
         step = self._step(StepKind.VALUE, name, "", name, None)
         record = self._visit(step)
         if record is None:
@@ -235,7 +252,7 @@ class RunContext(Context):
             return []
 
         values: list[Any] = [None] * len(awaitables)
-        failures: dict[int, Exception] = {}
+        failures: dict[int, BaseException] = {}
 
         async def follow(index: int, ended: Callable[[], None]) -> None:
             with self._replay.inside(branches[index]):
@@ -243,7 +260,9 @@ class RunContext(Context):
                     values[index] = await awaitables[index]
                 except Suspended:
                     pass  # said once for all branches, below
-                except Exception as error:  # noqa: BLE001 - raised below, when all have ended
+                except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+                    # Raised below, when all have ended. The last two would end the worker if
+                    # they left this task.
                     failures[index] = error
             ended()
 
@@ -273,12 +292,13 @@ def _is_async(fn: Callable[..., Any]) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=1024)
 def _returned(fn: Callable[..., Any]) -> Any:
     """Return the annotation by which a step's value is read back; Any when there is none."""
     while isinstance(fn, functools.partial):
         fn = fn.func
+    if "return" not in getattr(fn, "__annotations__", {}):
+        return Any
     try:
-        return typing.get_type_hints(fn).get("return", Any)
+        return typing.get_type_hints(fn)["return"]
     except (NameError, TypeError):
         return Any

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from millstream.errors import (
@@ -22,6 +23,7 @@ from millstream.errors import (
     StoreError,
     Suspended,
     UnknownWorkflow,
+    said,
 )
 from millstream.events import RunLost, RunSettled, RunTaken, StoreFailed
 from millstream.model.journal import Record
@@ -73,8 +75,12 @@ class Executor:
         began = self._mono()
         delivery = held.delivery
         try:
-            outcome, drop = await self._outcome(consumer, held, began)
-            settled = outcome is not None and await held.end(outcome, drop)
+            try:
+                outcome, drop = await self._outcome(consumer, held, began)
+                settled = outcome is not None and await held.end(outcome, drop)
+            except Exception as error:  # noqa: BLE001 - no run may end the worker, whatever it does
+                outcome = Failed(type(error).__name__, said(error), verdicts.trace(error))
+                settled = await held.end(outcome)
             self._tell(consumer, held, outcome if settled else None, self._mono() - began)
         finally:
             consumer.forget(held)
@@ -133,9 +139,9 @@ class Executor:
             self._environment.emit(event)
             return
 
-        error = None
+        error = trace = None
         if isinstance(outcome, Failed | Retry):
-            error = f"{outcome.cause}: {outcome.message}"
+            error, trace = f"{outcome.cause}: {outcome.message}", outcome.trace or None
         self._environment.emit(
             RunSettled(
                 run_id=delivery.run_id,
@@ -145,6 +151,7 @@ class Executor:
                 attempt=delivery.attempt,
                 took_s=took_s,
                 error=error,
+                trace=trace,
             )
         )
 
@@ -189,16 +196,20 @@ class _Attempt:
             limit = self._environment.limits.result
             encoded = codec.encode(result, f"the result of {self._workflow.name!r}", limit)
         except asyncio.CancelledError as error:
-            # Somebody outside wants this task to end, unless the workflow made that up itself.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            # Somebody outside wants this task to end, unless the workflow made that up itself:
+            # then no scope around it is cancelled, and waiting a moment is allowed.
+            if self._held.stopped is not None:
                 raise
+            task = asyncio.current_task()
+            while task is not None and task.cancelling():
+                task.uncancel()
+            await anyio.lowlevel.checkpoint()
             return self._failed(error)
         except NewerRecord as error:
             delivery = self._held.delivery
             patient = delivery.refusals < MOST_REFUSALS
             return (_refused(delivery), ()) if patient else self._failed(error)
-        except (Exception, BaseExceptionGroup, Suspended, SystemExit) as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             # Whatever a workflow raises is its outcome, unless it was stopped from outside.
             return self.put_aside(began) if self._held.stopped is not None else self._failed(error)
         else:

@@ -28,6 +28,11 @@ class Stop(Enum):
     RELEASED = "released"  # the worker drains
     PARKED = "parked"
     TIMEOUT = "timeout"
+    ENDED = "ended"  # what is still called has come too late
+
+
+#: How much a run says before it leaves without being waited for.
+_PART = 200
 
 
 class Outbox(Protocol):
@@ -50,6 +55,9 @@ class Held:
         #: Whether a value is among them, and the verdict on those that were sent.
         self._drawn = False
         self._drawing: asyncio.Future[Verdict] | None = None
+        #: What was recorded so far, by this account: the store has the last word.
+        self._records = delivery.records
+        self._bytes = 0
         #: The version to pin with the next write; empty once it is pinned.
         self._pin = ""
         self._on_stop: Callable[[], None] = lambda: None
@@ -79,6 +87,7 @@ class Held:
     def emit_later(self, key: str, record: bytes, data: bytes) -> None:
         """Journal and publish with the next write, which is not waited for."""
         self._check()
+        self._count(len(record) + len(data))
         self._later.append(commits.emit(self.delivery, key, record, data, self._take_pin()))
 
     async def write(self, key: str, record: bytes) -> None:
@@ -94,13 +103,8 @@ class Held:
         if not self._later:
             return
 
-        items, self._later = self._later, []
-        written = self._outbox.submit(items)
-        if self._drawn:
-            self._drawing, self._drawn = written, False
-            # Several branches may wait for it: one that is cancelled must not cancel it.
-            written = asyncio.shield(written)
-        self._judge(await written)
+        # Several branches may wait for it: one that is cancelled must not cancel it.
+        self._judge(await asyncio.shield(self._send()))
 
     async def drawn(self) -> None:
         """Return when every value that was drawn stands: a crash must not draw it anew.
@@ -116,8 +120,14 @@ class Held:
     def tell(self) -> None:
         """Send what was said so far, and wait for nothing: it is progress, for whoever watches."""
         if self._later and not self._drawn:
-            items, self._later = self._later, []
-            self._outbox.submit(items).add_done_callback(self._told)
+            self._send().add_done_callback(self._told)
+
+    def _send(self) -> asyncio.Future[Verdict]:
+        items, self._later = self._later, []
+        sent = self._outbox.submit(items)
+        if self._drawn:
+            self._drawing, self._drawn = sent, False
+        return sent
 
     def _told(self, sent: asyncio.Future[Verdict]) -> None:
         if not sent.cancelled() and sent.result() is Verdict.FENCED:
@@ -132,14 +142,29 @@ class Held:
         if verdict is Verdict.CANCEL:
             self.stop(Stop.CANCELLED)
 
+    def _count(self, size: int) -> None:
+        """Refuse here what the store would refuse, so that nothing said goes missing unheard.
+
+        What piles up before the next wait leaves in parts: no call may be larger than a call.
+        """
+        self._records += 1
+        self._bytes += size
+        if self._records > LIMITS.journal_records or self._bytes > LIMITS.journal_bytes:
+            self._judge(Verdict.FULL)
+        if len(self._later) >= _PART:
+            self._send().add_done_callback(self._told)
+
     async def end(self, outcome: Outcome, drop: Sequence[str] = ()) -> bool:
         """Give the run its end; return False when it was no longer ours."""
         ending = commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
         items, self._later = [*self._later, ending], []
+        if self.stopped is None:
+            self.stopped = Stop.ENDED
         return await self._outbox.submit(items) is not Verdict.FENCED
 
     def _append(self, key: str, record: bytes) -> None:
         self._check()
+        self._count(len(record))
         self._later.append(commits.journal(self.delivery, [(key, record)], self._take_pin()))
 
     def _check(self) -> None:

@@ -20,6 +20,7 @@ class Parking:
         self._patience_s = patience_s
         self._wall = wall
         self._branches = 1
+        self._acts = 0
         self._due: list[float] = []
 
     def worth_it(self, due: float) -> bool:
@@ -29,7 +30,7 @@ class Parking:
     @contextmanager
     def split(self, count: int) -> Iterator[Callable[[], None]]:
         """The running branch becomes ``count`` branches; each calls what is yielded at its end."""
-        left = count
+        left, before = count, self._branches
         self._branches += count - 1
 
         def ended() -> None:
@@ -40,7 +41,11 @@ class Parking:
                 self._branches -= 1
                 self._consider()
 
-        yield ended
+        try:
+            yield ended
+        finally:
+            # Branches that were cancelled have not said that they ended.
+            self._branches = before
 
     @contextmanager
     def waiting(self, due: float) -> Iterator[None]:
@@ -52,8 +57,21 @@ class Parking:
         finally:
             self._due.remove(due)
 
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """Something is being done to the world: parking now would cut it, and repeat it later.
+
+        Branches count themselves; this is for the tasks that a workflow started on its own.
+        """
+        self._acts += 1
+        try:
+            yield
+        finally:
+            self._acts -= 1
+            self._consider()
+
     def _consider(self) -> None:
-        if len(self._due) == self._branches:
+        if self._due and not self._acts and len(self._due) == self._branches:
             first = min(self._due)
             if self.worth_it(first):
                 self._park(first)

@@ -102,7 +102,7 @@ class Worker:
 
     async def serve(self) -> None:
         """Run until told to drain, then drain and return."""
-        released = 0
+        released, released_by = 0, 0.0
         async with anyio.create_task_group() as support:
             self._renewer.start()
             async with anyio.create_task_group() as running:

@@ -17,12 +17,14 @@ import msgspec
 
 from millstream import errors
 from millstream.errors import (
+    NotEncodable,
     PayloadTooLarge,
     StepError,
     StepFailed,
     StepTimeout,
     Suspended,
     UsageError,
+    said,
 )
 from millstream.events import StepEnded, StepRetried
 from millstream.model.backoff import RetryPolicy
@@ -105,8 +107,8 @@ class Recorder:
 
     async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
         """Record that a step failed for good, then raise its error."""
-        message = str(error)[: self._environment.limits.error]
-        value = [type(error).__name__, error.cause, message]
+        message = said(error)[: self._environment.limits.error]
+        value = [type(error).__name__, str(error.cause), message]
         error.key = step.key
         took_s = max(0.0, self.wall() - began)
         record = self.record(
@@ -115,7 +117,7 @@ class Recorder:
         await self.write(step, record)
         raise error
 
-    def retried(self, step: Step, attempt: int, pause_s: float, error: Exception) -> None:
+    def retried(self, step: Step, attempt: int, pause_s: float, error: BaseException) -> None:
         """Tell that a step is tried again."""
         delivery = self._held.delivery
         self._environment.emit(
@@ -124,7 +126,7 @@ class Recorder:
                 key=step.key,
                 attempt=attempt,
                 pause_s=pause_s,
-                error=f"{type(error).__name__}: {error}",
+                error=f"{type(error).__name__}: {said(error)}",
             )
         )
 
@@ -178,7 +180,9 @@ async def call_function(
         try:
             value = await _bounded(call, step, timeout_s)
             plain, typed = _settled(value, wanted, step, recorder)
-        except Exception as error:  # noqa: BLE001 - whatever a step raises is its outcome
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+            # Whatever a step raises is its outcome. The two that asyncio would let through to
+            # the loop must not end the worker.
             pause_s = _pause(error, retry, attempt, recorder)
             if pause_s is None:
                 await recorder.fail(step, _failure(error), attempt, began)
@@ -191,7 +195,7 @@ async def call_function(
             )
             try:
                 await recorder.write(step, record)
-            except PayloadTooLarge as error:
+            except (PayloadTooLarge, NotEncodable) as error:
                 await recorder.fail(step, _failure(error), attempt, began)
             return typed
 
@@ -219,18 +223,20 @@ def _settled(value: Any, wanted: Any, step: Step, recorder: Recorder) -> tuple[A
         ) from error
 
 
-def _pause(error: Exception, retry: RetryPolicy, attempt: int, recorder: Recorder) -> float | None:
+def _pause(
+    error: BaseException, retry: RetryPolicy, attempt: int, recorder: Recorder
+) -> float | None:
     if isinstance(error, UsageError) or not retry.retries(error):
         return None
 
     return retry.pause(attempt, recorder.environment.random)
 
 
-def _failure(error: Exception) -> StepError:
+def _failure(error: BaseException) -> StepError:
     if isinstance(error, StepError):
         return error
 
-    failed = StepFailed(f"{type(error).__name__}: {error}", cause=type(error).__name__)
+    failed = StepFailed(f"{type(error).__name__}: {said(error)}", cause=type(error).__name__)
     failed.__cause__ = error
     return failed
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from random import Random
 
-from millstream.errors import OutcomeUnknown, StepError, UsageError
+from millstream.errors import OutcomeUnknown, StepError, UsageError, said
 from millstream.model.outcome import Failed, Retry
 from millstream.model.run import Delivery
 from millstream.workflow import Workflow
@@ -26,17 +27,25 @@ def failure(
         pause_s = workflow.retry.pause(delivery.attempt - delivery.base, random)
 
     if pause_s is None:
-        return Failed(cause, message), drop
+        return Failed(cause, message, trace(error)), drop
 
-    return Retry(pause_s, cause, message, drop), drop
+    return Retry(pause_s, cause, message, drop, trace(error)), drop
+
+
+def trace(error: BaseException) -> str:
+    """Return where an error came from, as Python prints it; its end, when that is long."""
+    try:
+        return "".join(traceback.format_exception(error))[-8000:]
+    except Exception:  # noqa: BLE001 - an error's own text may fail in any way
+        return ""
 
 
 def describe(error: BaseException) -> tuple[str, str]:
     """Return (cause, message): the name of the original error, and what it said."""
     if isinstance(error, StepError) and error.cause:
-        return error.cause, str(error).removeprefix(f"{error.cause}: ")
+        return str(error.cause), said(error).removeprefix(f"{error.cause}: ")
 
-    return type(error).__name__, str(error)
+    return type(error).__name__, said(error)
 
 
 def escaped_keys(error: BaseException) -> Iterator[str]:
@@ -48,7 +57,7 @@ def escaped_keys(error: BaseException) -> Iterator[str]:
         if found is None or id(found) in seen:
             continue
         seen.add(id(found))
-        if isinstance(found, StepError) and found.key:
+        if isinstance(found, StepError) and isinstance(found.key, str) and found.key:
             yield found.key
         if isinstance(found, BaseExceptionGroup):
             queue.extend(found.exceptions)
