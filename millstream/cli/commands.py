@@ -19,7 +19,7 @@ COMMANDS = {
     "demo": "Watch workflows survive the death of their workers.",
     "dev": "Serve an application on a Redis of its own, for trying things out.",
     "worker": "Serve the workflows of an application.",
-    "scheduler": "Fire schedules, clean up and measure the queues.",
+    "scheduler": "Clean up after the lost and measure the queues.",
     "enqueue": "Enqueue a run, and wait for its result if asked to.",
     "runs": "List, show, cancel and retry runs.",
     "queues": "Show what the queues hold and who serves them.",

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 @command(SchedulerConfig)
 def scheduler(*, config: SchedulerConfig, out: Output) -> None:
-    """Fire schedules, clean up and measure the queues until SIGTERM.
+    """Clean up after the lost and measure the queues until SIGTERM.
 
     With --json the log is JSON; it goes to stderr, as always.
     """
