@@ -33,7 +33,7 @@ def main() -> int:
     failed: list[Verdict] = []
     # Each process lives for some seeds only: what one leaves behind cannot add up.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(given.jobs, maxtasksperchild=500) as pool:
+    with context.Pool(given.jobs, maxtasksperchild=20) as pool:
         for number, verdict in enumerate(pool.imap_unordered(_one, seeds, chunksize=5), 1):
             if verdict.broken:
                 failed.append(verdict)
