@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from millstream.errors import StoreError
 from millstream.model import outcome
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Delivery, RunState
@@ -126,16 +127,26 @@ async def commit(
     want: Want = NOTHING,
     *,
     limits: Limits = LIMITS,
+    sequence: int = 0,
 ) -> CommitReply:
-    """Write the items and take new deliveries, in one script call. Raises `StoreError`."""
+    """Write the items and take new deliveries, in one script call. Raises `StoreError`.
+
+    ``sequence`` grows with every call of a process: one that is held up on its way, and sent again
+    meanwhile, then does nothing when it comes after a later one.
+    """
     args: list[Argument] = [token, want.high, want.normal, want.low, int(want.suspect)]
     args += (limits.journal_records, limits.journal_bytes, limits.events, limits.dead_letters)
+    args.append(sequence)
     for item in items:
         args += item
 
     with connection.translated():
-        now, verdicts, taken = await call(connection.client, "commit", lane, args)
+        reply = await call(connection.client, "commit", lane, args)
 
+    if reply is None:
+        raise StoreError("Redis had a later commit of this process before this one")
+
+    now, verdicts, taken = reply
     return CommitReply(
         now=now / 1000,
         verdicts=tuple(Verdict(digit - 48) for digit in verdicts),

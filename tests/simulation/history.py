@@ -252,6 +252,10 @@ class History:
 
     def _back(self) -> None:
         self.network.away = ""
+        for process in self.processes:
+            for link in process.links:
+                if not link.cut:
+                    self.network.heal(link)
 
     def _quick(self) -> None:
         self.network.latency_s = 0.002

@@ -8,7 +8,7 @@ by name to the ledger of effects.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -16,8 +16,6 @@ from typing import Any
 from millstream_worker.replayer import Branch
 
 Plan = list[list[Any]]
-#: Stands in an expected result where any value is right.
-ANY = "<any>"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,8 +128,8 @@ def leaves(plan: Plan) -> Iterator[list[Any]]:
             yield op
 
 
-def expected(plan: Plan) -> list[Any]:
-    """Return what a run of the plan returns; `ANY` where only the journal can tell."""
+def expected(plan: Plan, branch: Branch, recorded: Mapping[str, Any]) -> list[Any]:
+    """Return what a run of the plan returns, given the values that its journal holds."""
     values: list[Any] = []
     for op in plan:
         match op[0]:
@@ -142,9 +140,13 @@ def expected(plan: Plan) -> list[Any]:
             case "caught":
                 values.append(f"caught {op[1]}")
             case "gather":
-                values.append([expected(branch) for branch in op[1]])
+                inner = branch.children(len(op[1]))
+                values.append(
+                    [expected(*each, recorded) for each in zip(op[1], inner, strict=True)]
+                )
             case "values":
-                values.append([ANY, ANY, ANY])
+                drawn = [branch.key(name, None) for name in ("now", "random", "uuid")]
+                values.append([recorded.get(key) for key in drawn])
             case _:
                 values.append(None)
 
@@ -171,13 +173,3 @@ def keys(plan: Plan, branch: Branch) -> Iterator[tuple[str, Any]]:
                     yield from keys(part, inner)
             case _:
                 pass
-
-
-def agrees(value: Any, wanted: Any) -> bool:
-    """Whether a result is what the plan wants, where it wants anything in particular."""
-    if wanted == ANY:
-        return True
-    if isinstance(wanted, list) and isinstance(value, list):
-        return len(value) == len(wanted) and all(map(agrees, value, wanted))
-
-    return bool(value == wanted)

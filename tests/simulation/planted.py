@@ -36,14 +36,16 @@ def _acknowledges_first() -> Iterator[None]:
     """Acknowledge and delete a delivery in a call before the one that settles it."""
     right = commits.commit
 
-    async def wrong(connection: Any, lane: Any, token: str, items: Any, *args: Any) -> Any:
+    async def wrong(
+        connection: Any, lane: Any, token: str, items: Any, *args: Any, **given: Any
+    ) -> Any:
         for item in items:
             if item[0] == "D":
                 stream = lane.stream(item[4])
                 with connection.translated():
                     await connection.client.execute_command("XACK", stream, GROUP, item[5])
                     await connection.client.execute_command("XDEL", stream, item[5])
-        return await right(connection, lane, token, items, *args)
+        return await right(connection, lane, token, items, *args, **given)
 
     with mock.patch.object(commits, "commit", wrong):
         yield

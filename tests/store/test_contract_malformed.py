@@ -53,7 +53,7 @@ async def test_a_malformed_item_writes_nothing(bench: Bench, wrong: list[Argumen
     wrong = [held.entry if value == "1-1" else value for value in wrong]
     before = await bench.snapshot()
     sound: Item = commits.journal(held, [("a", b"1")], "1")
-    head: list[Argument] = ["w1", 0, 1, 0, 0, 10, 1000, 10, 10]
+    head: list[Argument] = ["w1", 0, 1, 0, 0, 10, 1000, 10, 10, 0]
 
     for items in ([*sound, *wrong], [*wrong, *sound]):
         with pytest.raises(StoreError), bench.store.translated():

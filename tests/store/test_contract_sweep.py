@@ -153,6 +153,18 @@ async def test_a_run_that_moved_on_is_not_reclaimed_from_its_new_holder(bench: B
     assert await bench.end(held, Completed(b"1"), "w2") is Verdict.WRITTEN
 
 
+async def test_an_entry_in_dead_hands_is_no_right_to_the_run(bench: Bench) -> None:
+    """Somebody claimed the entry by hand for a worker that is gone; the holder is another."""
+    await bench.renew("w1", "gone")
+    held = await bench.held("r1")
+    await bench.redis.xclaim(bench.lane.stream(held.level), "workers", "gone", 0, [held.entry])
+    await bench.lapse("gone")
+
+    assert (await bench.sweep()).reclaimed == 0
+
+    assert await bench.end(held, Completed(b"1")) is Verdict.WRITTEN
+
+
 async def test_a_run_is_reclaimed_once_though_it_was_delivered_twice(bench: Bench) -> None:
     """A spare entry of the run counts no second crash, and makes no second entry."""
     await bench.renew("w1")

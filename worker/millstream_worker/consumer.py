@@ -21,6 +21,7 @@ import anyio
 
 from millstream.errors import StoreError
 from millstream.events import Emit, StoreFailed, StoreRecovered
+from millstream.model.outcome import Released
 from millstream.model.run import Delivery
 from millstream.store import commits, deliveries
 from millstream.store.commits import NOTHING, Item, Verdict, Want
@@ -67,12 +68,14 @@ class Consumer:
         self._alive = alive
         #: Told what came of every call: None when Redis served it, else why it was refused.
         self._answered = answered
+        self._sequence = 0
         self._outgoing: list[Submission] = []
         self._adopting: list[Stray] = []
         self._wake = asyncio.Event()
         self._dry = asyncio.Event()
         self._taking = False
         self._comparing = False
+        self._turning = False
         #: The clock of Redis, as an offset to the loop's own.
         self._offset_s = 0.0
         slots.on_free.append(self._wake.set)
@@ -124,8 +127,8 @@ class Consumer:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is waiting to be written or compared."""
-        return not (self._outgoing or self._adopting or self._comparing)
+        """Whether nothing is being written or compared, or waits to be."""
+        return not (self._turning or self._outgoing or self._adopting or self._comparing)
 
     # -- the commit loop -----------------------------------------------------------------------
 
@@ -135,7 +138,9 @@ class Consumer:
             with anyio.move_on_after(BLOCK_S):
                 await self._wake.wait()
             self._wake.clear()
+            self._turning = True
             await self._turn()
+            self._turning = False
 
     async def _turn(self) -> None:
         if self._comparing:
@@ -167,7 +172,10 @@ class Consumer:
         pause_s = 0.05
         while True:
             try:
-                reply = await commits.commit(self._connection, self.lane, self._token, items, want)
+                self._sequence += 1
+                reply = await commits.commit(
+                    self._connection, self.lane, self._token, items, want, sequence=self._sequence
+                )
             except StoreError as error:
                 if failed_at is None:
                     failed_at = self._refused("commit", error)
@@ -256,6 +264,11 @@ class Consumer:
             if before is not None:
                 # Taken anew under a higher fence: whatever still runs here writes nothing more.
                 before.stop(Stop.LOST)
+            if not self._taking:
+                # Asked for before the drain began: nothing may be started any more.
+                self.submit([commits.ending(delivery, Released(), "", self._retention_s)])
+                self._slots.give(1)
+                continue
             held = Held(delivery, self, self._retention_s)
             self.held[delivery.run_id] = held
             if delivery.level == SUSPECT:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import Any
 
 import anyio
@@ -122,7 +123,7 @@ class Executor:
             error = UnknownWorkflow(delivery.workflow, delivery.version, known)
             return Failed("UnknownWorkflow", str(error))
 
-        return _refused(delivery)
+        return _refused(delivery, self._environment.random)
 
     # -- telling -------------------------------------------------------------------------------
 
@@ -208,7 +209,9 @@ class _Attempt:
         except NewerRecord as error:
             delivery = self._held.delivery
             patient = delivery.refusals < MOST_REFUSALS
-            return (_refused(delivery), ()) if patient else self._failed(error)
+            if patient:
+                return _refused(delivery, self._environment.random), ()
+            return self._failed(error)
         except BaseException as error:  # noqa: BLE001
             # Whatever a workflow raises is its outcome, unless it was stopped from outside.
             return self.put_aside(began) if self._held.stopped is not None else self._failed(error)
@@ -269,8 +272,10 @@ class _Attempt:
         self._held.stop(Stop.PARKED)
 
 
-def _refused(delivery: Delivery) -> Refused:
-    return Refused(pause_s=min(30.0, 0.5 * 2**delivery.refusals))
+def _refused(delivery: Delivery, random: Random) -> Refused:
+    # Spread, lest the same worker be the one that waits for it, time and again.
+    spread = 0.6 + 0.4 * random.random()
+    return Refused(pause_s=min(30.0, 0.5 * 2**delivery.refusals) * spread)
 
 
 def bind(workflow: Workflow, data: bytes) -> dict[str, Any]:

@@ -27,7 +27,9 @@ class Lease:
 
     def renewed(self, sent: float, *, lapsed: bool) -> None:
         """A renewal that was sent at ``sent`` (by the monotonic clock) was granted."""
-        if lapsed:
+        # Where trust had ended the lease may have run out too, and the reply that said so be lost.
+        ended = float("-inf") < self._trusted_until <= self._mono()
+        if lapsed or ended:
             self.lapses += 1
         # A tenth is kept for clocks that do not run at the same speed.
         self._trusted_until = sent + 0.9 * self.length_s

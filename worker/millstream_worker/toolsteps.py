@@ -115,6 +115,8 @@ async def _prepared(
 
 async def _send(recorder: Recorder, step: Step, call: ToolCall, prepared: Prepared) -> ToolResult:
     tools = recorder.environment.tools
+    # The lease may have run out while the call was prepared and its intent written.
+    await recorder.ready()
     try:
         return await tools.call(
             prepared,

@@ -10,6 +10,7 @@
 -- ARGV max_bytes     bytes a journal may hold
 -- ARGV max_events    events kept for whoever watches a run
 -- ARGV dead_max      ids the dead-letter index may hold
+-- ARGV sequence      grows with everything that the process sends to this lane; 0: not counted
 -- ARGV ...           items, each an operation and its values:
 --   J id fence version n (key record){n}        journal
 --   E id fence version key record data          journal and publish to whoever watches
@@ -21,7 +22,8 @@
 --   A level entry                               adopt a delivery that the blocking read brought
 --   H level entry retention_ms                  hand back a delivery that was never adopted
 --
--- Returns {now_ms, verdicts, taken}
+-- Returns {now_ms, verdicts, taken}; nil, and nothing is done, when this was held up on its way
+-- until a later commit of the process had come: it has been sent again since
 --   verdicts  one digit an item: 1 written, now or earlier under this same fence
 --                                0 fenced off: somebody else holds the run, nothing was written
 --                                2 written, and somebody asked for the run to be cancelled
@@ -35,7 +37,8 @@
 local TOKEN = ARGV[1]
 local MAX_RECORDS, MAX_BYTES, MAX_EVENTS, DEAD_MAX =
   tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local at = 10
+local SEQUENCE = tonumber(ARGV[10])
+local at = 11
 
 local function following(count)
   local first = at
@@ -75,6 +78,13 @@ while at <= #ARGV do
     item.drop = count > 0 and {following(count)} or {}
   end
   items[#items + 1] = item
+end
+
+if SEQUENCE > 0 then
+  -- Stands beside what the process says of itself, and goes with it.
+  local field = 'sequence:' .. TOKEN
+  if SEQUENCE <= tonumber(redis.call('HGET', AGENTS, field) or '0') then return false end
+  redis.call('HSET', AGENTS, field, ARGV[10])
 end
 
 local function held(id, fence)

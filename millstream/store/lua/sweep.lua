@@ -127,7 +127,7 @@ local function bury_worker(token)
   -- Only a consumer that holds nothing may go: with it would go its pending entries.
   for _, level in ipairs(LEVELS) do redis.call('XGROUP', 'DELCONSUMER', STREAM[level], GROUP, token) end
   redis.call('ZREM', LEASES, token)
-  redis.call('HDEL', AGENTS, token)
+  redis.call('HDEL', AGENTS, token, 'sequence:' .. token)
   redis.call('DEL', control_key(token))
 end
 
