@@ -86,8 +86,8 @@ class Director:
             case "stall":
                 self._network.stalled_until = self._loop.time() + fault.lasts
             case "flush":
-                self._history.shadow.forget()
                 self._network.server.dbs[0].clear()
+                self._history.shadow.forget()
             case "failover":
                 # What the old master did from now on, the new one has never heard of.
                 kept = copy.deepcopy(self._network.server.dbs[0]._dict)
@@ -107,10 +107,9 @@ class Director:
         if self._over:
             return
         self._history.note("fault", "the replica takes over")
-        self._history.shadow.forget()
         self._network.restart()
-        database = self._network.server.dbs[0]
-        database._dict = kept
+        self._network.server.dbs[0]._dict = kept
+        self._history.shadow.forget()
         self._leave(fault)
 
     # -- and its end ---------------------------------------------------------------------------
@@ -126,7 +125,7 @@ class Director:
         self._later(fault.lasts, self._replace, slot)
 
     def _replace(self, slot: int) -> None:
-        if not self._history.serving[slot].alive:
+        if not (self._history.over or self._history.serving[slot].alive):
             self._history.start(slot)
 
     def _return(self) -> None:

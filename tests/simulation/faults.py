@@ -49,8 +49,7 @@ class Fault:
 
     def __str__(self) -> str:
         return (
-            f"{self.kind} of {self.target} for {self.lasts:.2f} s, {self.style},"
-            f" {self.amount:+.2f}"
+            f"{self.kind} of {self.target} for {self.lasts:.2f} s, {self.style}, {self.amount:+.2f}"
         )
 
 

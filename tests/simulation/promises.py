@@ -90,6 +90,8 @@ def settled(history: History) -> Iterator[Violation]:
             ends = history.memory.ends.get(job.id)
             yield ("accepted means kept", f"{job.id} has not ended: {run}, known: {ends}")
             return
+        if job.id in history.memory.unknown and not history.shadow.forgot:
+            yield ("accepted means kept", f"{job.id} was unknown for a while: {run}")
         yield from _end(history, job, run)
         yield from _deeds(history, job)
 
@@ -166,9 +168,10 @@ def forgotten(history: History) -> Iterator[Violation]:
     lane = history.lane
     kept = {lane.meta, *(lane.stream(level) for level in ("resume", "high", "normal", "low"))}
     kept |= {lane.stream("suspect"), lane.agents, lane.leases}
+    names = history.view.keys()
     left = [
         key
-        for key in history.view.keys()
+        for key in names
         if key.startswith(lane.prefix) and key not in kept and ":inbox:" not in key
     ]
     if left:
