@@ -10,10 +10,6 @@ import time
 from tests.simulation.history import Verdict, run
 
 
-def _one(seed: int) -> Verdict:
-    return run(seed)
-
-
 def main() -> int:
     """Run the seeds that were asked for; return 1 when one of them breaks a promise."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
@@ -34,7 +30,7 @@ def main() -> int:
     # Each process lives for some seeds only: what one leaves behind cannot add up.
     context = multiprocessing.get_context("spawn")
     with context.Pool(given.jobs, maxtasksperchild=20) as pool:
-        for number, verdict in enumerate(pool.imap_unordered(_one, seeds, chunksize=5), 1):
+        for number, verdict in enumerate(pool.imap_unordered(run, seeds, chunksize=5), 1):
             if verdict.broken:
                 failed.append(verdict)
                 _tell([verdict])

@@ -44,8 +44,6 @@ class Memory:
     #: When a cancellation was asked for, and what was answered.
     cancels: dict[str, list[str]] = field(default_factory=dict)
     revivals: dict[str, int] = field(default_factory=dict)
-    #: Runs that were accepted once, and of which the store knew nothing later.
-    unknown: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
 
 
@@ -90,10 +88,6 @@ class _Following:
         ends = self._memory.ends.setdefault(run.id, [])
         while True:
             end = await self._end(run)
-            if end.state == "unknown":
-                self._memory.unknown.add(run.id)
-                await self._accepted()
-                continue
             ends.append(end)
             revivals = self._memory.revivals.get(run.id, 0)
             if end.state != "failed" or revivals >= self._job.revivals:
@@ -141,8 +135,6 @@ class _Following:
                 answers[-1] = str(await run.cancel())
             except StoreError:
                 await anyio.sleep(0.3)
-            except UnknownRun:
-                return
             else:
                 return
 
@@ -153,7 +145,7 @@ class _Following:
             except StoreError:
                 await anyio.sleep(0.3)
             except UsageError:
-                return  # heard the first time and the answer lost, or the run lost since
+                return  # it was heard the first time, and the answer was lost
             else:
                 return
 

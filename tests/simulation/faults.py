@@ -6,31 +6,28 @@ others are a bit of everything. The last of them ends at a known time: after it,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from random import Random
 
 from tests.simulation.network import Fate, Link
 
-#: Kinds of fault: the odds that a history has any of them, and how many more it may have.
+#: Kinds of fault, and how often each comes in a history that allows it, on average.
 KINDS = {
-    "crash": (0.5, 5),
-    "freeze": (0.4, 4),
-    "block": (0.2, 2),
-    "cut": (0.4, 4),
-    "lapse": (0.4, 4),
-    "outage": (0.25, 2),
-    "restart": (0.25, 2),
-    "stall": (0.25, 2),
-    "clock": (0.2, 3),
-    "flaky": (0.5, 5),
-    "slow": (0.2, 2),
-    "client": (0.2, 2),
-    "deploy": (0.3, 3),
-    "failover": (0.05, 1),
-    "flush": (0.03, 0),
+    "crash": 3.0,
+    "freeze": 2.0,
+    "block": 1.0,
+    "cut": 2.0,
+    "lapse": 2.0,
+    "outage": 1.0,
+    "restart": 1.0,
+    "stall": 1.0,
+    "clock": 1.5,
+    "flaky": 3.0,
+    "slow": 1.0,
+    "client": 1.0,
+    "deploy": 1.5,
 }
-#: Every so many histories one has no fault at all.
-CALM = 0.04
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,42 +50,53 @@ class Fault:
         )
 
 
+@dataclass(slots=True)
+class Odds:
+    """How likely each fate of a request is, while the network is flaky."""
+
+    odds: dict[Fate, float] = field(default_factory=dict)
+    late_s: float = 3.0
+
+
 def draw(random: Random, until: float, lease_s: float) -> list[Fault]:
     """Draw the faults of a history, in the order of their times."""
-    if random.random() < CALM:
-        return []
+    allowed = [kind for kind in KINDS if random.random() < random.choice([0.1, 0.3, 0.6])]
+    faults: list[Fault] = []
+    for kind in allowed:
+        count = _poisson(random, KINDS[kind])
+        faults += [_fault(random, kind, until, lease_s) for _ in range(count)]
 
-    faults = []
-    for kind, (odds, more) in KINDS.items():
-        if random.random() < odds:
-            count = 1 + random.randint(0, more)
-            faults += [_fault(random, kind, until, lease_s) for _ in range(count)]
     return sorted(faults, key=lambda fault: fault.at)
 
 
 def _fault(random: Random, kind: str, until: float, lease_s: float) -> Fault:
     at = random.random() * until * 0.9
     lasts = random.choice([0.1, 0.5, 1.2, 2.5]) * lease_s * random.random()
+    style = random.choice(["refuse", "hang"])
     amount = float(random.randint(0, 40))
     if kind == "clock":
         amount = random.choice([0.2, 1, 3, 20]) * lease_s * (2 * random.random() - 1)
-    if kind == "failover":
-        amount = 0.2 + random.random()
     return Fault(
         at=at,
         kind=kind,
-        target=random.randrange(60),
+        target=random.randrange(100),
         lasts=min(lasts, until - at),
-        style=random.choice(["refuse", "hang"]),
+        style=style,
         amount=amount,
     )
+
+
+def _poisson(random: Random, mean: float) -> int:
+    """Draw a count: at least one, since the kind is allowed."""
+    return 1 + sum(random.random() < mean / 8 for _ in range(7))
 
 
 class Flakiness:
     """What fate the requests have: none but the fine one, unless somebody says so."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, name_of: Callable[[bytes], str]) -> None:
         self._random = random
+        self._name_of = name_of
         self.odds: dict[Fate, float] = {}
 
     def draw_odds(self) -> None:
@@ -99,15 +107,13 @@ class Flakiness:
             if fate is not Fate.FINE
         }
 
-    def fate(self, link: Link) -> tuple[Fate, float]:
+    def fate(self, link: Link, data: bytes) -> tuple[Fate, float]:
         """Decide what becomes of a request."""
         if not self.odds:
             return Fate.FINE, 0.0
-
         draw = self._random.random()
         for fate, odds in self.odds.items():
             draw -= odds
             if draw < 0:
                 return fate, self._random.random() ** 2 * 6
-
         return Fate.FINE, 0.0

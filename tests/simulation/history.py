@@ -1,7 +1,6 @@
 """One history: put everything together, let it run, break it, let it settle, and look.
 
-    faults until FAULTS_S, then none; everything must have ended by SETTLED_S after that
-    then the workers leave in good order, and the retention passes
+faults until FAULTS_S, then none; everything must have ended by SETTLED_S after that
 """
 
 from __future__ import annotations
@@ -9,33 +8,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from millstream.model.run import FINAL
 from millstream.store.keys import Lane
-from millstream_scheduler.config import SchedulerConfig
 from millstream_worker.config import WorkerConfig
-from tests.simulation import faults, promises
-from tests.simulation.director import Director
+from tests.simulation import faults as faulty
+from tests.simulation import promises
 from tests.simulation.driver import Memory, client_main
-from tests.simulation.faults import Flakiness
+from tests.simulation.faults import Fault, Flakiness
 from tests.simulation.flows import SimulatedTools, World, workflows
 from tests.simulation.network import Link, Network
-from tests.simulation.plans import jobs
-from tests.simulation.processes import Main, Process, scheduler_main, worker_main
-from tests.simulation.promises import Violation
+from tests.simulation.plans import Job, jobs
+from tests.simulation.processes import Process, sweeper_main, worker_main
 from tests.simulation.shadow import Shadow
 from tests.simulation.view import View
-from tests.simulation.virtual import Stuck, VirtualLoop, virtual_time
+from tests.simulation.virtual import HOST, Stuck, VirtualLoop, virtual_time
 
-FAULTS_S = 16.0
+FAULTS_S = 20.0
 SETTLED_S = 200.0
 WORKERS = 3
-SCHEDULERS = 2
-RETENTION_S = 7200.0
+SWEEPERS = 2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,8 +39,8 @@ class Verdict:
     """What came of a history."""
 
     seed: int
-    #: The promise that was broken first, and what happened; empty when all were kept.
-    broken: list[Violation] = field(default_factory=list)
+    #: Promises that were broken, the first one first: (promise, what happened).
+    broken: list[tuple[str, str]] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
     virtual_s: float = 0.0
     commands: int = 0
@@ -57,37 +53,28 @@ class Broken(Exception):
 def run(seed: int, *, trace: bool = False) -> Verdict:
     """Run the history of one seed."""
     verdict = Verdict(seed=seed)
-    with _no_collection(), virtual_time() as loop:
-        history = History(loop, seed, verdict, tracing=trace)
-        story = loop.create_task(history.play())
-        try:
-            loop.run_until_complete(story)
-        except Broken:
-            pass
-        except Stuck as stuck:
-            history.broken("time goes on", str(stuck))
-        verdict.virtual_s = loop.time()
-        story.cancel()
-        _finish(loop, history.bury())
-
-    return verdict
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Collect no garbage meanwhile: it takes time, and it comes when it likes."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        yield
+        with virtual_time() as loop:
+            history = History(loop, seed, verdict, tracing=trace)
+            story = loop.create_task(history.play())
+            try:
+                loop.run_until_complete(story)
+            except (Broken, Stuck) as error:
+                if isinstance(error, Stuck):
+                    history.broken("time goes on", str(error))
+            verdict.virtual_s = loop.time()
+            story.cancel()
+            _finish(loop, history.bury())
     finally:
         if collecting:
             gc.enable()
+    return verdict
 
 
 def _finish(loop: VirtualLoop, ending: Coroutine[Any, Any, None]) -> None:
     """Run to the end, also when the loop still wants to stop for a story that was cut short."""
-    loop.halt = None
     task = loop.create_task(ending)
     while not task.done():
         with contextlib.suppress(RuntimeError):
@@ -98,99 +85,109 @@ class History:
     """Everything that lives in one history."""
 
     def __init__(self, loop: VirtualLoop, seed: int, verdict: Verdict, *, tracing: bool) -> None:
-        self._random = Random(seed)
+        random = Random(seed)
         self.loop = loop
         self.verdict = verdict
         self.seed = seed
         self._tracing = tracing
-        self.over = False
+        self._over = False
         self.config = WorkerConfig(
-            redis="memory://simulated",
-            concurrency=self._random.choice([2, 4, 8]),
-            lease=self._random.choice([2.0, 2.0, 4.0]),
-            grace=2.0,
-            park_after=0.5,
-            retention=RETENTION_S,
-            poison=6,
-        )
-        self.network = Network(loop, self._another())
+            redis="memory://simulated", concurrency=random.choice([2, 4, 8]), lease=2.0, grace=2.0,
+            park_after=0.5, retention=7200.0, poison=6,
+        )  # fmt: skip
+        self.network = Network(loop, Random(random.getrandbits(64)))
         self.lane = Lane(self.config.queue[0])
         self.view = View(self.network, self.lane)
         self.shadow = Shadow(self.view, self.broken)
         self.memory = Memory()
         self.world = World(loop.time, self._about_to)
-        self.jobs = jobs(self._another(), self._random.randint(6, 12), FAULTS_S * 0.8)
-        self.faults = faults.draw(self._another(), FAULTS_S, self.config.lease)
-        flakiness = Flakiness(self._another())
-        self.network.fate = flakiness.fate
+        self.jobs: Sequence[Job] = jobs(
+            Random(random.getrandbits(64)), random.randint(6, 14), FAULTS_S * 0.8
+        )
+        self.faults = faulty.draw(Random(random.getrandbits(64)), FAULTS_S, self.config.lease)
+        self.flakiness = Flakiness(Random(random.getrandbits(64)), lambda _: "")
+        self.network.fate = self.flakiness.fate
         self.network.observe = self._observe
-        self._director = Director(self, flakiness)
-        #: Every process that ever was, and those that serve now: workers, then schedulers.
-        self.processes: list[Process] = []
-        self.serving: list[Process] = []
-        self._client: Process | None = None
-        #: Whether the clock of Redis has jumped, when the faults have ended, and the runs that
-        #: nobody goes on with at the moment, with the time since when.
-        self.clock_jumped = False
+        self._random = random
+        self._number = 0
+        self.workers: list[Process] = []
+        self.sweepers: list[Process] = []
+        self.client: Process | None = None
+        #: When the faults have ended.
         self.healed = FAULTS_S
-        self.missed: dict[str, float] = {}
-
-    @property
-    def workers(self) -> list[Process]:
-        """The workers that serve now."""
-        return self.serving[:WORKERS]
+        #: Runs that nobody can go on with at the moment, and since when.
+        self.homeless: dict[str, float] = {}
+        self.processes: list[Process] = []
 
     # -- the story -----------------------------------------------------------------------------
 
     async def play(self) -> None:
         """Let it happen, and check what came of it."""
-        for slot in range(WORKERS + SCHEDULERS):
-            self.start(slot)
-        self.restart_client()
-        self._director.begin()
-        await self._until(lambda: self.loop.time() >= FAULTS_S)
-        self._director.heal()
-        await self._until(self._settled, SETTLED_S)
-        self._check(promises.settled)
-        for worker in self.workers:
-            worker.drain()
-        await self._until(lambda: all(worker.ended for worker in self.workers), 10.0)
-        self._check(promises.drained)
-        self.loop.redis_offset += RETENTION_S + 60
-        self.clock_jumped = True
-        await self._until(lambda: not any(promises.forgotten(self)), 8 * self.config.lease)
-        self._check(promises.forgotten)
+        for kind in range(WORKERS):
+            self.workers.append(self._start_worker(kind))
+        for _ in range(SWEEPERS):
+            self.sweepers.append(self._start("sweeper", sweeper_main(self.config)))
+        self.client = self._start_client()
+        for fault in self.faults:
+            self.loop.outside(fault.at, self._break, fault)
+        await self._watch_until(FAULTS_S)
+        self._heal()
+        deadline = FAULTS_S + SETTLED_S
+        while self.loop.time() < deadline and not self._settled():
+            await self._watch_until(self.loop.time() + 0.5)
+        for promise, what in promises.check(self):
+            self.broken(promise, what)
         await asyncio.sleep(0)
 
-    async def _until(self, done: Callable[[], bool], patience_s: float = 1e9) -> None:
-        """Let time pass and keep an eye on what must hold at any moment."""
-        deadline = self.loop.time() + patience_s
-        while not done() and self.loop.time() < deadline:
-            await asyncio.sleep(0.25)
-            for promise in (promises.places, promises.leaders, promises.processes):
-                self._check(promise)
+    async def _watch_until(self, at: float) -> None:
+        while self.loop.time() < at:
+            await asyncio.sleep(min(0.25, at - self.loop.time()))
+            for promise, what in promises.check_places(self):
+                self.broken(promise, what)
+            for process in self.processes:
+                if process.error is not None:
+                    self.broken("no process dies of an error", f"{process}: {process.error!r}")
 
     def _settled(self) -> bool:
         return len(self.memory.done) == len(self.jobs) and all(
             self.view.run(job.id).get(b"state", b"").decode() in FINAL for job in self.jobs
         )
 
-    def _check(self, promise: Callable[[History], Iterator[Violation]]) -> None:
-        for broken, what in promise(self):
-            self.broken(broken, what)
-
     def broken(self, promise: str, what: str) -> None:
         """Note that a promise was broken; the first one ends the history."""
-        if self.over:
+        if self._over:
             return
-        self.over = True
+        self._over = True
         self.note("BROKEN", f"{promise}: {what}")
         self.verdict.broken.append((promise, what))
         self.loop.halt = Broken(promise)
 
+    # -- processes -----------------------------------------------------------------------------
+
+    def _start_worker(self, kind: int) -> Process:
+        # Not every worker knows everything: a deployment is under way.
+        app = workflows(self.world, versions=("1", "2") if kind else ("1",), rare=kind != 1)
+        return self._start(
+            f"worker{kind}", worker_main(self.config, app, SimulatedTools(self.world), self._said)
+        )
+
+    def _start_client(self) -> Process:
+        main = client_main(list(self.jobs), self.memory, self.config.retention, self.seed)
+        return self._start("client", main)
+
+    def _start(self, name: str, main: Any) -> Process:
+        self._number += 1
+        process = Process(
+            self.network, f"{name}.{self._number}", main, Random(self._random.getrandbits(64))
+        )
+        self.processes.append(process)
+        self.note(process.name, "starts")
+        process.start()
+        return process
+
     async def bury(self) -> None:
         """Leave nothing behind."""
-        self.over = True
+        self._over = True
         self._tracing = False
         self.network.away = "refuse"
         for process in self.processes:
@@ -198,46 +195,84 @@ class History:
         self.network.break_all()
         await asyncio.sleep(30)
 
-    # -- processes -----------------------------------------------------------------------------
+    # -- faults --------------------------------------------------------------------------------
 
-    def start(self, slot: int) -> None:
-        """Start what serves in a slot, with a new token."""
-        if slot < WORKERS:
-            # Not every worker knows everything: a deployment is under way.
-            versions = ("1", "2") if slot else ("1",)
-            app = workflows(self.world, versions=versions, rare=slot != 1)
-            main = worker_main(self.config, app, SimulatedTools(self.world), self._said)
-            name = f"worker{slot}"
-        else:
-            main = scheduler_main(
-                SchedulerConfig(
-                    redis="memory://simulated",
-                    lease=self.config.lease,
-                    retention=self.config.retention,
-                    poison=self.config.poison,
-                ),
-                self._said,
-            )
-            name = f"scheduler{slot - WORKERS}"
-        self.serving[slot : slot + 1] = [self._launch(name, main)]
+    def _break(self, fault: Fault) -> None:
+        if self._over:
+            return
+        self.note("fault", str(fault))
+        end = self.loop.time() + fault.lasts
+        slot = fault.target % WORKERS
+        worker = self.workers[slot]
+        match fault.kind:
+            case "crash":
+                worker.host.after(int(fault.amount), lambda: self._crash(slot, worker, fault))
+            case "freeze" | "block":
+                worker.host.after(
+                    int(fault.amount), lambda: worker.freeze(whole=fault.kind == "freeze")
+                )
+                self.loop.outside(end, worker.thaw)
+            case "cut" | "lapse":
+                worker.cut(fault.style, renewer_only=fault.kind == "lapse")
+                self.loop.outside(end, worker.heal)
+            case "outage" | "restart":
+                self.network.away = fault.style
+                if fault.kind == "restart":
+                    self.network.restart()
+                elif fault.style == "refuse":
+                    self.network.break_all()
+                self.loop.outside(end, self._back)
+            case "stall":
+                self.network.stalled_until = end
+            case "clock":
+                self.loop.redis_offset += fault.amount
+            case "flaky":
+                self.flakiness.draw_odds()
+                self.loop.outside(end, self.flakiness.odds.clear)
+            case "slow":
+                self.network.latency_s = 0.3 * fault.amount / 40
+                self.loop.outside(end, self._quick)
+            case "client":
+                self._restart_client()
+            case "deploy":
+                if worker.worker is not None:
+                    worker.worker.drain.set()
+                self.workers[slot] = self._start_worker(slot)
 
-    def restart_client(self) -> None:
-        """Start the client, after a crash if there was one before."""
-        if self._client is not None:
-            self._client.crash(power_loss=False)
-        main = client_main(self.jobs, self.memory, self.config.retention, self.seed)
-        self._client = self._launch("client", main)
+    def _crash(self, slot: int, worker: Process, fault: Fault) -> None:
+        if not worker.alive or self.workers[slot] is not worker:
+            return
+        self.note(worker.name, "crashes")
+        worker.crash(power_loss=fault.style == "hang")
+        self.loop.outside(self.loop.time() + fault.lasts, self._replace, slot)
 
-    def _launch(self, name: str, main: Main) -> Process:
-        number = len(self.processes)
-        process = Process(self.network, f"{name}.{number}", main, self._another())
-        self.processes.append(process)
-        self.note(process.name, "starts")
-        process.start()
-        return process
+    def _replace(self, slot: int) -> None:
+        if not (self._over or self.workers[slot].alive):
+            self.workers[slot] = self._start_worker(slot)
 
-    def _another(self) -> Random:
-        return Random(self._random.getrandbits(64))
+    def _back(self) -> None:
+        self.network.away = ""
+
+    def _quick(self) -> None:
+        self.network.latency_s = 0.002
+
+    def _restart_client(self) -> None:
+        assert self.client is not None
+        self.client.crash(power_loss=False)
+        self.client = self._start_client()
+
+    def _heal(self) -> None:
+        self.note("fault", "no more of them")
+        self._back()
+        self._quick()
+        self.flakiness.odds.clear()
+        self.network.stalled_until = 0.0
+        for process in self.processes:
+            process.host.after(0, lambda: None)
+            process.thaw()
+            process.heal()
+        for slot in range(WORKERS):
+            self._replace(slot)
 
     # -- what is seen --------------------------------------------------------------------------
 
@@ -247,10 +282,9 @@ class History:
             self.verdict.trace.append(f"{self.loop.time():10.4f}  {who:12} {what}")
 
     def _about_to(self, label: str, by: str) -> None:
-        if self.over:
+        if self._over:
             return
-        if self._tracing:
-            self.note(by, f"effect {label}")
+        self.note(by, f"effect {label}")
         if self.shadow.recorded(label):
             self.broken("a recorded step never runs again", f"{label} by {by}")
 
@@ -260,8 +294,21 @@ class History:
 
     def _observe(self, link: Link, fields: list[bytes], reply: Any) -> None:
         self.verdict.commands += 1
-        if self.over:
+        if self._over:
             return
         if self._tracing:
-            self.note(link.host.name, f"> {self.shadow.told(fields)} -> {reply!r}")
+            self.note(link.host.name, f"> {self._told(fields)} -> {reply!r}")
         self.shadow.executed(link, fields, reply)
+
+    def _told(self, fields: list[bytes]) -> str:
+        name = self.shadow.name_of(fields)
+        if not name:
+            return b" ".join(fields).decode("utf-8", "replace")
+        args = fields[3 + int(fields[2]) :]
+        return f"{name} {b' '.join(args).decode('utf-8', 'replace')}"
+
+
+def running() -> str:
+    """Return the name of whoever runs right now."""
+    host = HOST.get()
+    return "nobody" if host is None else host.name

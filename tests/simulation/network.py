@@ -1,28 +1,32 @@
 """What lies between a process and the store: connections that are slow, break, and repeat.
 
 A request is on its way for a while, is executed by the server whatever has become of its sender,
-and its reply is on its way for a while. `Network.fate` decides what happens to each request. What
-is sent while nothing comes through is not always lost: a machine sends it again and again, also
-for a process that has closed the connection meanwhile, and so it may arrive long afterwards.
+and its reply is on its way for a while. `Network.fate` decides what happens to each request.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fakeredis
+import redis.asyncio
+import redis.exceptions
+from fakeredis._clients._async import FakeAsyncRedisConnection
+from fakeredis._socket import AsyncFakeSocket
 
+from millstream.store.connection import Connection
+from tests.simulation.lua import LUA
 from tests.simulation.virtual import Host, Ordered, VirtualLoop
 
-if TYPE_CHECKING:
-    from tests.simulation.wire import ServerSocket
-
-#: Commands that were sent together, each as its fields.
-Request = list[list[bytes]]
+_BROKEN = object()
+_numbers = itertools.count(1)
 
 
 class Fate(Enum):
@@ -43,8 +47,7 @@ class Link:
     host: Host
     #: ``refuse``: connections break at once; ``hang``: nothing comes through, in silence.
     cut: str = ""
-    #: What was sent while nothing came through.
-    stuck: list[Request] = field(default_factory=list)
+    wires: Ordered[Wire] = field(default_factory=Ordered)
 
 
 class Network:
@@ -61,7 +64,7 @@ class Network:
         self.stalled_until = 0.0
         #: The most that a message is on its way, in seconds.
         self.latency_s = 0.002
-        self.fate: Callable[[Link], tuple[Fate, float]] = lambda _: (Fate.FINE, 0.0)
+        self.fate: Callable[[Link, bytes], tuple[Fate, float]] = lambda *_: (Fate.FINE, 0.0)
         #: Told of every command that the server has executed, with its reply.
         self.observe: Callable[[Link, list[bytes], Any], None] = lambda *_: None
         self._sockets: Ordered[ServerSocket] = Ordered()
@@ -69,12 +72,6 @@ class Network:
     def delay(self) -> float:
         """Draw how long a message is on its way: mostly short, now and then long."""
         return self.latency_s * (0.05 + self.random.random() ** 4)
-
-    def reachable(self, link: Link) -> bool:
-        """Whether messages come through."""
-        return not (self.away or link.cut)
-
-    # -- what breaks ---------------------------------------------------------------------------
 
     def break_all(self) -> None:
         """Redis goes away: every connection breaks, and nobody waits there any more."""
@@ -92,16 +89,6 @@ class Network:
         self.break_all()
         self.server.script_cache.clear()
 
-    def heal(self, link: Link) -> None:
-        """A link is whole again: some of what was sent meanwhile arrives after all."""
-        link.cut = ""
-        stuck, link.stuck = link.stuck, []
-        for request in stuck:
-            if self.random.random() < 0.5:
-                self.execute_later(link, request, self.loop.time() + 0.5 * self.random.random())
-
-    # -- what the sockets tell -----------------------------------------------------------------
-
     def opened(self, socket: ServerSocket) -> None:
         """A connection was accepted."""
         self._sockets.add(socket)
@@ -111,14 +98,213 @@ class Network:
         self._sockets.discard(socket)
         socket.hang_up()
 
-    def execute_later(self, link: Link, request: Request, at: float) -> None:
+    def execute_later(self, link: Link, data: bytes, at: float) -> None:
         """Have a request executed although nobody waits for it any more."""
-        self.loop.outside(at, self._execute, link, request)
 
-    def _execute(self, link: Link, request: Request) -> None:
-        from tests.simulation.wire import ServerSocket
+        def execute() -> None:
+            if self.away:
+                return
+            socket = ServerSocket(self, link, None)
+            socket.sendall(data)
+            socket.hang_up()
 
-        if not self.away:
-            socket = ServerSocket(self, link)
-            socket.execute(request)
-            self.hang_up(socket)
+        self.loop.outside(at, execute)
+
+
+class ServerSocket(AsyncFakeSocket):
+    """The server's end of one connection."""
+
+    def __init__(self, network: Network, link: Link, wire: Wire | None) -> None:
+        self.number = next(_numbers)
+        super().__init__(network.server, 0, client_class=redis.asyncio.Redis)
+        self.network = network
+        self.link = link
+        self.wire = wire
+        #: Replies are not sent any more.
+        self.mute = False
+        self._replied = 0.0
+        self._requested = 0.0
+        self._reply: Any = None
+        self._blocking_task: asyncio.Task[Any] | None = None
+        network.opened(self)
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def request(self, data: bytes, fate: Fate) -> None:
+        """Take a request in, after its way through the network; they stay in their order."""
+        loop = self.network.loop
+        self._requested = max(
+            self._requested, loop.time() + self.network.delay(), self.network.stalled_until
+        )
+        loop.outside(self._requested, self._arrived, data, fate)
+
+    def _arrived(self, data: bytes, fate: Fate) -> None:
+        if self.network.away == "hang" or self.link.cut == "hang":
+            return
+        if self._killed or self.network.away or self.link.cut:
+            return
+        if fate in {Fate.LOST, Fate.LATE}:
+            self.break_wire()
+            return
+
+        self.mute = self.mute or fate is Fate.REPLY_LOST
+        self.sendall(data)
+        if self.mute:
+            self.break_wire()
+
+    def break_wire(self) -> None:
+        """Let the process find out that the connection is broken."""
+        self.network.hang_up(self)
+        super().put_response(_BROKEN)
+
+    def hang_up(self) -> None:
+        """Forget the other side: a command that blocks for it ends."""
+        if self._blocking_task is not None:
+            self._blocking_task.cancel()
+        if not self._killed:
+            self.kill()
+
+    # -- what fakeredis calls ------------------------------------------------------------------
+
+    def put_response(self, msg: Any) -> None:
+        """Send a reply, or a published message, on its way."""
+        self._reply = msg
+        if self._killed or self.mute or self.wire is None:
+            return
+        loop = self.network.loop
+        self._replied = max(self._replied, loop.time() + self.network.delay())
+        loop.outside(self._replied, self._deliver, msg)
+
+    def _deliver(self, msg: Any) -> None:
+        if not (self._killed or self.network.away or self.link.cut):
+            super().put_response(msg)
+
+    def _process_command(self, fields: list[bytes]) -> None:
+        self._reply = None
+        super()._process_command(fields)
+        self.network.observe(self.link, fields, self._reply)
+
+    def _blocking(self, timeout: Any, func: Any, shape: Any = None) -> Any:
+        # fakeredis takes an empty answer for an answer, and does not block.
+        return super()._blocking(timeout, lambda first: func(first) or None, shape)
+
+    async def _async_blocking(self, *args: Any, **kwargs: Any) -> None:
+        self._blocking_task = asyncio.current_task()
+        await super()._async_blocking(*args, **kwargs)
+
+    def eval(self, script: bytes, numkeys: int, *rest: bytes) -> Any:
+        """Run a script; its text is remembered."""
+        self._server.script_cache[LUA.sha(script)] = script
+        return LUA.run(self, script, rest[:numkeys], rest[numkeys:])
+
+    def smembers(self, key: Any) -> list[bytes]:
+        """Return the members of a set, in the same order every time."""
+        return sorted(key.value)
+
+
+class Wire(FakeAsyncRedisConnection):
+    """The process's end of one connection, as redis-py sees it."""
+
+    def __init__(
+        self, *args: Any, network: Network, link: Link, timeout_s: float, **kw: Any
+    ) -> None:
+        self.number = next(_numbers)
+        self._network = network
+        self._link = link
+        self._timeout_s = timeout_s
+        super().__init__(*args, server=network.server, driver_info=None, **kw)
+
+    def __hash__(self) -> int:
+        return self.number
+
+    async def _connect(self) -> None:
+        style = self._network.away or self._link.cut
+        if style == "hang" or self._network.stalled_until > self._network.loop.time():
+            await asyncio.sleep(min(self._timeout_s, 5.0))
+            raise redis.exceptions.TimeoutError("Timeout connecting to server")
+        await asyncio.sleep(self._network.delay())
+        if self._network.away or self._link.cut:
+            raise redis.exceptions.ConnectionError("Connection refused")
+        self._sock = Context().run(ServerSocket, self._network, self._link, self)
+        self._link.wires.add(self)
+        self._reader = self._writer = _OPEN  # type: ignore[assignment]
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """Skip the greeting: nothing of it matters here."""
+        self._parser.on_connect(self)  # type: ignore[no-untyped-call]
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send a request on its way, if its fate allows."""
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        data = command if isinstance(command, bytes) else b"".join(command)
+        fate, late_s = self._network.fate(self._link, data)
+        if fate is Fate.REFUSED or self._sock is None:
+            await self.disconnect()
+            raise redis.exceptions.ConnectionError("Connection reset while writing")
+        if fate in {Fate.LATE, Fate.TWICE}:
+            self._network.execute_later(self._link, data, self._network.loop.time() + late_s)
+        self._sock.request(data, fate)  # type: ignore[attr-defined]
+
+    async def _read_response(self, **kwargs: Any) -> Any:
+        if self._sock is None:
+            raise redis.exceptions.ConnectionError("Connection closed")
+        asked: float | None = kwargs.get("timeout")
+        try:
+            async with asyncio.timeout(self._timeout_s if asked is None else min(asked, 1e9)):
+                response = await self._sock.responses.get()
+        except TimeoutError:
+            if asked is not None:
+                return None
+            raise redis.exceptions.TimeoutError("Timeout reading from the socket") from None
+
+        if response is _BROKEN:
+            await self.disconnect()
+            raise redis.exceptions.ConnectionError("Connection closed by server")
+        return response
+
+    async def can_read(self, timeout: float | None = 0) -> bool:
+        """Return whether something lies unread, such as the news that this is broken."""
+        return self._sock is None or not self._sock.responses.empty()
+
+    async def disconnect(self, nowait: bool = False, **kwargs: Any) -> None:  # type: ignore[override]
+        """Close; the server learns of it after a while."""
+        socket, self._sock = self._sock, None
+        self._reader = self._writer = None
+        self._link.wires.discard(self)
+        if socket is not None and not (self._link.cut or self._network.away):
+            loop = self._network.loop
+            loop.outside(loop.time() + self._network.delay(), self._network.hang_up, socket)
+
+
+class _Open:
+    """Stands where redis-py keeps its streams."""
+
+    def close(self) -> None:
+        """Nothing is behind this."""
+
+
+_OPEN = _Open()
+
+
+class SimulatedConnection(Connection):
+    """`Connection` over a link."""
+
+    def __init__(self, network: Network, link: Link, command_timeout_s: float = 5.0) -> None:
+        self._network = network
+        self._link = link
+        super().__init__("memory://simulated", command_timeout_s=command_timeout_s)
+
+    def _memory_server(self) -> Any:
+        return self._network.server
+
+    def _new(self, library: Any, retry: Any, timeout_s: float) -> Any:
+        pool = redis.asyncio.ConnectionPool(
+            connection_class=Wire,
+            network=self._network,
+            link=self._link,
+            timeout_s=timeout_s,
+            protocol=2,
+        )
+        return redis.asyncio.Redis(connection_pool=pool)

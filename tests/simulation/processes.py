@@ -13,24 +13,20 @@ from typing import Any
 
 import anyio
 
-from millstream.errors import MillstreamError
+from millstream.errors import MillstreamError, StoreError
 from millstream.events import Emit, LeaseRenewed, StoreFailed
 from millstream.model.run import Delivery
 from millstream.store import leases
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.workflow import Log, Workflows
-from millstream_scheduler import compose as scheduling
-from millstream_scheduler.config import SchedulerConfig
-from millstream_scheduler.serve import Scheduler
 from millstream_worker import compose
 from millstream_worker.config import WorkerConfig
 from millstream_worker.environment import Tools
 from millstream_worker.lease import Lease
 from millstream_worker.serve import Renews, Worker
-from tests.simulation.network import Link, Network
+from tests.simulation.network import Link, Network, SimulatedConnection
 from tests.simulation.virtual import HOST, Host
-from tests.simulation.wire import SimulatedConnection
 
 Main = Callable[["Process"], Coroutine[Any, Any, None]]
 
@@ -48,11 +44,10 @@ class Process:
         self.link = Link(self.host)
         self.thread_link = Link(self.thread)
         self.worker: Worker | None = None
-        self.scheduler: Scheduler | None = None
         #: Why it ended by itself; None: it has not, or in good order.
         self.error: BaseException | None = None
         self.ended = False
-        self.links = (self.link, self.thread_link)
+        self._links = (self.link, self.thread_link)
         self._tasks: list[asyncio.Task[None]] = []
         self._main = main
 
@@ -83,7 +78,7 @@ class Process:
     def crash(self, *, power_loss: bool) -> None:
         """Stop for good, between two callbacks. After a power loss nobody tells Redis."""
         self.host.dead = self.thread.dead = True
-        for link in self.links:
+        for link in self._links:
             link.cut = "hang" if power_loss else "refuse"
             if not power_loss:
                 self.network.break_link(link)
@@ -101,7 +96,7 @@ class Process:
 
     def cut(self, style: str, *, renewer_only: bool = False) -> None:
         """Cut the process off from Redis; ``style`` as in `Link`."""
-        for link in (self.thread_link,) if renewer_only else self.links:
+        for link in (self.thread_link,) if renewer_only else self._links:
             link.cut = style
             if style == "refuse":
                 self.network.break_link(link)
@@ -109,18 +104,12 @@ class Process:
     def heal(self) -> None:
         """Let the process reach Redis again."""
         if not self.host.dead:
-            for link in self.links:
-                self.network.heal(link)
-
-    def drain(self) -> None:
-        """Tell the process to leave in good order."""
-        serving = self.worker or self.scheduler
-        if serving is not None:
-            serving.drain.set()
+            for link in self._links:
+                link.cut = ""
 
     async def bury(self) -> None:
         """Clear up after the history: end every task, with nothing left to reach."""
-        for link in self.links:
+        for link in self._links:
             link.cut = "refuse"
         for host in (self.host, self.thread):
             host.thaw(self.network.loop)
@@ -236,7 +225,7 @@ def worker_main(
             make_renewer=make_renewer,
         )
         try:
-            process.worker = await compose.compose(config, workflows, parts)
+            process.worker = await _composed(config, workflows, parts)
             await process.worker.serve()
         finally:
             with anyio.move_on_after(2, shield=True):
@@ -245,22 +234,34 @@ def worker_main(
     return main
 
 
-def scheduler_main(config: SchedulerConfig, emit: Callable[[Process, Any], None]) -> Main:
-    """Return the main function of a scheduler process."""
+async def _composed(config: WorkerConfig, workflows: Workflows, parts: compose.Parts) -> Worker:
+    """Compose as often as it takes: in production the process would be started again."""
+    while True:
+        try:
+            return await compose.compose(config, workflows, parts)
+        except StoreError:
+            await asyncio.sleep(0.5)
+
+
+def sweeper_main(config: WorkerConfig) -> Main:
+    """Return the main function of a process that only looks after the lane."""
 
     async def main(process: Process) -> None:
         connection = process.connection()
-        parts = scheduling.Parts(
-            connection=connection,
-            emit=lambda event: emit(process, event),
-            random=process.random,
-            mono=process.network.loop.time,
-        )
-        process.scheduler = scheduling.compose(config, parts)
-        try:
-            await process.scheduler.serve()
-        finally:
-            with anyio.move_on_after(2, shield=True):
-                await connection.aclose()
+        token = f"{process.name}"
+        while True:
+            try:
+                await leases.sweep(
+                    connection,
+                    Lane(config.queue[0]),
+                    token,
+                    interval_s=min(1.0, config.lease / 10),
+                    lease_s=config.lease,
+                    retention_s=config.retention,
+                    poison=config.poison,
+                )
+            except StoreError:
+                await connection.reset()
+            await asyncio.sleep(config.lease / 10)
 
     return main

@@ -1,4 +1,4 @@
-"""What must hold: while a history runs, after it has settled, and when everybody has left."""
+"""What must hold: while a history runs, and after it has settled."""
 
 from __future__ import annotations
 
@@ -20,163 +20,108 @@ HOMELESS_LEASES = 4
 Violation = tuple[str, str]
 
 
-# -- at any moment ---------------------------------------------------------------------------------
-
-
-def places(history: History) -> Iterator[Violation]:
-    """Every run that has not ended stands somewhere from where somebody goes on with it."""
+def check_places(history: History) -> Iterator[Violation]:
+    """Every run that has not ended stands somewhere from where it can go on."""
     view, lane = history.view, history.lane
+    now, patience_s = history.loop.time(), HOMELESS_LEASES * history.config.lease
     timers, parked = view.scores(lane.timers), view.scores(lane.parked)
-    consumers = {(run_id, entry): consumer for _, entry, run_id, consumer in view.entries()}
+    leases = view.scores(lane.leases)
+    alive = {
+        process.worker.token for process in history.processes if process.worker and process.alive
+    }
+    places: dict[str, list[tuple[str, str, str | None]]] = {}
+    for level, entry, run_id, consumer in view.entries():
+        places.setdefault(run_id, []).append((level, entry, consumer))
     for run_id in view.ids():
         run = view.run(run_id)
-        stands, missed = True, False
-        match RunState(run[b"state"].decode()):
+        state = RunState(run[b"state"].decode())
+        key = run_id.encode()
+        match state:
             case RunState.SCHEDULED:
-                stands = run_id.encode() in timers
+                sound = key in timers
             case RunState.PARKED:
-                stands = run_id.encode() in parked
+                sound = key in parked
             case RunState.QUEUED | RunState.RUNNING:
-                place = (run_id, run[b"entry"].decode())
-                stands = place in consumers
-                missed = stands and not _looked_after(history, consumers[place])
+                entry = run[b"entry"].decode()
+                sound = any(
+                    consumer is None or consumer.encode() in leases or consumer in alive
+                    for _, at, consumer in places.get(run_id, ())
+                    if at == entry
+                )
             case _:
-                pass
-        if not stands:
-            yield ("a run always stands somewhere", f"{run_id} {run} {consumers}")
-        if not missed:
-            history.missed.pop(run_id, None)
-        elif _too_long(history, history.missed.setdefault(run_id, history.loop.time())):
-            yield ("somebody misses a worker that is dead", f"{run_id} {run} {consumers}")
+                sound = True
+        if sound:
+            history.homeless.pop(run_id, None)
+        elif now - max(history.homeless.setdefault(run_id, now), history.healed) > patience_s:
+            yield (
+                "a run always stands where it can go on",
+                f"{run_id} {run} {places.get(run_id)} leases {dict(leases)} alive {alive}",
+            )
 
 
-def _looked_after(history: History, consumer: str | None) -> bool:
-    """Whether a delivery is with nobody, with somebody who lives, or with one who has a lease."""
-    return (
-        consumer is None
-        or consumer.encode() in history.view.scores(history.lane.leases)
-        or any(x.alive and x.worker and x.worker.token == consumer for x in history.processes)
-    )
-
-
-def _too_long(history: History, since: float) -> bool:
-    patience_s = HOMELESS_LEASES * history.config.lease
-    return history.loop.time() - max(since, history.healed) > patience_s
-
-
-def leaders(history: History) -> Iterator[Violation]:
-    """At most one scheduler leads, as far as clocks run at the same speed."""
-    leading = [x.name for x in history.processes if x.alive and x.scheduler and x.scheduler.leading]
-    if len(leading) > 1 and not history.clock_jumped:
-        yield ("one scheduler leads", str(leading))
-
-
-def processes(history: History) -> Iterator[Violation]:
-    """Whatever happens to a process, it does not end by itself."""
-    for process in history.processes:
-        if process.error is not None:
-            yield ("no process dies of an error", f"{process}: {process.error!r}")
-
-
-# -- when all is quiet -----------------------------------------------------------------------------
-
-
-def settled(history: History) -> Iterator[Violation]:
-    """All runs have ended, as they may."""
+def check(history: History) -> Iterator[Violation]:
+    """All runs have ended, as they may; nothing is left over."""
+    memory = history.memory
     for job in history.jobs:
-        run = history.view.run(job.id)
-        state = run.get(b"state", b"").decode()
-        if job.id not in history.memory.done or state not in FINAL:
-            ends = history.memory.ends.get(job.id)
-            yield ("accepted means kept", f"{job.id} has not ended: {run}, known: {ends}")
-            return
-        if job.id in history.memory.unknown and not history.shadow.forgot:
-            yield ("accepted means kept", f"{job.id} was unknown for a while: {run}")
-        yield from _end(history, job, run)
-        yield from _deeds(history, job)
+        if job.id not in memory.done:
+            yield (
+                "accepted means kept",
+                f"{job.id} has not ended: {history.view.run(job.id)}, ends {memory.ends}",
+            )
+        yield from _check_end(history, job)
+        yield from _check_deeds(history, job)
 
 
-def _end(history: History, job: Job, run: dict[bytes, bytes]) -> Iterator[Violation]:
+def _check_end(history: History, job: Job) -> Iterator[Violation]:
+    run = history.view.run(job.id)
+    if not run:
+        yield ("accepted means kept", f"{job.id} has no record")
     state = RunState(run[b"state"].decode())
+    if state not in FINAL:
+        yield ("an end is final", f"{job.id} is {state}")
     end = history.memory.ends[job.id][-1]
     # A request to start it again may have come through late, after the client had given it up.
-    late = history.shadow.revived.get(job.id, 0) > history.memory.revivals.get(job.id, 0)
-    agreed = end.state == state and (
-        state is not RunState.COMPLETED or end.value == codec.decode(run[b"result"])
-    )
-    if not agreed and not late and not history.shadow.forgot:
+    revived = history.shadow.revived.get(job.id, 0)
+    if end.state != state and revived <= history.memory.revivals.get(job.id, 0):
         yield ("the client learns the end", f"{job.id}: {end}, but it is {run}")
     if state is RunState.COMPLETED:
-        yield from _completed(history, job, run)
+        value = codec.decode(run[b"result"])
+        if (end.state == state and value != end.value) or not plans.agrees(
+            value, plans.expected(job.plan)
+        ):
+            yield ("the result is the workflow's", f"{job.id}: {value}, {job.plan}")
+        yield from _check_journal(history, job)
     elif state is RunState.FAILED:
         cause, message = codec.decode(run[b"error"])
         if cause not in {*job.may_fail, "worker_lost"}:
             yield ("a run fails for its own reasons", f"{job.id}: {cause}: {message}")
-        if job.id.encode() not in history.view.scores(history.lane.dead):
-            yield ("a failed run is among the dead letters", job.id)
     elif job.cancel_at is None:
         yield ("nobody is cancelled unasked", job.id)
 
 
-def _completed(history: History, job: Job, run: dict[bytes, bytes]) -> Iterator[Violation]:
-    journal = {
-        key.decode(): codec.decode_record(data)
-        for key, data in history.view.journal(job.id).items()
-        # A run that called a tool has also pinned what the server said of its tools.
-        if not key.startswith(b"tools of ")
-    }
+def _check_journal(history: History, job: Job) -> Iterator[Violation]:
+    # A run that called a tool has also pinned what the server said of its tools.
+    journal = {key.decode() for key in history.view.journal(job.id)} - {"tools of sim"}
     wanted = {key for key, _ in plans.keys(job.plan, Branch())}
-    if journal.keys() != wanted:
-        differ = sorted(journal.keys() ^ wanted)
-        yield ("the journal of a completed run is complete", f"{job.id}: {differ}")
-    values = {key: record.value for key, record in journal.items()}
-    result = codec.decode(run[b"result"])
-    if result != plans.expected(job.plan, Branch(), values):
-        yield ("the result follows from the journal", f"{job.id}: {result}, {job.plan}")
+    if journal != wanted:
+        yield (
+            "the journal of a completed run is complete",
+            f"{job.id}: {sorted(journal ^ wanted)} differ",
+        )
     said = history.view.said(job.id)
     emits = [op for op in plans.leaves(job.plan) if op[0] == "emit"]
     if len(said) != len(emits):
         yield ("what is emitted is said once", f"{job.id}: {said}, {emits}")
 
 
-def _deeds(history: History, job: Job) -> Iterator[Violation]:
-    allowed = 1 + history.shadow.revived.get(job.id, 0)
+def _check_deeds(history: History, job: Job) -> Iterator[Violation]:
     for op in plans.leaves(job.plan):
-        label = str(op[2] if op[0] == "tool" else op[1] if len(op) > 1 else "")
-        deeds = [deed for deed in history.world.deeds.get(label, ()) if deed.verdict != "raised"]
+        if op[0] != "tool":
+            continue
+        label = op[2]
         if len(history.world.sent_keys.get(label, ())) > 1:
             yield ("an idempotency key stays", f"{label}: {history.world.sent_keys[label]}")
-        once = (op[:2] == ["tool", "unsafe"] and not history.shadow.forgot) or not history.faults
-        if once and len(deeds) > allowed:
+        deeds = history.world.deeds.get(label, [])
+        allowed = 1 + history.shadow.revived.get(job.id, 0)
+        if op[1] == "unsafe" and len(deeds) > allowed:
             yield ("what is unsafe is not repeated blindly", f"{label}: {deeds}")
-
-
-# -- when everybody has left -----------------------------------------------------------------------
-
-
-def drained(history: History) -> Iterator[Violation]:
-    """Workers that left in good order hold nothing."""
-    for process in history.workers:
-        if not process.ended:
-            yield ("a drain comes to an end", str(process))
-    if pending := history.view.pending():
-        yield ("who leaves in good order leaves nothing behind", str(pending))
-
-
-def forgotten(history: History) -> Iterator[Violation]:
-    """After the retention nothing of the runs is left, nor of the workers."""
-    lane = history.lane
-    kept = {lane.meta, *(lane.stream(level) for level in ("resume", "high", "normal", "low"))}
-    kept |= {lane.stream("suspect"), lane.agents, lane.leases}
-    names = history.view.keys()
-    left = [
-        key
-        for key in names
-        if key.startswith(lane.prefix) and key not in kept and ":inbox:" not in key
-    ]
-    if left:
-        yield ("what has ended is forgotten after its time", str(left))
-    if entries := history.view.entries():
-        yield ("what has ended is forgotten after its time", str(entries))
-    if agents := history.view.fields(lane.agents):
-        yield ("who has left is forgotten", str(agents))

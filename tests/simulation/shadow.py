@@ -18,8 +18,7 @@ from tests.simulation.network import Link
 from tests.simulation.view import View
 
 SCRIPTS = (
-    "cancel", "commit", "depth", "elect", "enqueue", "holdings", "prune", "renew", "restore",
-    "revive", "sweep", "watch",
+    "cancel", "commit", "depth", "enqueue", "holdings", "renew", "revive", "sweep", "watch",
 )  # fmt: skip
 _PASSING = {RecordStatus.INTENT, RecordStatus.WAITING}
 
@@ -34,17 +33,8 @@ class Shadow:
         self._bodies = {scripts.script(name).body: name for name in SCRIPTS}
         self._runs: dict[str, dict[bytes, bytes]] = {}
         self._journals: dict[str, dict[bytes, bytes]] = {}
-        #: Whether Redis has lost writes that it had acknowledged.
-        self.forgot = False
         #: How often a run was started again by the client, as far as the store knows.
         self.revived: dict[str, int] = {}
-
-    def forget(self) -> None:
-        """Redis has lost writes: what stands now is where everything begins."""
-        self.forgot = True
-        ids = self._view.ids()
-        self._runs = {run_id: self._view.run(run_id) for run_id in ids}
-        self._journals = {run_id: dict(self._view.journal(run_id)) for run_id in ids}
 
     def name_of(self, fields: list[bytes]) -> str:
         """Return the name of the script that a command runs; '' for other commands."""
@@ -55,12 +45,6 @@ class Shadow:
             return self._bodies.get(fields[1], "?")
 
         return ""
-
-    def told(self, fields: list[bytes]) -> str:
-        """Return a command as a line of the trace."""
-        name = self.name_of(fields)
-        args = fields[3 + int(fields[2]) :] if name else fields
-        return f"{name} {b' '.join(args).decode('utf-8', 'replace')}".strip()
 
     def recorded(self, label: str) -> bool:
         """Whether the journal holds how the step with this label ended."""
@@ -73,7 +57,7 @@ class Shadow:
     def executed(self, link: Link, fields: list[bytes], reply: Any) -> None:
         """Check what a command has done to the runs."""
         name = self.name_of(fields)
-        if name not in {"commit", "sweep", "cancel", "revive", "enqueue", "restore"}:
+        if name not in {"commit", "sweep", "cancel", "revive", "enqueue"}:
             return
         if isinstance(reply, Exception):
             if not isinstance(reply, NoScriptError):

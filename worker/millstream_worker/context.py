@@ -188,6 +188,9 @@ class RunContext(Context):
 
     def gather(self, *awaitables: Awaitable[Any]) -> Awaitable[list[Any]]:
         if self._held.stopped is not None:
+            for each in awaitables:
+                if inspect.iscoroutine(each):
+                    each.close()
             return Call(self._too_late)
         branches = self._replay.branch.children(len(awaitables))
         return Call(lambda: self._gather(awaitables, branches))
