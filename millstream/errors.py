@@ -273,6 +273,48 @@ class OutcomeUnknown(ToolError):
     """A call that is not safe to repeat was sent, or may have been, and no answer is recorded."""
 
 
+class InferenceError(StepError):
+    """An inference ended without an answer of the model."""
+
+    #: Whether trying again later can help.
+    retryable = False
+
+    def __init__(
+        self, message: str, *, key: str = "", cause: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, key=key, cause=cause)
+        #: Seconds the server asked us to wait, where it did.
+        self.retry_after = retry_after
+
+
+class InferenceRejected(InferenceError):
+    """The call can never succeed: unknown model or option, an input that is none."""
+
+
+class ItemTooLarge(InferenceRejected):
+    """An input that no device here has room for, or that is longer than the model takes."""
+
+
+class InferenceFailed(InferenceError):
+    """The model failed on this input, and would again."""
+
+
+class InferenceOverloaded(InferenceError):
+    """More waits for the model than may wait. Nothing was computed; try later."""
+
+    retryable = True
+
+
+class InferenceUnavailable(InferenceError):
+    """The device or the server is away. Try later."""
+
+    retryable = True
+
+
+class DeadlineExceeded(InferenceError):
+    """The answer did not come within the call's time."""
+
+
 # -- runs --------------------------------------------------------------------------------------
 
 

@@ -127,6 +127,97 @@ class CircuitMoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceEnded:
+    """A call of a model ended. ``outcome`` is one of the closed set of the metric."""
+
+    model: str
+    outcome: str
+    items: int
+    #: How long the item that waited longest stood in the queue.
+    waited_s: float
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRan:
+    """A device computed a batch, or failed to."""
+
+    model: str
+    device: str
+    #: Why it left: full, bytes, ahead, quiescent, timer or deadline.
+    reason: str
+    items: int
+    tokens: int
+    #: Tokens with the padding, which is computed too.
+    computed: int
+    took_s: float
+    #: How long the oldest item had waited.
+    waited_s: float
+    #: Peak bytes as predicted, and as observed where somebody measures them.
+    predicted: int
+    observed: int | None = None
+    #: What kind of failure it was: memory, device or input.
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceSampled:
+    """How much waits for a model."""
+
+    model: str
+    waiting: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSampled:
+    """One reading of a device's memory, in bytes."""
+
+    device: str
+    usable: int
+    others: int
+    held: int
+    headroom: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRanOut:
+    """A batch found no memory. ``split``: it goes on in parts."""
+
+    model: str
+    device: str
+    items: int
+    split: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFailed:
+    """The context of a device died; it is started anew."""
+
+    device: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLoaded:
+    """A model was brought to a device."""
+
+    model: str
+    device: str
+    took_s: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEvicted:
+    """A model left a device, so that another has room."""
+
+    model: str
+    device: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRenewed:
     """The worker's claim to be alive was extended. ``lapsed``: it had run out before."""
 
@@ -203,6 +294,14 @@ Event = (
     | ToolCalled
     | ToolCatalogueChanged
     | CircuitMoved
+    | InferenceEnded
+    | BatchRan
+    | InferenceSampled
+    | DeviceSampled
+    | DeviceRanOut
+    | DeviceFailed
+    | ModelLoaded
+    | ModelEvicted
     | LeaseRenewed
     | LaneSwept
     | LaneCleaned

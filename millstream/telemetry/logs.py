@@ -25,12 +25,20 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from millstream.errors import ConfigError
 from millstream.events import (
+    BatchRan,
     CircuitMoved,
+    DeviceFailed,
+    DeviceRanOut,
+    DeviceSampled,
     Event,
+    InferenceEnded,
+    InferenceSampled,
     LaneCleaned,
     LaneSwept,
     LeaderChanged,
     LeaseRenewed,
+    ModelEvicted,
+    ModelLoaded,
     QueueSampled,
     RunLost,
     RunSettled,
@@ -109,7 +117,7 @@ class LogSubscriber:
 def severity(event: Event) -> int:
     """Return how loud an event is: a failed run is an error, what was lost or retried a warning."""
     match event:
-        case RunSettled(state="failed"):
+        case RunSettled(state="failed") | DeviceFailed():
             return logging.ERROR
         case LaneSwept() if event.poisoned:
             return logging.ERROR
@@ -122,6 +130,10 @@ def severity(event: Event) -> int:
             | LaneSwept(reclaimed=0)
             | LaneCleaned(restored=0)
             | QueueSampled()
+            | InferenceEnded()
+            | BatchRan()
+            | InferenceSampled()
+            | DeviceSampled()
         ):
             return logging.DEBUG
         case (
@@ -130,6 +142,7 @@ def severity(event: Event) -> int:
             | StepRetried()
             | ToolCatalogueChanged()
             | CircuitMoved(state="open")
+            | DeviceRanOut()
             | LeaseRenewed()
             | LaneSwept()
             | LaneCleaned()
@@ -146,6 +159,8 @@ def severity(event: Event) -> int:
             | CircuitMoved()
             | StoreRecovered()
             | LeaderChanged()
+            | ModelLoaded()
+            | ModelEvicted()
         ):
             return logging.INFO
         case _ as never:

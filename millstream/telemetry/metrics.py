@@ -16,12 +16,20 @@ from typing import assert_never
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from millstream.events import (
+    BatchRan,
     CircuitMoved,
+    DeviceFailed,
+    DeviceRanOut,
+    DeviceSampled,
     Event,
+    InferenceEnded,
+    InferenceSampled,
     LaneCleaned,
     LaneSwept,
     LeaderChanged,
     LeaseRenewed,
+    ModelEvicted,
+    ModelLoaded,
     QueueSampled,
     RunLost,
     RunSettled,
@@ -37,6 +45,7 @@ from millstream.events import (
     WorkerStopped,
 )
 from millstream.model.run import FINAL
+from millstream.telemetry import inference
 from millstream.telemetry.series import (
     CLOSED_LIMIT,
     LIMITS,
@@ -55,6 +64,11 @@ Registry = CollectorRegistry
 _RUN = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400)
 _CALL = (0.005, 0.025, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120)
 _ROUND_TRIP = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+_INFER = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+_ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_TOKENS = (16, 64, 256, 1024, 4096, 16384, 65536)
+_RATIO = (1, 1.05, 1.1, 1.25, 1.5, 2, 3, 5, 10)
+_RATIO_BELOW = (0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.25, 1.5, 2, 4)
 _QUEUE = ("queue",)
 
 # fmt: off
@@ -78,6 +92,29 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_circuit_moves_total", kind="counter", help="Changes of the circuit breakers of MCP servers.", labels=("server", "state")),
     Row(name="millstream_circuit_open", kind="gauge", help="1 while the breaker of an MCP server is not closed.", labels=("server",)),
     Row(name="millstream_tool_catalogue_changes_total", kind="counter", help="Times an MCP server described its tools differently than before.", labels=("server",)),
+    Row(name="millstream_infer_requests_total", kind="counter", help="Calls of models that ended, by outcome.", labels=("model", "outcome")),
+    Row(name="millstream_infer_request_seconds", kind="histogram", help="Duration of calls of models, waiting included.", labels=("model",), buckets=_INFER),
+    Row(name="millstream_infer_queue_wait_seconds", kind="histogram", help="How long the input of a call that waited longest stood in the queue.", labels=("model",), buckets=_INFER),
+    Row(name="millstream_infer_queue_depth", kind="gauge", help="Inputs that wait for a model.", labels=("model",)),
+    Row(name="millstream_infer_queue_oldest_age_seconds", kind="gauge", help="Age of the input that has waited longest.", labels=("model",)),
+    Row(name="millstream_infer_batch_items", kind="histogram", help="Inputs of a batch.", labels=("model",), buckets=_ITEMS),
+    Row(name="millstream_infer_batch_tokens", kind="histogram", help="Tokens of a batch, without padding.", labels=("model",), buckets=_TOKENS),
+    Row(name="millstream_infer_padding_ratio", kind="histogram", help="Tokens that were computed for every token of the inputs; 1 is no padding.", labels=("model",), buckets=_RATIO),
+    Row(name="millstream_infer_batch_seconds", kind="histogram", help="Duration of a batch on its device.", labels=("model", "device"), buckets=_INFER),
+    Row(name="millstream_infer_batch_failures_total", kind="counter", help="Batches that failed as a whole, by what that calls for: memory (split), device (start anew), input (search).", labels=("model", "kind")),
+    Row(name="millstream_infer_dispatch_reason_total", kind="counter", help="Batches by why they left: full, bytes, ahead, quiescent, timer or deadline.", labels=("model", "reason")),
+    Row(name="millstream_infer_mem_predicted_bytes", kind="gauge", help="Peak bytes predicted for the latest batch that was measured.", labels=("model", "device")),
+    Row(name="millstream_infer_mem_observed_peak_bytes", kind="gauge", help="Peak bytes of the latest batch that was measured.", labels=("model", "device")),
+    Row(name="millstream_infer_mem_error_ratio", kind="histogram", help="Observed over predicted peak bytes of a batch.", labels=("model",), buckets=_RATIO_BELOW),
+    Row(name="millstream_infer_mem_headroom_bytes", kind="gauge", help="Bytes that what starts next may take within the budget.", labels=("device",)),
+    Row(name="millstream_infer_mem_others_bytes", kind="gauge", help="Bytes that neighbours hold on the device, or have announced.", labels=("device",)),
+    Row(name="millstream_infer_mem_held_bytes", kind="gauge", help="Bytes that this worker holds on the device.", labels=("device",)),
+    Row(name="millstream_infer_oom_total", kind="counter", help="Batches that found no memory.", labels=("model", "device")),
+    Row(name="millstream_infer_oom_splits_total", kind="counter", help="Batches that went on in parts after they found no memory.", labels=("model", "device")),
+    Row(name="millstream_infer_model_loads_total", kind="counter", help="Models brought to a device.", labels=("model", "device")),
+    Row(name="millstream_infer_model_load_seconds", kind="histogram", help="Duration of loading a model.", labels=("model",), buckets=_CALL),
+    Row(name="millstream_infer_model_evictions_total", kind="counter", help="Models that left a device so that another has room.", labels=("model", "device")),
+    Row(name="millstream_infer_device_resets_total", kind="counter", help="Times a device's context died and was started anew.", labels=("device",)),
     Row(name="millstream_worker_slots", kind="gauge", help="Runs this process may hold at once."),
     Row(name="millstream_worker_draining", kind="gauge", help="1 while the process takes nothing new."),
     Row(name="millstream_lease_renewals_total", kind="counter", help="Renewals of the lease of this process."),
@@ -140,7 +177,7 @@ class MetricsSubscriber:
         self._series.follow("active_workflows", lambda: len(self._held))
         self._series.describe("agent_info", {"service": service, "version": version})
 
-    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912 - one case an event, flat
+    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event, flat
         """Count the event."""
         count, observe, gauge = self._series.count, self._series.observe, self._series.set
         match event:
@@ -177,6 +214,10 @@ class MetricsSubscriber:
                 gauge("millstream_circuit_open", float(event.state != "closed"), event.server)
             case ToolCatalogueChanged():
                 count("millstream_tool_catalogue_changes_total", event.server)
+            case InferenceEnded() | InferenceSampled() | BatchRan():
+                inference.model_event(self._series, event)
+            case DeviceSampled() | DeviceRanOut() | DeviceFailed() | ModelLoaded() | ModelEvicted():
+                inference.device_event(self._series, event)
             case QueueSampled():
                 self._queue_sampled(event)
             case LeaderChanged():

@@ -26,6 +26,8 @@ LIMITS: Mapping[str, int] = {
     "server": 50,
     "tool": 200,
     "error_type": 50,
+    "model": 50,
+    "device": 64,
 }
 #: The same for labels that stand for closed sets.
 CLOSED_LIMIT = 20

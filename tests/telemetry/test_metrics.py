@@ -77,7 +77,8 @@ def test_names_follow_the_conventions() -> None:
     assert len(names) == len(set(names))
     for row in TABLE:
         assert row.name.endswith("_total") == (row.kind == "counter"), row.name
-        assert row.name.endswith("_seconds") or row.kind != "histogram", row.name
+        units = ("_seconds", "_items", "_tokens", "_ratio")
+        assert row.name.endswith(units) or row.kind != "histogram", row.name
         assert list(row.buckets) == sorted(set(row.buckets)), row.name
         assert bool(row.buckets) == (row.kind == "histogram"), row.name
 

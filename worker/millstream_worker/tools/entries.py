@@ -43,6 +43,10 @@ class Entry:
             if key not in known.split():
                 raise self.wrong(key, f"is not an option; there are {', '.join(known.split())}")
 
+    def rest(self, known: str) -> dict[str, Any]:
+        """Return what stands under keys that are not in the list."""
+        return {key: value for key, value in self._value.items() if key not in known.split()}
+
     def child(self, key: str) -> Entry:
         """Return the object under a key; an empty one where there is none."""
         value = self._value.get(key)

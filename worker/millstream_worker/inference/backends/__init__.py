@@ -1,0 +1,99 @@
+"""Backends: what computes. Each is one small class; `Backend` says what it has to have.
+
+A backend of one's own is named in the models' file as ``module:Class``:
+
+    class Upper(Backend):
+        padding = False
+
+        def prepare(self, item, options):
+            return Prepared(item, len(item))
+
+        def run(self, payloads, options):
+            return [payload.upper() for payload in payloads]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from millstream_worker.inference.budget import Own
+from millstream_worker.inference.footprint import Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An input as it is computed, and its length in tokens."""
+
+    payload: Any
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions:
+    """What a backend is made with."""
+
+    model: str
+    path: Path | None
+    #: What the models' file says of this model beside the common options.
+    options: Mapping[str, Any]
+
+
+class Backend:
+    """Computes batches of one model on one device. Override what differs.
+
+    `prepare` may be called from several threads, before and while the model is loaded. The other
+    methods are called by one thread, which belongs to the device.
+    """
+
+    #: Whether items are padded to the longest of their batch.
+    padding = True
+    #: Lengths are rounded up to a multiple of this.
+    step = 8
+    #: The most tokens one input may have; None: no limit of the model's own.
+    max_length: int | None = None
+    #: What the models' file may say of such a model, with the defaults; None: anything.
+    settings: Mapping[str, Any] | None = None
+    #: Options that a call may give, with their defaults; what else a call says is refused.
+    call_options: Mapping[str, Any] = {}
+    #: Inputs of up to so many characters are prepared where they arrive, not in a thread.
+    quick_chars = 4096
+    #: Whether the same input gives the same answer: then it is computed once for all who ask.
+    repeatable = True
+
+    def __init__(self, given: BackendOptions) -> None:
+        self.given = given
+
+    @property
+    def weights(self) -> int:
+        """Bytes that the model will hold once it is loaded, as far as that is known before."""
+        return 0
+
+    @property
+    def guess(self) -> Bytes:
+        """How many bytes a batch needs, as long as none was observed."""
+        return Bytes(fixed=1 << 20, per_token=4096)
+
+    def prepare(self, item: Any, options: Mapping[str, Any]) -> Prepared:
+        """Return an input as it is computed. Raise what you like for what is no input."""
+        raise NotImplementedError
+
+    def load(self, device: str) -> None:
+        """Bring the model to a device."""
+
+    def run(self, payloads: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
+        """Return one result an item, in order: a JSON value, or an exception for that item."""
+        raise NotImplementedError
+
+    def unload(self) -> None:
+        """Give back what the model holds."""
+
+    def sample(self, length: int) -> Any:  # noqa: ARG002 - for those who override it
+        """Return a payload of a length, for measuring; None: this model is not measured."""
+        return None
+
+    def own(self) -> Own | None:
+        """Return what this process holds of the device; None where that is not known."""
+        return None

@@ -1,0 +1,270 @@
+"""Serves one device: forms a batch when the device is free, at most one ahead, and launches it.
+
+Promise: every item that was taken from a queue gets an answer, an error of its own, or goes back.
+The loop is woken by arrivals, by ends of batches and by one timer; it polls nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from typing import Any
+
+from millstream.events import BatchRan, Emit
+from millstream_worker.inference.budget import Own
+from millstream_worker.inference.engine import Ran
+from millstream_worker.inference.gauge import Gauge
+from millstream_worker.inference.mending import Mender
+from millstream_worker.inference.patience import Reason
+from millstream_worker.inference.picking import Batch, Picker
+from millstream_worker.inference.runner import Runner
+from millstream_worker.inference.tenants import Tenants
+
+#: A batch that is ahead is picked anew when this share of a full one came since.
+_STALE = 0.25
+
+
+class Batcher:
+    """The loop of one device. ``serve`` must run; ``kick`` says that something came."""
+
+    def __init__(
+        self,
+        device: str,
+        runner: Runner,
+        tenants: Tenants,
+        picker: Picker,
+        gauge: Gauge,
+        *,
+        emit: Emit,
+    ) -> None:
+        self.device = device
+        self._runner = runner
+        self._tenants = tenants
+        self._picker = picker
+        self._gauge = gauge
+        self._emit = emit
+        self._mender = Mender(device, picker.profiles, tenants, emit=emit)
+        self._wake = asyncio.Event()
+        self._ahead: Batch | None = None
+        #: Parts of failed batches; they come before anything else.
+        self._again: deque[Batch] = deque()
+        self._free_since = -math.inf
+        #: Nothing starts before: the device died several times in a row.
+        self._paused_until = -math.inf
+        self._reset_wanted = False
+        gauge.on_read = self.kick
+        tenants.on_refused = self._refuse
+
+    def kick(self) -> None:
+        """Look again: something came, or changed."""
+        self._wake.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs or waits here."""
+        return bool(
+            self._runner.under_way
+            or self._again
+            or any(len(self._picker.queues[model]) for model in self._picker.profiles)
+        )
+
+    async def serve(self) -> None:
+        """Serve for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            until = await self._turn(loop.time())
+            timer = None if until is None else loop.call_at(until, self._wake.set)
+            await self._wake.wait()
+            if timer is not None:
+                timer.cancel()
+
+    # -- one turn ------------------------------------------------------------------------------
+
+    async def _turn(self, now: float) -> float | None:
+        """Start what can be started; return when to look again, None: when something happens."""
+        if self._reset_wanted and not self._runner.under_way:
+            self._reset_wanted = False
+            self._paused_until = now + await self._tenants.reset()
+        if now < self._paused_until:
+            return self._paused_until
+        self._reconsider()
+        if self._runner.under_way >= 2:
+            return None
+        if self._again:
+            await self._start_again(now)
+            return None
+        if self._runner.under_way == 1:
+            self._prepare(now)
+            return None
+        until = await self._start(now)
+        if not self._runner.under_way and until is None and not self._again:
+            for model in self._picker.profiles:
+                self._picker.queues[model].rest(self.device)
+        return until
+
+    async def _start_again(self, now: float) -> None:
+        # One at a time: what becomes of it decides what comes next.
+        while self._again and not self._runner.under_way:
+            batch = self._again.popleft()
+            batch.items = batch.live
+            if not batch.items:
+                continue
+            if not self._tenants.has(batch.model):
+                # Its device died, or has to make room for it first.
+                self._again.appendleft(batch)
+                if not await self._tenants.admit(batch.model, now):
+                    return
+            elif parts := self._mender.fitted(batch, self._gauge.headroom):
+                self._again.extendleft(reversed(parts))
+            else:
+                self._submit(batch, now)
+
+    def _reconsider(self) -> None:
+        """Take back the batch that is ahead when enough came since to form a better one."""
+        batch = self._ahead
+        if batch is None:
+            return
+        queue = self._picker.queues[batch.model]
+        came = queue.arrivals - batch.arrivals
+        full = self._picker.profiles[batch.model].batching.items
+        urgent = queue.head is not None and queue.head.rank < min(x.rank for x in batch.items)
+        elsewhere = bool(queue.idle - {self.device})
+        if (
+            urgent or elsewhere or self._again or came >= max(1, _STALE * full)
+        ) and self._runner.withdraw():
+            self._ahead = None
+            queue.put_back(batch.live)
+            for notify in queue.on_idle if elsewhere else ():
+                notify()
+
+    def _prepare(self, now: float) -> None:
+        """Pick the next batch while one runs, if as much waits as would fill one."""
+        for model in self._picker.order(now, self._tenants.reload_s):
+            if not self._tenants.has(model):
+                return
+            if self._picker.has_plenty(model) and not self._picker.queues[model].idle:
+                # What runs now is gone by then, and so is what it holds.
+                batch = self._picker.pick(model, self._gauge.headroom)
+                if batch is not None:
+                    self._launch(batch, batch.reason or Reason.AHEAD, now)
+            return
+
+    async def _start(self, now: float) -> float | None:
+        """Launch on a free device, or say until when to wait for more."""
+        for model in self._picker.order(now, self._tenants.reload_s):
+            if not self._tenants.has(model):
+                if await self._tenants.admit(model, now):
+                    self.kick()
+                    return None
+                continue
+            batch = self._picker.pick(model, self._gauge.headroom)
+            if batch is None:
+                self._picker.refuse_impossible(
+                    model, self._gauge.budget, self._tenants.bytes(model)
+                )
+                if await self._tenants.make_room(model, now):
+                    self.kick()
+                    return None
+                continue
+            when = self._picker.when(batch, now, self._free_since)
+            if not isinstance(when, Reason):
+                return when
+            self._launch(batch, when, now)
+            return None
+        return None
+
+    def _launch(self, batch: Batch, reason: Reason, now: float) -> None:
+        batch.reason = reason
+        self._picker.left(batch, reason)
+        self._picker.queues[batch.model].take(batch.items)
+        self._submit(batch, now)
+
+    def _submit(self, batch: Batch, now: float) -> None:
+        profile = self._picker.profiles[batch.model]
+        for item in batch.items:
+            item.launched = now
+        batch.shape = profile.shape([x.length for x in batch.items])
+        batch.predicted = profile.footprint.predict(batch.shape)
+        self._ahead = batch if self._runner.under_way else None
+        for model in self._picker.profiles:
+            self._picker.queues[model].idle.discard(self.device)
+        engine = self._tenants.engine
+
+        def compute() -> tuple[list[Any], Ran]:
+            # In the thread, at the last moment: whoever gave up meanwhile is left out.
+            live = batch.live
+            if not live:
+                return live, Ran(results=[])
+            variant = dict(live[0].variant)
+            return live, engine.run(batch.model, [x.payload for x in live], variant)
+
+        self._runner.submit(compute, lambda result: self._ended(batch, result))
+
+    def _refuse(self, model: str, error: Exception) -> None:
+        """Fail all that waits for a model which cannot be served here."""
+        for batch in [x for x in self._again if x.model == model]:
+            self._again.remove(batch)
+            for item in batch.items:
+                item.fail(error)
+        self._picker.queues[model].fail(error)
+
+    # -- what became of it ---------------------------------------------------------------------
+
+    def _ended(self, batch: Batch, result: Any) -> None:
+        now = asyncio.get_running_loop().time()
+        # The one that was ahead has begun, or is about to: it cannot be taken back any more.
+        self._ahead = None
+        if not self._runner.under_way:
+            self._free_since = now
+        self.kick()
+        if isinstance(result, BaseException):
+            self._died(batch, result)
+            return
+        batch.items, ran = result
+        if not batch.items:
+            return
+        self._gauge.own = ran.own
+        if ran.fragmented:
+            self._gauge.budget.fragmented()
+        self._tenants.used(batch.model, now)
+        self._measure(batch, ran)
+        verdict = self._mender.settle(batch, ran, self._gauge.headroom)
+        self._again.extendleft(reversed(verdict.again))
+        self._reset_wanted = self._reset_wanted or verdict.reset
+
+    def _died(self, batch: Batch, error: BaseException) -> None:
+        verdict = self._mender.died(batch, f"{type(error).__name__}: {error}")
+        self._gauge.own = Own()
+        self._again.extendleft(reversed(verdict.again))
+        self._reset_wanted = True
+
+    def _measure(self, batch: Batch, ran: Ran) -> None:
+        profile = self._picker.profiles[batch.model]
+        lengths = [item.length for item in batch.items]
+        shape = profile.shape(lengths)
+        observed = None
+        if ran.fault is None:
+            profile.costs.observe(shape, ran.seconds)
+            if ran.peak is not None:
+                profile.footprint.observe(shape, ran.peak)
+                observed = ran.peak
+                profile.last_predicted, profile.last_observed = batch.predicted, observed
+            else:
+                profile.footprint.ran()
+        self._emit(
+            BatchRan(
+                model=batch.model,
+                device=self.device,
+                reason=batch.reason or Reason.FULL,
+                items=len(batch.items),
+                tokens=sum(lengths),
+                computed=max(shape.tokens, sum(lengths)),
+                took_s=ran.seconds,
+                waited_s=max(x.launched - x.queued for x in batch.items),
+                predicted=batch.predicted,
+                observed=observed,
+                fault=None if ran.fault is None else ran.fault.kind,
+            )
+        )

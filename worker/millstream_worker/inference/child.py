@@ -1,0 +1,92 @@
+"""The process of a device: ``python -m millstream_worker.inference.child``, started by `process`.
+
+It answers one question after the other until the pipe ends, which it does when the worker does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import mmap
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from millstream.errors import said
+from millstream_worker.inference.backends import Backend
+from millstream_worker.inference.catalogue import make
+from millstream_worker.inference.declared import ModelSpec
+from millstream_worker.inference.engine import Engine, EngineDied, Memory, NoMemory
+from millstream_worker.inference.process import ACCOUNT
+
+_ACCOUNT_S = 0.05
+
+
+class _Child:
+    def __init__(self, pipe: Connection, account: mmap.mmap, uuid: str) -> None:
+        self._pipe = pipe
+        self._account = account
+        self._specs: dict[str, ModelSpec] = {}
+        self._memory: Memory = NoMemory()
+        self._uuid = uuid
+        self._engine = Engine("cuda:0" if uuid else "cpu", self._make, self._make_memory)
+
+    def serve(self) -> None:
+        """Answer until nobody asks any more."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                verb, args = self._pipe.recv()
+                self._pipe.send(self._answer(verb, args))
+                self._write()
+
+    def write_for_ever(self) -> None:
+        """Keep the account up to date while a batch runs."""
+        while True:
+            self._write()
+            time.sleep(_ACCOUNT_S)
+
+    def _answer(self, verb: str, args: tuple[Any, ...]) -> Any:
+        if verb == "load":
+            (spec,) = args
+            self._specs[spec.name] = spec
+            args = (spec.name,)
+        ask: Callable[..., Any] = getattr(self._engine, verb)
+        try:
+            return ask(*args)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker has to hear of it
+            return EngineDied(f"{type(error).__name__}: {said(error)}")
+
+    def _make(self, model: str) -> Backend:
+        return make(self._specs[model])
+
+    def _make_memory(self) -> Memory:
+        if self._uuid:
+            from millstream_worker.inference.monitors.cuda import TorchMemory  # noqa: PLC0415
+
+            self._memory = TorchMemory("cuda:0")
+        return self._memory
+
+    def _write(self) -> None:
+        own = self._memory.own()
+        ACCOUNT.pack_into(self._account, 0, own.reserved, own.cached)
+
+
+def main() -> None:
+    """Serve one device."""
+    pipe_fd, account_fd, uuid = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    if uuid:
+        # Before any library looks: this process sees its one device, under whatever number.
+        os.environ["CUDA_VISIBLE_DEVICES"] = uuid
+    child = _Child(Connection(pipe_fd), mmap.mmap(account_fd, ACCOUNT.size), uuid)
+    threading.Thread(target=functools.partial(child.write_for_ever), daemon=True).start()
+    child.serve()
+    # A device that hangs must not keep the process: nothing here is worth a slow farewell.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Which devices there are for a model, found without loading what drives them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from millstream.errors import InferenceRejected, MissingExtra
+from millstream_worker.inference.backends import Backend
+from millstream_worker.inference.catalogue import HOST_ONLY
+from millstream_worker.inference.declared import Declared, Isolation, ModelSpec
+from millstream_worker.inference.engine import Engine, NoMemory
+from millstream_worker.inference.monitors import nvml
+from millstream_worker.inference.monitors.host import HostMonitor
+from millstream_worker.inference.process import ProcessEngine
+from millstream_worker.inference.tenants import RunsModels
+from millstream_worker.inference.unit import Device
+
+HOST = "cpu"
+
+
+def devices_for(spec: ModelSpec, declared: Declared) -> Sequence[Device]:
+    """Return the devices that may serve a model. May block: called in a thread."""
+    if spec.device == HOST or spec.backend in HOST_ONLY:
+        return [_host(declared)]
+    found = visible()
+    if spec.device == "auto":
+        return [_gpu(each, found, declared) for each in found] or [_host(declared)]
+    if spec.device == "cuda":
+        wanted = found
+    else:
+        wanted = [each for each in found if each.uuid == spec.device]
+    if not wanted:
+        there = ", ".join(each.uuid for each in found) or "none"
+        raise InferenceRejected(
+            f"model {spec.name!r} wants device {spec.device!r}, and there are: {there}",
+            cause="NoDevice",
+        )
+    return [_gpu(each, found, declared) for each in wanted]
+
+
+def visible() -> list[nvml.Found]:
+    """Return the devices that this process may use, by the driver's account."""
+    try:
+        found = nvml.devices()
+    except (nvml.NoDriver, MissingExtra):
+        return []
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return found
+    names = [name.strip() for name in chosen.split(",") if name.strip()]
+    by_uuid = {each.uuid: each for each in found}
+    # A number counts as the driver does: CUDA's own order differs where the devices do.
+    by_number = {str(number): each for number, each in enumerate(found)}
+    return [each for name in names if (each := by_uuid.get(name) or by_number.get(name))]
+
+
+def _host(declared: Declared) -> Device:
+    def start(backend: Callable[[str], Backend], spec: Callable[[str], ModelSpec]) -> RunsModels:
+        if declared.isolation is Isolation.PROCESS:
+            return ProcessEngine(spec)
+        return Engine(HOST, backend, NoMemory)
+
+    return Device(
+        name=HOST,
+        uuid=HOST,
+        monitor=HostMonitor(),
+        start=start,
+        fraction=declared.host_memory_fraction,
+    )
+
+
+def _gpu(each: nvml.Found, found: Sequence[nvml.Found], declared: Declared) -> Device:
+    from millstream_worker.inference.cuda import Cuda  # noqa: PLC0415 - only where there is one
+
+    alone = len(found) == 1
+    in_thread = declared.isolation is Isolation.THREAD or (
+        declared.isolation is Isolation.AUTO and alone
+    )
+    cuda = Cuda(each.uuid, in_thread=in_thread and alone)
+    number = next(i for i, other in enumerate(found) if other.uuid == each.uuid)
+    return Device(
+        name=f"cuda:{number}",
+        uuid=each.uuid,
+        monitor=nvml.NvmlMonitor(each.uuid, fallback=cuda.fallback),
+        start=cuda.start,
+        fraction=declared.gpu_memory_fraction,
+        share=declared.gpu_memory_share,
+        live=cuda.live,
+    )

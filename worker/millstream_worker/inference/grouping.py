@@ -1,0 +1,106 @@
+"""Which of the waiting items leave together.
+
+Padding makes the longest item of a batch set the price of all. So what waits is sorted by length
+and cut into groups at the least total cost, and the group that holds the most urgent item is the
+one that leaves: every launch serves the head of the queue, and nothing starves.
+
+Pure: the same items and the same laws give the same answer.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from millstream_worker.inference.costs import Law
+from millstream_worker.inference.shapes import padded
+
+#: Items that a plan looks at. More would find little and cost time while the device waits.
+WINDOW = 256
+#: Lengths this close together are not worth cutting apart.
+_EVEN = 1.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """What a batch may be at most."""
+
+    items: int
+    tokens: int
+    #: Items that fit into memory when padded to a length.
+    fitting: Callable[[int], int]
+    #: Lengths are padded to a multiple of this.
+    step: int = 8
+    #: Whether padding is computed at all. Where it is not, length is no reason to part.
+    padding: bool = True
+
+    def most(self, longest: int) -> int:
+        """Return how many items of a padded length may leave together; 1 at the least.
+
+        Whether one alone fits is for whoever admits it: here it is the smallest batch there is.
+        """
+        return max(1, min(self.items, self.tokens // longest, self.fitting(longest)))
+
+
+def choose(lengths: Sequence[int], head: int, law: Law, caps: Caps) -> list[int]:
+    """Return the positions that leave with the one at ``head``.
+
+    ``lengths`` are those of the waiting items, the most urgent first.
+    """
+    if len(lengths) == 1:
+        return [0]
+    if not caps.padding:
+        return _in_order(lengths, head, caps)
+
+    longest = padded(max(lengths), caps.step)
+    if len(lengths) <= caps.most(longest) and max(lengths) * len(lengths) <= _EVEN * sum(lengths):
+        return list(range(len(lengths)))
+
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    cuts = partition([padded(lengths[i], caps.step) for i in order], law, caps)
+    place = order.index(head)
+    start, end = next((start, end) for start, end in cuts if start <= place < end)
+    return order[start:end]
+
+
+def partition(lengths: Sequence[int], law: Law, caps: Caps) -> list[tuple[int, int]]:
+    """Cut padded lengths, in rising order, into groups ``[start, end)`` at the least total cost."""
+    costs = [0.0]
+    sizes = [0]
+    rows: list[float] = []
+    last = -1
+    for end, longest in enumerate(lengths, start=1):
+        if longest != last:
+            row, last = law.per_row(longest), longest
+            rows = [count * row for count in range(caps.most(longest), 0, -1)]
+        # The largest group first. No loop of our own: this runs thousands of times between two
+        # batches, and the device waits meanwhile.
+        most = min(len(rows), end)
+        sums = list(map(operator.add, costs[end - most : end], rows[len(rows) - most :]))
+        best = min(sums)
+        costs.append(best + law.fixed)
+        sizes.append(most - sums.index(best))
+
+    cuts = []
+    end = len(lengths)
+    while end:
+        cuts.append((end - sizes[end], end))
+        end -= sizes[end]
+    return cuts[::-1]
+
+
+def _in_order(lengths: Sequence[int], head: int, caps: Caps) -> list[int]:
+    """Without padding: the head, then the others by urgency, as long as they fit."""
+    chosen = [head]
+    tokens = longest = lengths[head]
+    for index, length in enumerate(lengths):
+        if index == head:
+            continue
+        longest = max(longest, length)
+        fits = min(caps.items, caps.fitting(padded(longest, caps.step)))
+        if len(chosen) >= fits or tokens + length > caps.tokens:
+            break
+        tokens += length
+        chosen.append(index)
+    return chosen

@@ -1,0 +1,102 @@
+"""The memory of a device as torch sees it: its driver's count, and the account of its allocator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from millstream_worker.inference.budget import Own, Reading
+
+
+class TorchMonitor:
+    """Reads a device through torch: what is left where the driver cannot be asked."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+
+    def read(self) -> Reading:
+        """Return what is usable and used."""
+        free, total = _torch().cuda.mem_get_info(self._device)
+        return Reading(usable=total, used=total - free)
+
+
+class TorchMemory:
+    """The caching allocator of torch on one device."""
+
+    def __init__(self, device: str) -> None:
+        self._torch = _torch()
+        self._device = device
+        self._before = 0
+        self._retries = 0
+        self._context = self._measured_context()
+
+    def begin(self) -> None:
+        """A batch starts."""
+        self._torch.cuda.reset_peak_memory_stats(self._device)
+        self._before = self._torch.cuda.memory_allocated(self._device)
+
+    def peak(self) -> int | None:
+        """Return the peak bytes since `begin`, above what was held then."""
+        return int(self._torch.cuda.max_memory_allocated(self._device) - self._before)
+
+    def held(self) -> int:
+        """Return the bytes of live tensors."""
+        return int(self._torch.cuda.memory_allocated(self._device))
+
+    def own(self) -> Own:
+        """Return what was taken from the device, the context of the runtime included."""
+        reserved = int(self._torch.cuda.memory_reserved(self._device))
+        return Own(
+            reserved=reserved + self._context,
+            cached=reserved - int(self._torch.cuda.memory_allocated(self._device)),
+        )
+
+    def fragmented(self) -> bool:
+        """Whether the allocator had to flush its cache to find room since this was last asked."""
+        before = self._retries
+        self._retries = int(self._torch.cuda.memory_stats(self._device)["num_alloc_retries"])
+        return self._retries > before
+
+    def release(self) -> None:
+        """Give back what nothing holds."""
+        self._torch.cuda.empty_cache()
+
+    def _measured_context(self) -> int:
+        """Return what the runtime itself takes: once, before anything else of ours is there.
+
+        Whoever starts beside us at this moment is counted in; a later start is not ours.
+        """
+        cuda = self._torch.cuda
+        before = _free_by_driver(self._torch, self._device)
+        x = self._torch.zeros((64, 64), device=self._device)
+        (x @ x).sum().item()
+        cuda.synchronize(self._device)
+        after, _ = cuda.mem_get_info(self._device)
+        return 0 if before is None else max(0, before - after - cuda.memory_reserved(self._device))
+
+
+def _free_by_driver(torch: Any, device: str) -> int | None:
+    """Return the free bytes before CUDA was started here; None when that is past or not known."""
+    if torch.cuda.is_initialized():
+        return None
+    try:
+        from millstream_worker.inference.monitors import nvml  # noqa: PLC0415 - optional
+
+        library = nvml._library()  # noqa: SLF001 - the same room
+        library.nvmlInit()
+        uuid = uuid_of(device)
+        handle = library.nvmlDeviceGetHandleByUUID(uuid)
+        return int(library.nvmlDeviceGetMemoryInfo(handle).free)
+    except Exception:  # noqa: BLE001 - only a finer number is lost
+        return None
+
+
+def uuid_of(device: str) -> str:
+    """Return the UUID of a CUDA device, as the driver writes it."""
+    uuid = str(_torch().cuda.get_device_properties(device).uuid)
+    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+
+
+def _torch() -> Any:
+    import torch  # noqa: PLC0415 - hundreds of megabytes: only once a device is used
+
+    return torch

@@ -1,0 +1,143 @@
+"""Picks what a device computes next: which model, which of its items, and whether now.
+
+Promise: the group of the most urgent item leaves first, and nothing is picked that is predicted
+not to fit. It starts nothing and changes no queue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from millstream_worker.inference import grouping
+from millstream_worker.inference.budget import Budget
+from millstream_worker.inference.items import Item, too_large
+from millstream_worker.inference.patience import Reason, Waiting
+from millstream_worker.inference.profile import Profile
+from millstream_worker.inference.queues import ModelQueue
+from millstream_worker.inference.recovery import Hunt
+from millstream_worker.inference.shapes import Shape, padded
+
+#: A model that is not loaded is waited for this long by those that are, times its loading time.
+_TURN = 2.0
+_LEAST_TURN_S = 1.0
+
+
+_NO_SHAPE = Shape(0, 0)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Batch:
+    """Items that leave together."""
+
+    model: str
+    items: list[Item]
+    #: Why it leaves; while it is only picked, whether that is because it is full.
+    reason: Reason | None = None
+    #: How many had arrived in the queue when it was picked.
+    arrivals: int = 0
+    #: The search it belongs to, where an earlier batch failed.
+    hunt: Hunt | None = None
+    #: What was predicted, and as what it began.
+    predicted: int = 0
+    shape: Shape = _NO_SHAPE
+
+    @property
+    def live(self) -> list[Item]:
+        """Those that somebody still wants."""
+        return [item for item in self.items if not item.dropped]
+
+
+@dataclass(slots=True, kw_only=True)
+class Picker:
+    """Chooses for one device."""
+
+    queues: Mapping[str, ModelQueue]
+    profiles: Mapping[str, Profile]
+    #: Whether a run of this process could still add an item.
+    could_grow: Callable[[], bool]
+    #: Arrivals of a model when the device began to wait for more of them.
+    _began: dict[str, int] = field(default_factory=dict)
+
+    def order(self, now: float, resident: Mapping[str, float]) -> Iterable[str]:
+        """Return the models that have work, in the order in which they are served.
+
+        ``resident`` are those that are loaded, with how long loading takes. Another one comes
+        before them only when its head has waited for its turn.
+        """
+        waiting = []
+        for model, queue in self.queues.items():
+            queue.clean(now)
+            head = queue.head
+            if head is None or model not in self.profiles:
+                continue
+            turn = 0.0
+            if model not in resident and resident:
+                turn = max(_LEAST_TURN_S, _TURN * max(resident.values()))
+            waiting.append((head.rank[0] + turn, head.number, model))
+        return [model for _, _, model in sorted(waiting)]
+
+    def has_plenty(self, model: str) -> bool:
+        """Whether so much waits that the next batch can be prepared while one runs."""
+        return len(self.queues[model]) >= max(1, self.profiles[model].batching.items // 2)
+
+    def pick(self, model: str, room: int) -> Batch | None:
+        """Return the batch that would leave now; None when nothing fits into ``room`` bytes."""
+        queue, profile = self.queues[model], self.profiles[model]
+        caps = profile.caps(room)
+        window = queue.window()
+        fitting = [x for x in window if caps.fitting(padded(x.length, caps.step)) >= 1]
+        if not fitting:
+            return None
+        chosen = grouping.choose([x.length for x in fitting], 0, profile.costs.law, caps)
+        items = [fitting[i] for i in chosen]
+        return Batch(
+            model=model,
+            items=items,
+            reason=self._fullness(profile, items, len(fitting), room),
+            arrivals=queue.arrivals,
+        )
+
+    def refuse_impossible(self, model: str, budget: Budget, held: int) -> None:
+        """Fail the items that would not fit if the device were all ours."""
+        footprint = self.profiles[model].footprint
+        most = budget.largest(held)
+        for item in self.queues[model].window():
+            shape = self.profiles[model].shape([item.length])
+            if budget.reading.usable and footprint.predict(shape, trusting=True) > most:
+                item.fail(too_large(model, item.length, f"it needs more than {most:,} bytes"))
+
+    def when(self, batch: Batch, now: float, free_since: float) -> Reason | float:
+        """Return why a batch leaves now, or until when it is waited for more."""
+        if batch.reason is not None:
+            return batch.reason
+        profile = self.profiles[batch.model]
+        fixed = profile.costs.law.fixed
+        took = profile.costs.seconds(profile.shape([x.length for x in batch.items]))
+        oldest = min(item.queued for item in batch.items)
+        waiting = Waiting(
+            full=False,
+            bytes_full=False,
+            could_grow=self.could_grow(),
+            since=max(oldest, free_since),
+            launch_by=min((x.deadline for x in batch.items), default=math.inf) - took,
+        )
+        self._began.setdefault(batch.model, batch.arrivals)
+        return profile.patience.decide(now, waiting, fixed)
+
+    def left(self, batch: Batch, reason: Reason) -> None:
+        """Learn from a batch that left whether it paid to wait for it."""
+        began = self._began.pop(batch.model, batch.arrivals)
+        self.profiles[batch.model].patience.left(reason, joined=batch.arrivals - began)
+
+    def _fullness(
+        self, profile: Profile, items: list[Item], there: int, room: int
+    ) -> Reason | None:
+        caps = profile.caps(room)
+        longest = padded(max(item.length for item in items), caps.step)
+        if len(items) >= caps.fitting(longest):
+            return Reason.BYTES
+        if there >= caps.items or len(items) >= caps.most(longest):
+            return Reason.FULL
+        return None

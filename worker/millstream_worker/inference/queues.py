@@ -1,0 +1,98 @@
+"""What waits for one model, the most urgent first. Devices take from it when they are free.
+
+Promise: what nobody wants any more, or came too late, is never handed out.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from millstream.errors import DeadlineExceeded
+from millstream_worker.inference.grouping import WINDOW
+from millstream_worker.inference.items import Item
+
+
+class ModelQueue:
+    """The waiting items of a model."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        #: Counts every arrival: who remembers the number knows whether somebody came since.
+        self.arrivals = 0
+        #: Devices that serve it and have nothing to do: nobody prepares ahead while there are any.
+        self.idle: set[str] = set()
+        #: Called when a device has become idle.
+        self.on_idle: list[Callable[[], None]] = []
+        self._waiting: list[Item] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Let items wait."""
+        for item in items:
+            bisect.insort(self._waiting, item, key=_rank)
+            self.arrivals += 1
+
+    def rest(self, device: str) -> None:
+        """A device has nothing to do: what another one has prepared ahead is better off here."""
+        if device not in self.idle:
+            self.idle.add(device)
+            for notify in self.on_idle:
+                notify()
+
+    def put_back(self, items: Iterable[Item]) -> None:
+        """Let items wait again, at the place they had."""
+        for item in items:
+            bisect.insort(self._waiting, item, key=_rank)
+
+    def clean(self, now: float) -> None:
+        """Drop what nobody wants, and fail what is too late."""
+        if not any(item.dropped or item.deadline <= now for item in self._waiting):
+            return
+        for item in self._waiting:
+            if item.deadline <= now:
+                item.fail(expired(self.model, now - item.queued))
+        self._waiting = [item for item in self._waiting if not item.dropped]
+
+    def fail(self, error: Exception) -> None:
+        """Fail all that waits."""
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            item.fail(error)
+
+    @property
+    def head(self) -> Item | None:
+        """The most urgent item."""
+        return self._waiting[0] if self._waiting else None
+
+    def oldest(self) -> float | None:
+        """Return since when the oldest item has waited."""
+        return min((item.queued for item in self._waiting), default=None)
+
+    def window(self) -> list[Item]:
+        """Return the most urgent items that may leave with the first of them."""
+        if not self._waiting:
+            return []
+        variant = self._waiting[0].variant
+        return list(islice((x for x in self._waiting if x.variant == variant), WINDOW))
+
+    def take(self, items: Iterable[Item]) -> None:
+        """Remove items: they leave."""
+        taken = {item.number for item in items}
+        self._waiting = [item for item in self._waiting if item.number not in taken]
+
+
+def expired(model: str, waited_s: float) -> DeadlineExceeded:
+    """Return the error of an item that came too late."""
+    return DeadlineExceeded(
+        f"an input of model {model!r} waited {waited_s:.3g} s and its time was up; it was not"
+        " computed",
+        cause="DeadlineExceeded",
+    )
+
+
+def _rank(item: Item) -> tuple[float, int]:
+    return item.rank

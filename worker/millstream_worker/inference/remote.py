@@ -1,0 +1,192 @@
+"""Models that a server computes: the batcher's place is taken by a limit that adapts itself.
+
+Promise: no more is sent than the server bears; who waits is served by urgency; what was given up
+is not sent. Embeddings of several calls leave together, in lists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from millstream.errors import (
+    InferenceError,
+    InferenceFailed,
+    InferenceOverloaded,
+    InferenceUnavailable,
+    said,
+)
+from millstream.events import BatchRan, Emit
+from millstream.store import codec
+from millstream_worker.inference.backends.openai import OpenAIServer
+from millstream_worker.inference.declared import ModelSpec
+from millstream_worker.inference.items import Item
+from millstream_worker.inference.limiter import Limit
+from millstream_worker.inference.patience import Reason
+from millstream_worker.inference.queues import ModelQueue
+
+
+class RemoteModel:
+    """One model of one server. Its requests are tasks of ``group``: who gives up cuts no other."""
+
+    def __init__(self, spec: ModelSpec, group: TaskGroup, *, emit: Emit) -> None:
+        self.spec = spec
+        self._emit = emit
+        self._server = OpenAIServer(spec)
+        self._queue = ModelQueue(spec.name)
+        most = int(spec.options.get("max_concurrency", 256))
+        self._limit = Limit(min(most, int(spec.options.get("concurrency", 8))), most)
+        self._changed = asyncio.Event()
+        self._sent = 0
+        self._under_way: dict[anyio.CancelScope, list[Item]] = {}
+        self._group = group
+        group.start_soon(self._serve)
+
+    async def load(self) -> None:
+        """There is nothing to load."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._server.close()
+
+    def waiting(self, now: float) -> tuple[int, float]:
+        """Return how many inputs wait, and how long the oldest has."""
+        oldest = self._queue.oldest()
+        return len(self._queue), 0.0 if oldest is None else now - oldest
+
+    def report(self) -> dict[str, Any]:
+        """Return what there is to say of the server."""
+        return {
+            "state": "remote",
+            "url": self.spec.url,
+            "limit": self._limit.limit,
+            "running": self._limit.running,
+            "sent": self._sent,
+        }
+
+    async def answer(
+        self, inputs: Sequence[Any], options: Any, deadline: float, waited: list[float]
+    ) -> list[Any]:
+        """Return one answer for each input."""
+        items = self._items(inputs, options, deadline)
+        try:
+            return [await asyncio.shield(item.answer) for item in items]
+        finally:
+            for item in items:
+                item.wanted -= 1
+                waited.append(max(0.0, item.launched - item.queued))
+            self._abandon()
+
+    def _items(self, inputs: Sequence[Any], options: Any, deadline: float) -> list[Item]:
+        if len(self._queue) + len(inputs) > self.spec.queue:
+            raise InferenceOverloaded(
+                f"{len(self._queue):,} inputs wait for model {self.spec.name!r}; try later",
+                cause="InferenceOverloaded",
+            )
+        loop = asyncio.get_running_loop()
+        variant = (("options", codec.encode(dict(options.backend), "the options of a call")),)
+        items = [
+            Item(
+                payload=(each, dict(options.backend)),
+                length=1,
+                variant=variant,
+                queued=loop.time(),
+                deadline=deadline,
+                priority=options.priority,
+                answer=loop.create_future(),
+            )
+            for each in inputs
+        ]
+        self._queue.add(items)
+        self._changed.set()
+        return items
+
+    async def _serve(self) -> None:
+        """Send what is most urgent whenever the server bears more."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            self._queue.clean(loop.time())
+            while self._queue.head is not None and self._limit.admits(loop.time()):
+                self._limit.began()
+                self._group.start_soon(self._send, self._next())
+            pause_s = self._limit.closed_until - loop.time()
+            with anyio.move_on_after(pause_s if pause_s > 0 else None):
+                await self._changed.wait()
+
+    def _next(self) -> list[Item]:
+        window = self._queue.window()
+        items = window[: self.spec.batch_size if self._server.task == "embedding" else 1]
+        self._queue.take(items)
+        return items
+
+    async def _send(self, items: list[Item]) -> None:
+        loop = asyncio.get_running_loop()
+        sent = loop.time()
+        self._sent += 1
+        for item in items:
+            item.launched = sent
+        error: InferenceError | None = None
+        with anyio.CancelScope() as scope:
+            self._under_way[scope] = items
+            try:
+                payloads, options = [x.payload[0] for x in items], items[0].payload[1]
+                for item, value in zip(
+                    items, await self._server.ask(payloads, options), strict=True
+                ):
+                    item.finish(value)
+            except InferenceError as failed:
+                error = failed
+            except Exception as other:  # noqa: BLE001 - one answer must not end the others
+                error = InferenceFailed(f"{type(other).__name__}: {said(other)}", cause="Answer")
+        del self._under_way[scope]
+        if scope.cancelled_caught:
+            self._limit.gave_up()
+        elif error is None:
+            self._limit.answered(loop.time(), sent)
+        else:
+            self._failed(items, error, sent)
+        self._changed.set()
+        self._tell(items, loop.time() - sent, "input" if error else None)
+
+    def _abandon(self) -> None:
+        """Break off the requests that nobody waits for any more: a server stops computing then."""
+        for scope, items in self._under_way.items():
+            if all(item.dropped for item in items):
+                scope.cancel()
+        self._changed.set()
+
+    def _failed(self, items: list[Item], error: InferenceError, sent: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if isinstance(error, InferenceOverloaded | InferenceUnavailable):
+            self._limit.refused(now, sent, error.retry_after)
+        else:
+            self._limit.answered(now, sent)
+        if len(items) > 1 and not error.retryable:
+            # One of a list is no input, perhaps: each is asked for alone.
+            for item in items:
+                item.variant = (*item.variant, ("alone", item.number))
+            self._queue.put_back(items)
+            return
+        for item in items:
+            item.fail(error)
+
+    def _tell(self, items: list[Item], took_s: float, fault: str | None) -> None:
+        self._emit(
+            BatchRan(
+                model=self.spec.name,
+                device="remote",
+                reason=Reason.QUIESCENT,
+                items=len(items),
+                tokens=len(items),
+                computed=len(items),
+                took_s=took_s,
+                waited_s=max(item.launched - item.queued for item in items),
+                predicted=0,
+                fault=fault,
+            )
+        )

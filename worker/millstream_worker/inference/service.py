@@ -1,0 +1,223 @@
+"""Answers calls: what the executor of a worker sees of this package.
+
+Promise: a call ends with one answer for each input, or with one error of the tree; what was given
+up is not computed; identical inputs that are under way are computed once. Nothing is journaled
+here, and nothing repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from millstream.errors import DeadlineExceeded, InferenceError, InferenceRejected
+from millstream.events import Emit, InferenceEnded, InferenceSampled
+from millstream_worker.inference.catalogue import REMOTE
+from millstream_worker.inference.declared import Declared, Load, ModelSpec
+from millstream_worker.inference.items import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from millstream_worker.inference.local import LocalModel, Units
+    from millstream_worker.inference.remote import RemoteModel
+
+#: Inputs of one call.
+MOST_INPUTS = 10_000
+_SAMPLE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """What a call says beside its inputs."""
+
+    timeout_s: float | None = None
+    priority: Priority = Priority.NORMAL
+    #: Whether an identical input that is under way is waited for instead of computed again.
+    dedupe: bool = True
+    #: What the backend understands.
+    backend: Mapping[str, Any] = field(default_factory=dict)
+
+
+class InferenceService:
+    """The models of one worker. Enter and leave it in the same task."""
+
+    def __init__(
+        self, declared: Declared, *, emit: Emit, make_units: Callable[..., Units] | None = None
+    ) -> None:
+        self.declared = declared
+        self._emit = emit
+        self._make_units = make_units
+        self._units: Units | None = None
+        self._models: dict[str, LocalModel | RemoteModel] = {}
+        self._group = anyio.create_task_group()
+        #: How many calls of each run wait here.
+        self._waiting: dict[str, int] = {}
+        self._held: Callable[[], int] = lambda: 0
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        self._group.start_soon(self._sample)
+        for name, spec in self.declared.models.items():
+            if spec.load is Load.START:
+                await self._model(name).load()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with anyio.move_on_after(8.0, shield=True):
+            for model in self._models.values():
+                await model.close()
+            if self._units is not None:
+                await self._units.close()
+        self._group.cancel_scope.cancel()
+        # Without the error of the body: it goes on by itself, and not wrapped in a group.
+        await self._group.__aexit__(None, None, None)
+
+    def attend(self, held: Callable[[], int]) -> None:
+        """Say how many runs this process holds: when all of them wait here, nobody can join."""
+        self._held = held
+
+    def could_grow(self) -> bool:
+        """Whether a run that does not wait here could still ask for something."""
+        return self._held() > len(self._waiting)
+
+    async def infer(
+        self, model: str, inputs: Sequence[Any], options: CallOptions, *, run: str
+    ) -> list[Any]:
+        """Return one answer for each input. Raises `InferenceError`."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        known = model if model in self.declared.models else "unknown"
+        outcome = "ok"
+        waited: list[float] = []
+        try:
+            found = self._model(model)
+            with self._waits(run):
+                return await self._within(found, inputs, options, waited)
+        except InferenceError as error:
+            outcome = _OUTCOMES.get(type(error).__name__, "failed")
+            raise
+        except anyio.get_cancelled_exc_class():
+            outcome = "cancelled"
+            raise
+        finally:
+            self._emit(
+                InferenceEnded(
+                    model=known,
+                    outcome=outcome,
+                    items=len(inputs),
+                    waited_s=max(waited, default=0.0),
+                    took_s=clock() - began,
+                )
+            )
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return what there is to say of each model, for people."""
+        return [
+            {"model": name, "backend": spec.backend, **self._report(name)}
+            for name, spec in self.declared.models.items()
+        ]
+
+    async def _within(
+        self,
+        model: LocalModel | RemoteModel,
+        inputs: Sequence[Any],
+        options: CallOptions,
+        waited: list[float],
+    ) -> list[Any]:
+        if len(inputs) > MOST_INPUTS:
+            raise InferenceRejected(
+                f"a call has at most {MOST_INPUTS:,} inputs, not {len(inputs):,}; call it in parts",
+                cause="TooManyInputs",
+            )
+        deadline = math.inf
+        if options.timeout_s is not None:
+            deadline = asyncio.get_running_loop().time() + options.timeout_s
+        with anyio.CancelScope(deadline=deadline) as scope:
+            return await model.answer(inputs, options, deadline, waited)
+
+        assert scope.cancelled_caught
+        raise DeadlineExceeded(
+            f"model {model.spec.name!r} did not answer within {options.timeout_s:g} s",
+            cause="DeadlineExceeded",
+        )
+
+    @contextmanager
+    def _waits(self, run: str) -> Iterator[None]:
+        self._waiting[run] = self._waiting.get(run, 0) + 1
+        try:
+            yield
+        finally:
+            self._waiting[run] -= 1
+            if not self._waiting[run]:
+                del self._waiting[run]
+
+    def _model(self, name: str) -> LocalModel | RemoteModel:
+        found = self._models.get(name)
+        if found is None:
+            spec = self.declared.models.get(name)
+            if spec is None:
+                there = ", ".join(sorted(self.declared.models)) or "none"
+                raise InferenceRejected(
+                    f"no model {name!r} is declared (there are: {there}); start the worker with"
+                    " --models FILE",
+                    cause="UnknownModel",
+                )
+            found = self._models[name] = self._make(spec)
+        return found
+
+    def _make(self, spec: ModelSpec) -> LocalModel | RemoteModel:
+        # Imported here: a worker that computes nothing pays for none of it.
+        if spec.backend == REMOTE:
+            from millstream_worker.inference.remote import RemoteModel  # noqa: PLC0415
+
+            return RemoteModel(spec, self._group, emit=self._emit)
+
+        from millstream_worker.inference.local import LocalModel, Units  # noqa: PLC0415
+
+        if self._units is None:
+            make = self._make_units or Units
+            self._units = make(
+                self.declared, self._group, emit=self._emit, could_grow=self.could_grow
+            )
+        return LocalModel(spec, self._units)
+
+    def _report(self, name: str) -> dict[str, Any]:
+        found = self._models.get(name)
+        return {"state": "declared"} if found is None else found.report()
+
+    async def _sample(self) -> None:
+        """Say once a second what waits, while there is anything to say."""
+        told: set[str] = set()
+        while True:
+            await anyio.sleep(_SAMPLE_S)
+            now = asyncio.get_running_loop().time()
+            for name, model in self._models.items():
+                waiting, oldest = model.waiting(now)
+                if waiting or name in told:
+                    told.add(name)
+                    self._emit(InferenceSampled(model=name, waiting=waiting, oldest_s=oldest))
+                if not waiting:
+                    told.discard(name)
+
+
+_OUTCOMES = {
+    "InferenceRejected": "rejected",
+    "ItemTooLarge": "too_large",
+    "InferenceFailed": "failed",
+    "InferenceOverloaded": "overloaded",
+    "InferenceUnavailable": "unavailable",
+    "DeadlineExceeded": "expired",
+}
