@@ -14,7 +14,6 @@ from millstream.store.connection import Connection
 from millstream.store.keys import GROUP, LEVELS, SUSPECT, Lane
 from millstream.store.scripts import Argument, call
 
-
 #: What a run that nobody has held before has of its past.
 _FIRST = (1, 0, 0, 0, 0, 0)
 
@@ -109,25 +108,28 @@ async def holdings(
 
 def delivery_from(row: Sequence[Any]) -> Delivery:
     """Return the delivery that a script described."""
-    run_id, fence, level, entry, workflow, version, arguments, enqueued, timeout, tenant, *more = row
+    run_id, fence, level, entry, workflow, version, arguments, enqueued, timeout, tenant, *more = (
+        row
+    )
     attempt, base, crashes, ran, refusals, records = more or _FIRST
+    # In the order of its fields: naming all of them for every delivery costs as much as the rest.
     return Delivery(
-        run_id=run_id.decode(),
-        fence=fence,
-        level=level.decode(),
-        entry=entry.decode(),
-        workflow=workflow.decode(),
-        version=version.decode() if version else None,
-        arguments=arguments,
-        attempt=int(attempt),
-        base=int(base),
-        crashes=int(crashes),
-        ran_s=int(ran) / 1000,
-        timeout_s=int(timeout) / 1000 if timeout else None,
-        tenant=tenant.decode() if tenant else None,
-        enqueued=int(enqueued) / 1000,
-        records=records,
-        refusals=int(refusals),
+        run_id.decode(),
+        fence,
+        level.decode(),
+        entry.decode(),
+        workflow.decode(),
+        version.decode() if version else None,
+        arguments,
+        int(attempt),
+        int(base),
+        int(crashes),
+        int(ran) / 1000,
+        int(timeout) / 1000 if timeout else None,
+        tenant.decode() if tenant else None,
+        int(enqueued) / 1000,
+        records,
+        int(refusals),
     )
 
 
