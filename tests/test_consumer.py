@@ -56,8 +56,9 @@ async def test_every_refusal_is_a_turn_of_the_loop() -> None:
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             group.start_soon(consumer.commit_forever)
-            sent = consumer.submit([["H", "normal", "1-0", 1000]])
-            await sent
+            answered = anyio.Event()
+            consumer.submit([["H", "normal", "1-0", 1000]], 0, lambda _: answered.set())
+            await answered.wait()
             group.cancel_scope.cancel()
     await connection.aclose()
     assert turns.count("refused") >= 3

@@ -50,7 +50,7 @@ class Bank:
             await die()
         return ToolResult(data=arguments["amount"])
 
-    async def release_run(self, run_id: str) -> None:
+    def release_run(self, run_id: str) -> None:
         pass
 
 

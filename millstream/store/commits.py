@@ -31,6 +31,9 @@ class Verdict(IntEnum):
     FULL = 3  # the journal is at its bound; nothing was written
 
 
+_VERDICTS = tuple(Verdict)
+
+
 @dataclass(frozen=True, slots=True)
 class Want:
     """How many new deliveries to take: the sum is the limit, the parts are the levels' shares."""
@@ -149,7 +152,7 @@ async def commit(
     now, verdicts, taken = reply
     return CommitReply(
         now=now / 1000,
-        verdicts=tuple(Verdict(digit - 48) for digit in verdicts),
+        verdicts=tuple([_VERDICTS[digit - 48] for digit in verdicts]),
         taken=tuple(delivery_from(row) for row in taken),
     )
 

@@ -14,6 +14,9 @@ from millstream.store.connection import Connection
 from millstream.store.keys import GROUP, LEVELS, SUSPECT, Lane
 from millstream.store.scripts import Argument, call
 
+#: What a run that nobody has held before has of its past.
+_FIRST = (1, 0, 0, 0, 0, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Stray:
@@ -105,23 +108,28 @@ async def holdings(
 
 def delivery_from(row: Sequence[Any]) -> Delivery:
     """Return the delivery that a script described."""
+    run_id, fence, level, entry, workflow, version, arguments, enqueued, timeout, tenant, *more = (
+        row
+    )
+    attempt, base, crashes, ran, refusals, records = more or _FIRST
+    # In the order of its fields: naming all of them for every delivery costs as much as the rest.
     return Delivery(
-        run_id=row[0].decode(),
-        fence=row[1],
-        level=row[2].decode(),
-        entry=row[3].decode(),
-        workflow=row[4].decode(),
-        version=row[5].decode() or None,
-        arguments=row[6],
-        attempt=int(row[7]),
-        base=int(row[8]),
-        crashes=int(row[9]),
-        ran_s=int(row[10]) / 1000,
-        timeout_s=int(row[11]) / 1000 if row[11] else None,
-        tenant=row[12].decode() or None,
-        enqueued=int(row[13]) / 1000,
-        records=row[14],
-        refusals=int(row[15]),
+        run_id.decode(),
+        fence,
+        level.decode(),
+        entry.decode(),
+        workflow.decode(),
+        version.decode() if version else None,
+        arguments,
+        int(attempt),
+        int(base),
+        int(crashes),
+        int(ran) / 1000,
+        int(timeout) / 1000 if timeout else None,
+        tenant.decode() if tenant else None,
+        int(enqueued) / 1000,
+        records,
+        int(refusals),
     )
 
 

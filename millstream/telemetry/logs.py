@@ -8,6 +8,7 @@ lines go, nor what a worker is.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -16,10 +17,10 @@ import threading
 import time
 from collections.abc import Callable
 from copy import copy
-from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any, Literal, Self, TextIO, assert_never, get_args
+from typing import Any, Literal, Self, TextIO, get_args
 
+import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
@@ -83,11 +84,8 @@ def make_logger(
     wrapped = structlog.wrap_logger(
         _Lines(stream),
         processors=[
-            structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
-            _stamped(wall),
-            _redacted,
-            _safely(_as_json if log_format == "json" else _for_people(stream)),
+            _finished(wall, _as_json if log_format == "json" else _for_people(stream)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level.lower()]),
         context_class=dict,
@@ -116,55 +114,50 @@ class LogSubscriber:
 
 def severity(event: Event) -> int:
     """Return how loud an event is: a failed run is an error, what was lost or retried a warning."""
-    match event:
-        case RunSettled(state="failed") | DeviceFailed():
-            return logging.ERROR
-        case LaneSwept() if event.poisoned:
-            return logging.ERROR
-        case (
-            RunTaken(records=0)
-            | RunSettled(state="parked")
-            | StepEnded(status="ok")
-            | ToolCalled()
-            | LeaseRenewed(lapsed=False)
-            | LaneSwept(reclaimed=0)
-            | LaneCleaned(restored=0)
-            | QueueSampled()
-            | InferenceEnded()
-            | BatchRan()
-            | InferenceSampled()
-            | DeviceSampled()
-        ):
-            return logging.DEBUG
-        case (
-            RunSettled(state="scheduled")
-            | RunLost()
-            | StepRetried()
-            | ToolCatalogueChanged()
-            | CircuitMoved(state="open")
-            | DeviceRanOut()
-            | LeaseRenewed()
-            | LaneSwept()
-            | LaneCleaned()
-            | StoreFailed()
-        ):
-            return logging.WARNING
-        case (
-            WorkerStarted()
-            | WorkerDraining()
-            | WorkerStopped()
-            | RunTaken()
-            | RunSettled()
-            | StepEnded()
-            | CircuitMoved()
-            | StoreRecovered()
-            | LeaderChanged()
-            | ModelLoaded()
-            | ModelEvicted()
-        ):
-            return logging.INFO
-        case _ as never:
-            assert_never(never)
+    found = _SEVERITY[type(event)]
+    return found if type(found) is int else found(event)  # type: ignore[operator]
+
+
+def _of_settled(event: RunSettled) -> int:
+    return _OF_STATE.get(event.state, logging.INFO)
+
+
+def _of_swept(event: LaneSwept) -> int:
+    if event.poisoned:
+        return logging.ERROR
+    return logging.WARNING if event.reclaimed else logging.DEBUG
+
+
+_OF_STATE = {"failed": logging.ERROR, "scheduled": logging.WARNING, "parked": logging.DEBUG}
+#: A level, or what tells it from the event.
+_SEVERITY: dict[type, int | Callable[[Any], int]] = {
+    WorkerStarted: logging.INFO,
+    WorkerDraining: logging.INFO,
+    WorkerStopped: logging.INFO,
+    RunTaken: lambda event: logging.INFO if event.records else logging.DEBUG,
+    RunSettled: _of_settled,
+    RunLost: logging.WARNING,
+    StepEnded: lambda event: logging.DEBUG if event.status == "ok" else logging.INFO,
+    StepRetried: logging.WARNING,
+    ToolCalled: logging.DEBUG,
+    ToolCatalogueChanged: logging.WARNING,
+    CircuitMoved: lambda event: logging.WARNING if event.state == "open" else logging.INFO,
+    InferenceEnded: logging.DEBUG,
+    BatchRan: logging.DEBUG,
+    InferenceSampled: logging.DEBUG,
+    DeviceSampled: logging.DEBUG,
+    DeviceRanOut: logging.WARNING,
+    DeviceFailed: logging.ERROR,
+    ModelLoaded: logging.INFO,
+    ModelEvicted: logging.INFO,
+    LeaseRenewed: lambda event: logging.WARNING if event.lapsed else logging.DEBUG,
+    LaneSwept: _of_swept,
+    LaneCleaned: lambda event: logging.WARNING if event.restored else logging.DEBUG,
+    StoreFailed: logging.WARNING,
+    StoreRecovered: logging.INFO,
+    LeaderChanged: logging.INFO,
+    QueueSampled: logging.DEBUG,
+}
 
 
 def event_name(kind: type) -> str:
@@ -181,7 +174,7 @@ def event_fields(event: Event) -> dict[str, Any]:
 _NAMES: dict[type, str] = {kind: event_name(kind) for kind in get_args(Event)}
 #: Attribute and log field. The token names a process and is no secret: `worker` says so.
 _FIELDS: dict[type, tuple[tuple[str, str], ...]] = {
-    kind: tuple((f.name, "worker" if f.name == "token" else f.name) for f in fields(kind))
+    kind: tuple((x, "worker" if x == "token" else x) for x in kind.__struct_fields__)
     for kind in get_args(Event)
 }
 
@@ -264,7 +257,11 @@ def _yielding(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Lines:
-    """Where lines end up: one write a line, whole lines only, whatever thread they come from."""
+    """Where lines end up: whole lines only, whatever thread they come from.
+
+    What is said in one turn of an event loop leaves in one write, at the end of that turn; what is
+    loud, or said outside of a loop, leaves at once.
+    """
 
     #: A stream that hangs holds one thread. The others, above all the one that renews leases,
     #: give the line up rather than hang with it.
@@ -273,47 +270,85 @@ class _Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
+        self._waiting: list[str] = []
+        self._scheduled = False
 
     def msg(self, line: str) -> None:
-        if not self._lock.acquire(timeout=self._PATIENCE_S):
+        self._waiting.append(line)
+        self._write()
+
+    def info(self, line: str) -> None:
+        self._waiting.append(line)
+        if self._scheduled:
             return
         try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write()
+        else:
+            self._scheduled = True
+            loop.call_soon(self._write)
+
+    debug = info
+    warning = error = critical = msg
+
+    def _write(self) -> None:
+        if not self._lock.acquire(timeout=self._PATIENCE_S):
+            self._waiting, self._scheduled = [], False
+            return
+        try:
+            self._scheduled = False
+            lines, self._waiting = self._waiting, []
+            if lines:
+                lines.append("")
+                self._stream.write("\n".join(lines))
+                self._stream.flush()
         except (OSError, ValueError):
             pass  # the reader is gone or the stream is closed; no run fails for that
         finally:
             self._lock.release()
 
-    debug = info = warning = error = critical = msg
 
+def _finished(wall: Callable[[], float], render: Processor) -> Processor:
+    """Return what makes a line of an entry: stamped, without secrets, and always a line."""
+    clock = _Clock(wall)
 
-def _stamped(wall: Callable[[], float]) -> Processor:
-    def stamp(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
-        when = datetime.fromtimestamp(wall(), UTC).isoformat(timespec="milliseconds")
-        first = {"timestamp": when, "level": entry.pop("level"), "event": entry.pop("event")}
-        return {**first, **entry}
-
-    return stamp
-
-
-def _redacted(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
-    return redact_fields(entry)
-
-
-def _safely(render: Processor) -> Processor:
-    def safely(logger: WrappedLogger, method: str, entry: EventDict) -> str:
-        known = {key: entry[key] for key in ("timestamp", "level", "event")}
+    def finished(logger: WrappedLogger, method: str, entry: EventDict) -> str:
+        event = entry.pop("event")
+        first = {"timestamp": clock(), "level": method, **redact_fields({"event": event})}
         try:
-            return str(render(logger, method, entry))
+            return str(render(logger, method, {**first, **redact_fields(entry)}))
         except Exception as error:  # noqa: BLE001 - a strange field must not end the run
-            return json.dumps({**known, "unrenderable": type(error).__name__})
+            return json.dumps({**first, "unrenderable": type(error).__name__})
 
-    return safely
+    return finished
+
+
+class _Clock:
+    """The time as text. Within a second only the milliseconds are made anew."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._second = -1
+        self._head = ""
+
+    def __call__(self) -> str:
+        now = self._wall()
+        second = int(now)
+        if second != self._second:
+            self._head = datetime.fromtimestamp(second, UTC).isoformat(timespec="seconds")[:-6]
+            self._second = second
+        return f"{self._head}.{int((now - second) * 1000):03d}+00:00"
+
+
+_encoder = msgspec.json.Encoder()
 
 
 def _as_json(_logger: WrappedLogger, _method: str, entry: EventDict) -> str:
-    return json.dumps(entry)
+    try:
+        return _encoder.encode(entry).decode()
+    except UnicodeEncodeError:
+        return json.dumps(entry)  # it says half a character, and can be told all the same
 
 
 def _for_people(stream: TextIO) -> Processor:

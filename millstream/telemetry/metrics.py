@@ -175,7 +175,7 @@ class MetricsSubscriber:
         #: Held runs under their fence. Kept as names: a lost and settled run must not count twice.
         self._held: dict[tuple[str, str], int] = {}
         self._series.follow("active_workflows", lambda: len(self._held))
-        self._series.describe("agent_info", {"service": service, "version": version})
+        self._series.describe_info("agent_info", {"service": service, "version": version})
 
     def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event, flat
         """Count the event."""

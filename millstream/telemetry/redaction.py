@@ -53,7 +53,14 @@ def redact(value: Any) -> Any:
 
 def redact_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return named values without their secrets."""
-    return {key: _under(key, value, 0) for key, value in fields.items()}
+    kept = {}
+    for key, value in fields.items():
+        # Names, ids and counts are most of what is logged, and are told from the rest at once.
+        kind = type(value)
+        plain = kind is int or (kind is str and _PLAIN.match(value))
+        kept[key] = value if plain and not _is_secret(key) else _under(key, value, 0)
+
+    return kept
 
 
 def redact_text(text: str) -> str:

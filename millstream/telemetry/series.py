@@ -8,15 +8,24 @@ zero scales it away. It does not know events.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from itertools import accumulate
+from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 OTHER = "other"
 #: Distinct values a label may have before the next one becomes ``other``.
@@ -54,47 +63,101 @@ class Row:
     sampled: str = ""
 
 
-class Series:
-    """The metrics of a table, addressed by name. Safe to call from several threads."""
+class Series(Collector):
+    """The metrics of a table, addressed by name. Safe to call from several threads.
+
+    The numbers are kept here and made into families only when somebody asks for them: a busy
+    worker counts a hundred thousand times a second, and is asked every fifteen.
+    """
 
     def __init__(self, registry: CollectorRegistry, rows: Iterable[Row]) -> None:
-        rows = [row for row in rows if not row.sampled]
-        labels = {row.name: row.labels for row in rows}
-        bounds = _Bounds(self._overflowed)
-        self._counters = _Children(
-            {row.name: _counter(row, registry) for row in rows if row.kind == "counter"},
-            labels,
-            bounds,
-        )
-        self._gauges = _Children(
-            {row.name: _gauge(row, registry) for row in rows if row.kind == "gauge"}, labels, bounds
-        )
-        self._histograms = _Children(
-            {row.name: _histogram(row, registry) for row in rows if row.kind == "histogram"},
-            labels,
-            bounds,
-        )
-        self._infos = {row.name: _info(row, registry) for row in rows if row.kind == "info"}
+        self._rows = {row.name: row for row in rows if not row.sampled}
+        self._bounds = _Bounds(self._overflowed)
+        self._lock = threading.Lock()
+        #: By name and bounded labels: what was counted, set or measured.
+        self._numbers: dict[tuple[str, ...], _Number] = {}
+        self._measured: dict[tuple[str, ...], _Measured] = {}
+        self._facts: dict[str, Mapping[str, str]] = {}
+        self._widths = dict.fromkeys(self._rows, 0)
+        for row in self._rows.values():
+            if not row.labels and row.kind != "info":
+                self._make(row.name, ())
+        registry.register(self)
 
     def count(self, name: str, *labels: str, by: float = 1) -> None:
         """Raise a counter. ``by=0`` makes the series appear, so that its first rise is seen."""
-        self._counters.at(name, labels).inc(by)
+        number = self._numbers.get((name, *labels)) or self._number(name, labels)
+        with self._lock:
+            number.value += by
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
-        self._gauges.at(name, labels).set(value)
+        self._number(name, labels).value = value
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Add a measurement to a histogram. Clocks of two machines may differ: never below 0."""
-        self._histograms.at(name, labels).observe(max(0.0, value))
+        measured = self._measured.get((name, *labels))
+        if measured is None:
+            measured = self._measured[self._make(name, labels)]
+        value = max(0.0, value)
+        with self._lock:
+            measured.total += value
+            measured.counts[bisect_left(measured.edges, value)] += 1
 
     def follow(self, name: str, read: Callable[[], float]) -> None:
         """Let a gauge be read whenever it is asked for."""
-        self._gauges.at(name, ()).set_function(read)
+        self._number(name, ()).read = read
 
-    def describe(self, name: str, facts: Mapping[str, str]) -> None:
+    def describe_info(self, name: str, facts: Mapping[str, str]) -> None:
         """Set the facts of an info metric."""
-        self._infos[name].info(dict(facts))
+        self._facts[name] = dict(facts)
+
+    def describe(self) -> Iterable[Metric]:
+        """Yield the families without samples: a registry refuses a name taken twice."""
+        return [_family(row) for row in self._rows.values()]
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every family with what it has counted so far."""
+        with self._lock:
+            numbers = [(key, number.value, number.read) for key, number in self._numbers.items()]
+            measured = [(key, list(x.counts), x.total) for key, x in self._measured.items()]
+        families = {name: _family(row) for name, row in self._rows.items()}
+        for (name, *labels), value, read in numbers:
+            families[name].add_metric(labels, value if read is None else read())
+        for (name, *labels), counts, total in measured:
+            edges = [_edge(edge) for edge in (*self._rows[name].buckets, math.inf)]
+            buckets = list(zip(edges, accumulate(counts), strict=True))
+            families[name].add_metric(labels, buckets, total)
+        for name, facts in self._facts.items():
+            families[name].add_metric([], facts)
+        return families.values()
+
+    def _number(self, name: str, labels: tuple[str, ...]) -> _Number:
+        found = self._numbers.get((name, *labels))
+        return found if found is not None else self._numbers[self._make(name, labels)]
+
+    def _make(self, name: str, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Make sure that a series exists; return its key, the one its labels are bounded to.
+
+        Only bounded labels become keys: what is unbounded is looked up the long way, every time.
+        """
+        row = self._rows[name]
+        pairs = zip(row.labels, labels, strict=True)
+        key = (name, *(self._bounds.keep(label, value) for label, value in pairs))
+        series: dict[tuple[str, ...], Any] = (
+            self._measured if row.kind == "histogram" else self._numbers
+        )
+        overflowed = False
+        with self._lock:
+            if key not in series:
+                self._widths[name] += 1
+                if self._widths[name] > SERIES_LIMIT:
+                    overflowed, key = True, (name, *(OTHER for _ in labels))
+                made = _Measured(row.buckets) if row.kind == "histogram" else _Number()
+                series.setdefault(key, made)
+        if overflowed:
+            self._bounds.overflowed("all")
+        return key
 
     def _overflowed(self, label: str) -> None:
         self.count(OVERFLOW, label)
@@ -146,7 +209,26 @@ class QueueReadings(Collector):
 
 # -- details -----------------------------------------------------------------------------------
 
-M = TypeVar("M", bound=MetricWrapperBase)
+
+class _Number:
+    """A counter or a gauge."""
+
+    __slots__ = ("read", "value")
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self.read: Callable[[], float] | None = None
+
+
+class _Measured:
+    """A histogram: how many values fell into each bucket, and their sum."""
+
+    __slots__ = ("counts", "edges", "total")
+
+    def __init__(self, edges: Sequence[float]) -> None:
+        self.edges = tuple(edges)
+        self.counts = [0] * (len(edges) + 1)
+        self.total = 0.0
 
 
 class _Bounds:
@@ -173,51 +255,18 @@ class _Bounds:
         return OTHER
 
 
-class _Children(Generic[M]):
-    """The series of metrics of one kind. Finding one that exists is a single look-up."""
-
-    def __init__(
-        self, metrics: Mapping[str, M], labels: Mapping[str, tuple[str, ...]], bounds: _Bounds
-    ) -> None:
-        self._metrics = metrics
-        self._labels = labels
-        self._bounds = bounds
-        self._made: dict[tuple[str, ...], M] = {}
-        self._counts: dict[str, int] = {}
-
-    def at(self, name: str, labels: tuple[str, ...]) -> M:
-        """Return the series, or the one its labels are bounded to."""
-        child = self._made.get((name, *labels))
-        return child if child is not None else self._make(name, labels)
-
-    def _make(self, name: str, labels: tuple[str, ...]) -> M:
-        pairs = zip(self._labels[name], labels, strict=True)
-        kept = tuple(self._bounds.keep(label, value) for label, value in pairs)
-        if (name, *kept) not in self._made:
-            self._counts[name] = self._counts.get(name, 0) + 1
-            if self._counts[name] > SERIES_LIMIT:
-                kept = (OTHER,) * len(kept)
-                self._bounds.overflowed("all")
-        # Only bounded labels become keys here: what is unbounded is looked up the long way.
-        child = self._metrics[name].labels(*kept) if kept else self._metrics[name]
-        return self._made.setdefault((name, *kept), child)
+_FAMILIES: Mapping[Kind, type[Any]] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+    "info": InfoMetricFamily,
+}
 
 
-def _counter(row: Row, registry: CollectorRegistry) -> Counter:
-    return Counter(row.name, row.help, row.labels, registry=registry)
+def _edge(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # it is not annotated
 
 
-def _gauge(row: Row, registry: CollectorRegistry) -> Gauge:
-    return Gauge(row.name, row.help, row.labels, registry=registry)
-
-
-def _histogram(row: Row, registry: CollectorRegistry) -> Histogram:
-    return Histogram(row.name, row.help, row.labels, registry=registry, buckets=row.buckets)
-
-
-def _info(row: Row, registry: CollectorRegistry) -> Info:
-    return Info(row.name.removesuffix("_info"), row.help, registry=registry)
-
-
-def _family(row: Row) -> GaugeMetricFamily:
-    return GaugeMetricFamily(row.name, row.help, labels=row.labels)
+def _family(row: Row) -> Any:
+    name = row.name.removesuffix("_info") if row.kind == "info" else row.name
+    return _FAMILIES[row.kind](name, row.help, labels=row.labels)

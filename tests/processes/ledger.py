@@ -105,7 +105,7 @@ def leftovers(server: RedisServer, living: set[str]) -> list[str]:
         found += [key.decode() for key in client.scan_iter(count=1000) if key.decode() not in FIXED]
         for index in (LANE.leases, LANE.agents):
             names = client.zrange(index, 0, -1) if index == LANE.leases else client.hkeys(index)
-            found += [f"{index} {x.decode()}" for x in names if x.decode() not in living]
+            found += [f"{index} {name.decode()}" for name in names if _token(name) not in living]
         for level in LEVELS:
             stream = LANE.stream(level)
             found += [f"{stream} holds {client.xlen(stream)}"] * bool(client.xlen(stream))
@@ -113,3 +113,8 @@ def leftovers(server: RedisServer, living: set[str]) -> list[str]:
                 name = consumer["name"].decode()
                 found += [f"{stream} consumer {name}"] * (name not in living)
     return found
+
+
+def _token(name: bytes) -> str:
+    """Return whose lease, or whose field among the agents, this is."""
+    return name.decode().removeprefix("sequence:")

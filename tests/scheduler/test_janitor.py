@@ -96,6 +96,7 @@ async def test_a_lane_that_no_worker_ever_served_is_looked_after(store: Connecti
     bench = Bench(store, Lane("new"))
     await bench.accept("r1", delay_s=0.05)
     # It died between its first renewal and the making of the group.
+    await bench.renew("w1")
     await bench.lapse("w1")
     async with looked_after(bench, trusted()) as told:
         await told.until(lambda: total(told, LaneSwept, "promoted"))
@@ -111,6 +112,7 @@ async def test_a_lane_whose_streams_vanish_is_made_whole(bench: Bench) -> None:
         await bench.accept("r2", delay_s=0.01)
         await told.until(lambda: total(told, LaneSwept, "promoted") == 1)
         await bench.redis.delete(*(bench.lane.stream(level) for level in LEVELS))
+        await bench.renew("w1")
         await bench.lapse("w1")
         await told.until(lambda: told.of(StoreFailed) and told.of(StoreRecovered))
         await told.until(lambda: total(told, LaneCleaned, "restored") == 2)

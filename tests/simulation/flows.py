@@ -102,7 +102,7 @@ class SimulatedTools:
 
         return ToolResult(data=value)
 
-    async def release_run(self, run_id: str) -> None:
+    def release_run(self, run_id: str) -> None:
         """There is nothing to release."""
 
 

@@ -30,7 +30,7 @@ async def test_a_new_run_is_written_whole_and_waits_in_its_stream(bench: Bench) 
     ((entry, _),) = await bench.redis.xrange(bench.lane.stream("normal"))
     assert fields.pop("entry") == entry.decode()
     assert fields == {
-        "state": "queued", "workflow": "flow", "args": '{"a":1}', "attempt": "1", "version": "3",
+        "state": "queued", "workflow": "flow", "args": '{"a":1}', "version": "3",
         "timeout": "2500", "tenant": "acme", "trace": "00-aa-bb-01",
     }  # fmt: skip
     assert await bench.waiting() == [("normal", "r1")]

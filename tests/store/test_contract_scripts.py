@@ -34,7 +34,7 @@ BOUNDED_BY = {
     "ZRANGE": r", 0, 0, 'WITHSCORES'",
     "XRANGE": r"'COUNT', (1\b|count)|(\w+\[1\]|entry), (\w+\[1\]|entry)$",
     "XREADGROUP": r"'COUNT', count",
-    "XPENDING": r"entry, entry, 1|'-', '\+', (BATCH|1000), \w+",
+    "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'-', '\+', (BATCH|1000), \w+",
     # As many as one process holds.
     "SMEMBERS": r"control$",
     # One group a stream; consumers, once a lease: as many as the fleet has processes.

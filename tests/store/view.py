@@ -92,7 +92,7 @@ def essence(fields: dict[str, str]) -> dict[str, Any]:
         "cancel": "cancel" in fields,
         "payload": payload,
         "entry": fields.get("entry"),
-        "attempt": int(fields["attempt"]),
+        "attempt": int(fields.get("attempt", 1)),
         **{name: int(fields.get(name, 0)) for name in ("fence", "base", "crashes", "refusals")},
     }
 

@@ -37,7 +37,7 @@ async def test_a_session_belongs_to_one_run_and_ends_with_it() -> None:
         for run in ("a", "b", "a"):
             await bench.call("faults", "echo", run=run)
         sessions = dict(server.sessions)
-        await bench.caller.release_run("a")
+        bench.caller.release_run("a")
         await bench.call("faults", "echo", run="b")
 
     # The first session also carried the listing, which is shared: it is not of a run.
@@ -55,7 +55,7 @@ async def test_a_session_may_be_shared_where_the_operator_says_so() -> None:
     ):
         for run in ("a", "b", "c"):
             await bench.call("faults", "echo", run=run)
-        await bench.caller.release_run("a")
+        bench.caller.release_run("a")
         await bench.call("faults", "echo", run="b")
 
     assert list(server.sessions) == ["session-1"]

@@ -184,7 +184,7 @@ async def test_everything_over_http_with_sessions(everything: str) -> None:
                 for _ in range(5):
                     answer = await bench.call("everything", "echo", {"message": run}, run=run)
                     assert answer.text == f"Echo: {run}"
-                await bench.caller.release_run(run)
+                bench.caller.release_run(run)
 
             for number in range(10):
                 group.start_soon(one, f"run-{number}")

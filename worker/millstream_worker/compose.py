@@ -64,7 +64,7 @@ class NoTools:
         """Never called: nothing can be prepared."""
         raise NotImplementedError
 
-    async def release_run(self, run_id: str) -> None:
+    def release_run(self, run_id: str) -> None:
         """There is nothing to release."""
 
 

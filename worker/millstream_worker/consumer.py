@@ -84,12 +84,10 @@ class Consumer:
 
     # -- what others ask of it -----------------------------------------------------------------
 
-    def submit(self, items: Sequence[Item]) -> asyncio.Future[Verdict]:
-        """Queue items for the next commit; the future is the verdict on the last of them."""
-        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._outgoing.append((items, future))
+    def submit(self, items: Sequence[Item], size: int, answered: Callable[[Verdict], None]) -> None:
+        """Queue items for the next commit; ``answered`` is told the verdict on the last of them."""
+        self._outgoing.append(Submission(items, size, answered))
         self._wake.set()
-        return future
 
     def wall(self) -> float:
         """Return the time in epoch seconds, by the clock of Redis."""
@@ -153,7 +151,7 @@ class Consumer:
             self._alive()
             return
 
-        items = [item for items, _ in batch for item in items]
+        items = [item for submission in batch for item in submission.items]
         items += [commits.adopt(stray.level, stray.entry) for stray in strays]
         items += [commits.hand_back(x.level, x.entry, self._retention_s) for x in surplus]
         reply = await self._commit(items, want)
@@ -225,7 +223,7 @@ class Consumer:
 
     def _ending(self, run_id: str) -> bool:
         """Whether an item for this run is on its way: then its own verdict will tell."""
-        return any(item[1] == run_id for items, _ in self._outgoing for item in items)
+        return any(item[1] == run_id for sent in self._outgoing for item in sent.items)
 
     def _room_for_strays(self) -> tuple[list[Stray], list[Stray]]:
         """Return the strays to adopt, for which slots are taken, and those to hand back."""
@@ -266,7 +264,8 @@ class Consumer:
                 before.stop(Stop.LOST)
             if not self._taking:
                 # Asked for before the drain began: nothing may be started any more.
-                self.submit([commits.ending(delivery, Released(), "", self._retention_s)])
+                released = commits.ending(delivery, Released(), "", self._retention_s)
+                self.submit([released], 0, lambda _: None)
                 self._slots.give(1)
                 continue
             held = Held(delivery, self, self._retention_s)

@@ -62,7 +62,7 @@ class FunctionTools:
         value = await maybe_await(prepared.function(**arguments))
         return value if isinstance(value, ToolResult) else ToolResult(data=value, text=str(value))
 
-    async def release_run(self, run_id: str) -> None:
+    def release_run(self, run_id: str) -> None:
         """There is nothing to release."""
 
 

@@ -57,7 +57,7 @@ class Tools(Protocol):
     ) -> ToolResult:
         """Send the call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`."""
 
-    async def release_run(self, run_id: str) -> None:
+    def release_run(self, run_id: str) -> None:
         """End the sessions that belong to a run."""
 
 

@@ -15,14 +15,12 @@ from random import Random
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import msgspec
 
 from millstream.errors import (
     InvalidArguments,
     NewerRecord,
     StoreError,
-    Suspended,
     UnknownWorkflow,
     said,
 )
@@ -40,6 +38,7 @@ from millstream.model.outcome import (
 )
 from millstream.model.run import Delivery
 from millstream.store import codec, journals
+from millstream.store.commits import Verdict
 from millstream.store.connection import Connection
 from millstream.workflow import Workflow, Workflows
 from millstream_worker import verdicts
@@ -48,6 +47,7 @@ from millstream_worker.context import RunContext
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held, Stop
 from millstream_worker.replayer import Replay
+from millstream_worker.tasks import Stopper
 from millstream_worker.toolsteps import session_of
 
 #: A run that this many workers in a row did not know is given up: about eight minutes.
@@ -72,20 +72,22 @@ class Executor:
         self._mono = mono
 
     async def execute(self, consumer: Consumer, held: Held) -> None:
-        """Run a delivery to its end and give back its slot."""
+        """Run a delivery to its end, and leave that end to the lane's next commit."""
         began = self._mono()
-        delivery = held.delivery
         try:
-            try:
-                outcome, drop = await self._outcome(consumer, held, began)
-                settled = outcome is not None and await held.end(outcome, drop)
-            except Exception as error:  # noqa: BLE001 - no run may end the worker, whatever it does
-                outcome = Failed(type(error).__name__, said(error), verdicts.trace(error))
-                settled = await held.end(outcome)
-            self._tell(consumer, held, outcome if settled else None, self._mono() - began)
+            outcome, drop = await self._outcome(consumer, held, began)
+        except Exception as error:  # noqa: BLE001 - no run may end the worker, whatever it does
+            outcome, drop = _broken(error), ()
         finally:
-            consumer.forget(held)
-            await self._environment.tools.release_run(session_of(consumer.lane.queue, delivery))
+            self._environment.tools.release_run(session_of(consumer.lane.queue, held.delivery))
+
+        if outcome is None:
+            self._leave(consumer, held, None, began)
+            return
+        try:
+            self._end(consumer, held, outcome, drop, began)
+        except Exception as error:  # noqa: BLE001 - the same
+            self._end(consumer, held, _broken(error), (), began)
 
     # -- the outcome ---------------------------------------------------------------------------
 
@@ -96,26 +98,20 @@ class Executor:
             return self._unknown(delivery), ()
 
         held.pin(workflow.version)
-        run = _Attempt(held, workflow, self._environment, consumer, self._mono)
-        with anyio.CancelScope() as scope:
-            held.on_stop(scope.cancel)
-            return await run.outcome(functools.partial(self._load, consumer, delivery), began)
-
-        return run.put_aside(began)
+        attempt = _Attempt(held, workflow, self._environment, consumer, self._mono)
+        return await attempt.outcome(functools.partial(self._load, consumer, delivery), began)
 
     async def _load(self, consumer: Consumer, delivery: Delivery) -> dict[str, Record]:
         """Insist: without its journal a run must not go on."""
-        records: dict[str, Record] | None = None if delivery.records else {}
-        while records is None:
+        if not delivery.records:
+            return {}
+        while True:
             try:
-                records = await journals.load(self._connection, consumer.lane, delivery.run_id)
+                return await journals.load(self._connection, consumer.lane, delivery.run_id)
             except StoreError as error:
                 self._environment.emit(StoreFailed(during="load", error=str(error)))
                 await self._connection.reset()
                 await anyio.sleep(0.5)
-
-        self._environment.emit(_taken(consumer, delivery, records))
-        return records
 
     def _unknown(self, delivery: Delivery) -> Outcome:
         if delivery.refusals >= MOST_REFUSALS:
@@ -125,7 +121,25 @@ class Executor:
 
         return _refused(delivery, self._environment.random)
 
-    # -- telling -------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------
+
+    def _end(
+        self,
+        consumer: Consumer,
+        held: Held,
+        outcome: Outcome,
+        drop: tuple[str, ...],
+        began: float,
+    ) -> None:
+        def told(verdict: Verdict) -> None:
+            self._leave(consumer, held, None if verdict is Verdict.FENCED else outcome, began)
+
+        held.end(outcome, drop, told)
+
+    def _leave(self, consumer: Consumer, held: Held, outcome: Outcome | None, began: float) -> None:
+        """The run has left this worker: with an outcome, or lost."""
+        consumer.forget(held)
+        self._tell(consumer, held, outcome, self._mono() - began)
 
     def _tell(self, consumer: Consumer, held: Held, outcome: Outcome | None, took_s: float) -> None:
         delivery = held.delivery
@@ -190,33 +204,31 @@ class _Attempt:
         self, load: Callable[[], Awaitable[dict[str, Record]]], began: float
     ) -> _Verdict:
         """Run the workflow; return its outcome, and the records of a failure that escaped it."""
+        task = asyncio.current_task()
+        assert task is not None, "a run has a task of its own"
+        stopper = Stopper(task)
+        self._held.on_stop(stopper)
         try:
             result = await self._run(await load())
             if self._held.stopped is not None:
                 return self.put_aside(began)
             limit = self._environment.limits.result
             encoded = codec.encode(result, f"the result of {self._workflow.name!r}", limit)
-        except asyncio.CancelledError as error:
-            # Somebody outside wants this task to end, unless the workflow made that up itself:
-            # then no scope around it is cancelled, and waiting a moment is allowed.
-            if self._held.stopped is not None:
-                raise
-            task = asyncio.current_task()
-            while task is not None and task.cancelling():
-                task.uncancel()
-            await anyio.lowlevel.checkpoint()
-            return self._failed(error)
         except NewerRecord as error:
             delivery = self._held.delivery
-            patient = delivery.refusals < MOST_REFUSALS
-            if patient:
+            if delivery.refusals < MOST_REFUSALS:
                 return _refused(delivery, self._environment.random), ()
             return self._failed(error)
         except BaseException as error:  # noqa: BLE001
-            # Whatever a workflow raises is its outcome, unless it was stopped from outside.
+            # Whatever a workflow raises is its outcome, a cancellation of its own making too,
+            # unless it was stopped from outside.
             return self.put_aside(began) if self._held.stopped is not None else self._failed(error)
         else:
             return Completed(encoded), ()
+        finally:
+            # From here on nothing waits, so no cancellation that is still on its way can strike.
+            self._held.on_stop(None)
+            stopper.over()
 
     def put_aside(self, began: float) -> _Verdict:
         """Return the outcome of an attempt that was stopped from outside."""
@@ -245,6 +257,7 @@ class _Attempt:
 
     async def _run(self, records: dict[str, Record]) -> Any:
         delivery = self._held.delivery
+        self._environment.emit(_taken(self._consumer, delivery, records))
         replay = Replay(records)
         context = RunContext(
             self._held,
@@ -254,22 +267,28 @@ class _Attempt:
             wall=self._consumer.wall,
             park=self._park,
         )
-        arguments = bind(self._workflow, delivery.arguments)
-        if self._timeout_s is None:
-            result = await self._workflow.function(context, **arguments)
-        else:
-            with anyio.move_on_after(max(0.0, self._timeout_s - delivery.ran_s)) as scope:
-                result = await self._workflow.function(context, **arguments)
-            if scope.cancelled_caught:
-                self._held.stop(Stop.TIMEOUT)
-                raise Suspended
+        call = self._workflow.function(context, **bind(self._workflow, delivery.arguments))
+        limit_s = self._timeout_s
+        result = await (call if limit_s is None else self._bounded(call, limit_s - delivery.ran_s))
         if self._held.stopped is None:
             replay.check_complete()
         return result
 
+    async def _bounded(self, call: Awaitable[Any], left_s: float) -> Any:
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(max(0.0, left_s), self._held.stop, Stop.TIMEOUT)
+        try:
+            return await call
+        finally:
+            timer.cancel()
+
     def _park(self, due: float) -> None:
         self._due = due
         self._held.stop(Stop.PARKED)
+
+
+def _broken(error: Exception) -> Failed:
+    return Failed(type(error).__name__, said(error), verdicts.trace(error))
 
 
 def _refused(delivery: Delivery, random: Random) -> Refused:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from millstream.errors import JournalFull, LeaseLost, Suspended
 from millstream.model.limits import LIMITS
-from millstream.model.outcome import Outcome
+from millstream.model.outcome import Completed, Outcome
 from millstream.model.run import Delivery
 from millstream.store import commits
 from millstream.store.commits import Item, Verdict
@@ -38,8 +38,38 @@ _PART = 200
 class Outbox(Protocol):
     """Where items go: the lane's next commit."""
 
-    def submit(self, items: Sequence[Item]) -> asyncio.Future[Verdict]:
-        """Queue items for the next commit; the future is the verdict on the last of them."""
+    def submit(self, items: Sequence[Item], size: int, answered: Callable[[Verdict], None]) -> None:
+        """Queue items of ``size`` bytes; ``answered`` is told the verdict on the last of them."""
+
+
+class Sent:
+    """Something on its way to the store, and who waits to hear what became of it."""
+
+    __slots__ = ("_told", "_waiting", "verdict")
+
+    def __init__(self, told: Callable[[Verdict], None] | None = None) -> None:
+        self.verdict: Verdict | None = None
+        self._told = told
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def answered(self, verdict: Verdict) -> None:
+        """The store has answered."""
+        self.verdict = verdict
+        if self._told is not None:
+            self._told(verdict)
+        for waiter in self._waiting:
+            # One that was cancelled meanwhile no longer waits.
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> Verdict:
+        """Return the verdict once it is known. Any number of branches may wait."""
+        if self.verdict is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+        assert self.verdict is not None
+        return self.verdict
 
 
 class Held:
@@ -50,29 +80,31 @@ class Held:
         self.stopped: Stop | None = None
         self._outbox = outbox
         self._retention_s = retention_s
-        #: Written along with whatever is written next.
+        #: Written along with whatever is written next, and how many bytes that is.
         self._later: list[Item] = []
-        #: Whether a value is among them, and the verdict on those that were sent.
+        self._size = 0
+        #: Whether a value is among them, and those that were sent.
         self._drawn = False
-        self._drawing: asyncio.Future[Verdict] | None = None
+        self._drawing: Sent | None = None
         #: What was recorded so far, by this account: the store has the last word.
         self._records = delivery.records
         self._bytes = 0
         #: The version to pin with the next write; empty once it is pinned.
         self._pin = ""
-        self._on_stop: Callable[[], None] = lambda: None
+        self._on_stop: Callable[[], None] | None = None
 
-    def on_stop(self, action: Callable[[], None]) -> None:
+    def on_stop(self, action: Callable[[], None] | None) -> None:
         """Say what stops the workflow; called at once when it should have stopped already."""
         self._on_stop = action
-        if self.stopped is not None:
+        if action is not None and self.stopped is not None:
             action()
 
     def stop(self, reason: Stop) -> None:
         """Put the run aside. The first reason stands, except that a lost run writes nothing."""
         if self.stopped is None or reason is Stop.LOST:
             self.stopped = reason
-        self._on_stop()
+        if self._on_stop is not None:
+            self._on_stop()
 
     def pin(self, version: str) -> None:
         """Have the run stay on this version from its first write on."""
@@ -96,15 +128,12 @@ class Held:
         Raises `LeaseLost` when the run is no longer ours, `JournalFull` at the bound.
         """
         self._append(key, record)
-        await self.flush()
+        self._judge(await self._send().wait())
 
     async def flush(self) -> None:
         """Write what waits to be written; return when it stands."""
-        if not self._later:
-            return
-
-        # Several branches may wait for it: one that is cancelled must not cancel it.
-        self._judge(await asyncio.shield(self._send()))
+        if self._later:
+            self._judge(await self._send().wait())
 
     async def drawn(self) -> None:
         """Return when every value that was drawn stands: a crash must not draw it anew.
@@ -113,34 +142,58 @@ class Held:
         """
         if self._drawn:
             await self.flush()
-        elif self._drawing is not None and not self._drawing.done():
+        elif self._drawing is not None and self._drawing.verdict is None:
             # Another branch sent it.
-            self._judge(await asyncio.shield(self._drawing))
+            self._judge(await self._drawing.wait())
 
     def tell(self) -> None:
         """Send what was said so far, and wait for nothing: it is progress, for whoever watches."""
         if self._later and not self._drawn:
-            self._send().add_done_callback(self._told)
+            self._submit(self._told)
 
-    def _send(self) -> asyncio.Future[Verdict]:
+    def end(
+        self,
+        outcome: Outcome,
+        drop: Sequence[str] = (),
+        told: Callable[[Verdict], None] = lambda _: None,
+    ) -> None:
+        """Give the run its end; ``told`` hears the verdict."""
+        self._later.append(
+            commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
+        )
+        if isinstance(outcome, Completed):
+            self._size += len(outcome.result)
+        if self.stopped is None:
+            self.stopped = Stop.ENDED
+        self._submit(told)
+
+    # -- below ---------------------------------------------------------------------------------
+
+    def _submit(self, answered: Callable[[Verdict], None]) -> None:
         items, self._later = self._later, []
-        sent = self._outbox.submit(items)
+        size, self._size = self._size, 0
+        self._outbox.submit(items, size, answered)
+
+    def _send(self, told: Callable[[Verdict], None] | None = None) -> Sent:
+        sent = Sent(told)
         if self._drawn:
             self._drawing, self._drawn = sent, False
+        self._submit(sent.answered)
         return sent
 
-    def _told(self, sent: asyncio.Future[Verdict]) -> None:
-        if not sent.cancelled() and sent.result() is Verdict.FENCED:
+    def _told(self, verdict: Verdict) -> None:
+        if verdict is Verdict.FENCED:
             self.stop(Stop.LOST)
 
     def _judge(self, verdict: Verdict) -> None:
+        if verdict is Verdict.WRITTEN:
+            return
         if verdict is Verdict.FENCED:
             self.stop(Stop.LOST)
             raise LeaseLost(self.delivery.run_id, self.delivery.fence)
         if verdict is Verdict.FULL:
             raise JournalFull(self.delivery.run_id, LIMITS.journal_records, LIMITS.journal_bytes)
-        if verdict is Verdict.CANCEL:
-            self.stop(Stop.CANCELLED)
+        self.stop(Stop.CANCELLED)
 
     def _count(self, size: int) -> None:
         """Refuse here what the store would refuse, so that nothing said goes missing unheard.
@@ -149,18 +202,11 @@ class Held:
         """
         self._records += 1
         self._bytes += size
+        self._size += size
         if self._records > LIMITS.journal_records or self._bytes > LIMITS.journal_bytes:
             self._judge(Verdict.FULL)
         if len(self._later) >= _PART:
-            self._send().add_done_callback(self._told)
-
-    async def end(self, outcome: Outcome, drop: Sequence[str] = ()) -> bool:
-        """Give the run its end; return False when it was no longer ours."""
-        ending = commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
-        items, self._later = [*self._later, ending], []
-        if self.stopped is None:
-            self.stopped = Stop.ENDED
-        return await self._outbox.submit(items) is not Verdict.FENCED
+            self._send(self._told)
 
     def _append(self, key: str, record: bytes) -> None:
         self._check()

@@ -29,6 +29,7 @@ from millstream.store.connection import Connection
 from millstream_worker.consumer import Consumer
 from millstream_worker.held import Held, Stop
 from millstream_worker.sweeper import Sweeper
+from millstream_worker.tasks import Tasks
 
 #: How long releasing and the last commit may take when Redis answers slowly.
 RELEASE_S = 5.0
@@ -78,7 +79,9 @@ class Worker:
         self._grace_s = grace_s
         self._until_trusted = until_trusted
         self._on_drain = on_drain
-        self._running: TaskGroup | None = None
+        self._tasks = Tasks(self._escape)
+        self._escaped: BaseException | None = None
+        self._support: TaskGroup | None = None
         self.drain = anyio.Event()
         #: Set once the worker takes work.
         self.started = anyio.Event()
@@ -104,9 +107,9 @@ class Worker:
         """Run until told to drain, then drain and return."""
         released, released_by = 0, 0.0
         async with anyio.create_task_group() as support:
+            self._support = support
             self._renewer.start()
-            async with anyio.create_task_group() as running:
-                self._running = running
+            try:
                 async with anyio.create_task_group() as intake:
                     intake.start_soon(self._take_in, support, intake)
                     await self.drain.wait()
@@ -115,10 +118,23 @@ class Worker:
                 released = await self._finish()
                 # Redis may be away: then the lease runs out, and others take what is left.
                 released_by = anyio.current_time() + RELEASE_S
-                running.cancel_scope.deadline = released_by
+                await self._tasks.end(released_by)
+            finally:
+                # Cut short: whatever still runs must write nothing, as if the process were gone.
+                if self._tasks:
+                    self.abandon()
+                    await self._tasks.cancel()
             await self._leave(released_by)
             support.cancel_scope.cancel()
+        if self._escaped is not None:
+            raise self._escaped
         self._emit(WorkerStopped(released=released))
+
+    def _escape(self, error: BaseException) -> None:
+        """A mistake of ours: no run may do this. The worker ends, and its runs go on elsewhere."""
+        self._escaped = error
+        if self._support is not None:
+            self._support.cancel_scope.cancel()
 
     # -- in order ------------------------------------------------------------------------------
 
@@ -156,8 +172,7 @@ class Worker:
         )
 
     def _start_run(self, lane: LaneDuties, held: Held) -> None:
-        assert self._running is not None
-        self._running.start_soon(lane.execute, held)
+        self._tasks.start(lane.execute(held))
 
     def _close(self) -> None:
         self._on_drain()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from millstream.model.limits import LIMITS, MIB
 from millstream.store.commits import Item, Verdict
-
-#: What one run wants written together, and who waits for it.
-Submission = tuple[Sequence[Item], "asyncio.Future[Verdict]"]
 
 #: The most that leaves in one commit, so that one script never holds Redis for long, and no
 #: commit is too large to be answered in time.
@@ -17,12 +14,21 @@ MOST_ITEMS = LIMITS.batch
 MOST_BYTES = 8 * MIB
 
 
+class Submission(NamedTuple):
+    """What one run wants written together, and who is told the verdict on it."""
+
+    items: Sequence[Item]
+    #: Bytes of what is in them and may be large: records, events, a result.
+    size: int
+    answered: Callable[[Verdict], None]
+
+
 def split(waiting: Sequence[Submission]) -> tuple[list[Submission], list[Submission]]:
     """Return what leaves now, always at least one submission, and what stays for the next turn."""
     items = size = count = 0
-    for submitted, _ in waiting:
-        items += len(submitted)
-        size += sum(len(value) for item in submitted for value in item if type(value) is bytes)
+    for submission in waiting:
+        items += len(submission.items)
+        size += submission.size
         if count and (items > MOST_ITEMS or size > MOST_BYTES):
             break
         count += 1
@@ -38,9 +44,14 @@ def answer(batch: Sequence[Submission], verdicts: Sequence[Verdict]) -> None:
     one of them is said of all.
     """
     at = 0
-    for items, future in batch:
-        part = verdicts[at : at + len(items)]
-        at += len(items)
-        full = Verdict.FULL in part and part[-1] is not Verdict.FENCED
-        if not future.done():
-            future.set_result(Verdict.FULL if full else part[-1])
+    for items, _, answered in batch:
+        count = len(items)
+        verdict = verdicts[at + count - 1]
+        if (
+            count > 1
+            and verdict is not Verdict.FENCED
+            and Verdict.FULL in verdicts[at : at + count]
+        ):
+            verdict = Verdict.FULL
+        at += count
+        answered(verdict)

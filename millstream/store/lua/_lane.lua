@@ -26,65 +26,86 @@ local function now_ms()
 end
 
 local NOW = now_ms()
+local NOW_TEXT = digits(NOW)
 
--- Deliveries are acknowledged and deleted together, many in one call, when a script ends.
+-- What many runs need alike is done for all of them in one call, when a script ends: deliveries are
+-- acknowledged and deleted together, ends are indexed. Every script that may do either must `flush`.
 local spent = {}
+local indexed = {}
 
 local function acknowledge(level, entry)
   if not STREAM[level] then return end
-  if not spent[level] then spent[level] = {} end
-  spent[level][#spent[level] + 1] = entry
+  local entries = spent[level]
+  if entries then entries[#entries + 1] = entry else spent[level] = {entry} end
 end
 
-local function flush_acknowledged()
+local function in_parts(values, size, act)
+  for first = 1, #values, size do act(unpack(values, first, math.min(first + size - 1, #values))) end
+end
+
+-- Every entry before the first pending one has been acknowledged, and none of them means anything
+-- any more. Trimming drops whole nodes of the stream; XDEL searches a node for every entry.
+local function delete_entries(stream, entries)
+  local pending = redis.call('XPENDING', stream, GROUP, '-', '+', 1)[1]
+  local gone = pending and redis.call('XTRIM', stream, 'MINID', pending[1]) or 0
+  -- Nothing else was acknowledged and still there: as many as were acknowledged are these.
+  if gone < #entries then in_parts(entries, 500, function(...) redis.call('XDEL', stream, ...) end) end
+end
+
+local function flush()
   for level, entries in pairs(spent) do
-    for first = 1, #entries, 500 do
-      local last = math.min(first + 499, #entries)
-      redis.call('XACK', STREAM[level], GROUP, unpack(entries, first, last))
-      redis.call('XDEL', STREAM[level], unpack(entries, first, last))
-    end
+    local stream = STREAM[level]
+    in_parts(entries, 500, function(...) redis.call('XACK', stream, GROUP, ...) end)
+    delete_entries(stream, entries)
   end
+  in_parts(indexed, 500, function(...) redis.call('ZADD', ENDED, ...) end)
+  spent, indexed = {}, {}
 end
 
 -- Tell everybody who waits for this run. A hint: whoever misses it reads the state later.
 local function wake(id, waiters, state, payload)
-  if not waiters then return end
   if #payload > 8192 then payload = '' state = 'look' end
   for waiter in string.gmatch(waiters, '%S+') do
     redis.call('PUBLISH', PREFIX .. 'inbox:' .. waiter, id .. '\n' .. state .. '\n' .. payload)
   end
 end
 
+-- What `conclude` has to know of a record before it writes: waiters, bytes, said, error.
+local LOOSE = {'waiters', 'bytes', 'said', 'error'}
+
 -- Give a run its end. The first write is the one that a full memory refuses: all or nothing.
-local function finish(id, state, payload, retention_ms, more)
-  local key = run_key(id)
-  local fields = {'state', state, 'ended', digits(NOW), state == 'completed' and 'result' or 'error', payload}
-  for _, value in ipairs(more or {}) do fields[#fields + 1] = value end
-  redis.call('HSET', key, unpack(fields))
-  redis.call('ZADD', ENDED, digits(NOW + retention_ms), id)
-  local waiters, bytes, stale = unpack(redis.call('HMGET', key, 'waiters', 'bytes', 'error'))
+-- `...` are further fields of the record.
+local function conclude(id, key, state, payload, retention_ms, waiters, bytes, said, stale, ...)
+  redis.call('HSET', key, 'state', state, 'ended', NOW_TEXT,
+    state == 'completed' and 'result' or 'error', payload, ...)
+  indexed[#indexed + 1] = digits(NOW + retention_ms)
+  indexed[#indexed + 1] = id
   -- The failure of an earlier attempt is not how this run ended.
   if stale and state == 'completed' then redis.call('HDEL', key, 'error') end
   -- Last of what touches the record: without a retention it is gone from here on.
   redis.call('PEXPIRE', key, retention_ms)
-  if bytes then
-    redis.call('PEXPIRE', journal_key(id), retention_ms)
-    redis.call('PEXPIRE', events_key(id), retention_ms)
-  end
-  wake(id, waiters, state, payload)
+  if bytes then redis.call('PEXPIRE', journal_key(id), retention_ms) end
+  if said then redis.call('PEXPIRE', events_key(id), retention_ms) end
+  if waiters then wake(id, waiters, state, payload) end
+end
+
+local function finish(id, state, payload, retention_ms)
+  local key = run_key(id)
+  local waiters, bytes, said, stale = unpack(redis.call('HMGET', key, unpack(LOOSE)))
+  conclude(id, key, state, payload, retention_ms, waiters, bytes, said, stale)
 end
 
 -- Index a failed run among the dead letters. The oldest leave the index, their records stay.
 local function bury(id, dead_max)
-  redis.call('ZADD', DEAD, digits(NOW), id)
+  redis.call('ZADD', DEAD, NOW_TEXT, id)
   local over = redis.call('ZCARD', DEAD) - dead_max
   if over > 0 then redis.call('ZREMRANGEBYRANK', DEAD, 0, math.min(over, 100) - 1) end
 end
 
 -- Put a run into a stream. Its record names the entry, so that the loss of the entry can be found.
-local function deliver(id, level, ...)
+local function deliver(id, key, level, ...)
   local entry = redis.call('XADD', STREAM[level], '*', 'id', id)
-  redis.call('HSET', run_key(id), 'state', 'queued', 'entry', entry, ...)
+  redis.call('HSET', key, 'state', 'queued', 'entry', entry, ...)
 end
 
 local CANCELLED = '["RunCancelled","the run was cancelled"]'
@@ -100,5 +121,5 @@ local function requeue(id, retention_ms)
     return
   end
   local level = tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or 'resume'
-  deliver(id, level, 'owner', '')
+  deliver(id, key, level, 'owner', '')
 end

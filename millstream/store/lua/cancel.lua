@@ -29,4 +29,5 @@ for index = 2, #ARGV do
     answers[#answers + 1] = state or ''
   end
 end
+flush()
 return answers

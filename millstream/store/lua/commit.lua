@@ -28,8 +28,9 @@
 --                                0 fenced off: somebody else holds the run, nothing was written
 --                                2 written, and somebody asked for the run to be cancelled
 --                                3 the journal is full, nothing was written
---   taken     per delivery: id, fence, level, entry, workflow, version, arguments, attempt, base,
---             crashes, ran_ms, timeout_ms, tenant, enqueued_ms, records, refusals
+--   taken     per delivery: id, fence, level, entry, workflow, version, arguments, enqueued_ms,
+--             timeout_ms, tenant; and of a run that was in other hands before: attempt, base,
+--             crashes, ran_ms, refusals, records
 --
 -- Every item is safe to send twice. A take is not: after a lost reply ask for nothing, compare
 -- what is pending with what is held (holdings), and adopt the difference. One refused item never spoils the others.
@@ -38,46 +39,41 @@ local TOKEN = ARGV[1]
 local MAX_RECORDS, MAX_BYTES, MAX_EVENTS, DEAD_MAX =
   tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local SEQUENCE = tonumber(ARGV[10])
-local at = 11
 
-local function following(count)
-  local first = at
-  at = at + count
-  if at - 1 > #ARGV then error('commit: an item is cut short') end
-  return unpack(ARGV, first, at - 1)
-end
-
--- Read every item before the first write: a script that fails half-way is not rolled back.
+-- Read every item before the first write: a script that fails half-way is not rolled back. Items are
+-- not copied: what follows reads them where they stand. An item begins at `at`, with its operation.
 local SHAPE = {J = 4, E = 6, D = 10, R = 8, P = 8, L = 6, U = 7, A = 2, H = 3}
 -- Where the numbers of an item stand, and its level, which an entry follows.
-local NUMBERS = {J = {5}, E = {}, D = {7}, R = {7, 8, 9}, P = {7, 8, 9}, L = {7}, U = {7, 8}, A = {}, H = {4}}
-local LEVEL = {D = 5, R = 5, P = 5, L = 5, U = 5, A = 2, H = 2}
+local NUMBERS = {J = {4}, E = {}, D = {6}, R = {6, 7, 8}, P = {6, 7, 8}, L = {6}, U = {6, 7}, A = {}, H = {3}}
+local LEVEL = {D = 4, R = 4, P = 4, L = 4, U = 4, A = 1, H = 1}
 local FINAL = {completed = true, failed = true, cancelled = true}
 
-local function check(item)
-  local op = item[1]
-  local level, sound = LEVEL[op], true
-  for _, index in ipairs(NUMBERS[op]) do sound = sound and string.find(item[index], '^%d+$') end
-  if level then
-    sound = sound and STREAM[item[level]] and string.find(item[level + 1], '^%d+%-%d+$')
-  end
-  if not sound or (op == 'D' and not FINAL[item[8]]) then error('commit: malformed ' .. op) end
+-- How many arguments an item takes, with its operation: some name how many more there are.
+local function size_of(at)
+  local op = ARGV[at]
+  if not SHAPE[op] then error('commit: unknown operation ' .. op) end
+  local size = 1 + SHAPE[op]
+  if op == 'J' then size = size + 2 * (tonumber(ARGV[at + 4] or '') or 0) end
+  if op == 'R' then size = size + 1 + (tonumber(ARGV[at + 8] or '') or 0) end
+  if at + size - 1 > #ARGV then error('commit: an item is cut short') end
+  return size
 end
 
-local items = {}
+local function check(at)
+  local op, sound = ARGV[at], true
+  for _, offset in ipairs(NUMBERS[op]) do sound = sound and string.find(ARGV[at + offset], '^%d+$') end
+  local level = LEVEL[op] and at + LEVEL[op]
+  if level then sound = sound and STREAM[ARGV[level]] and string.find(ARGV[level + 1], '^%d+%-%d+$') end
+  if not sound or (op == 'D' and not FINAL[ARGV[at + 7]]) then error('commit: malformed ' .. op) end
+end
+
+local starts = {}
+local at = 11
 while at <= #ARGV do
-  local op = following(1)
-  if not SHAPE[op] then error('commit: unknown operation ' .. op) end
-  local item = {op, following(SHAPE[op])}
-  check(item)
-  if op == 'J' then
-    item.pairs = {following(2 * tonumber(item[5]))}
-  elseif op == 'R' then
-    local count = tonumber(item[9])
-    item.error = following(1)
-    item.drop = count > 0 and {following(count)} or {}
-  end
-  items[#items + 1] = item
+  local size = size_of(at)
+  check(at)
+  starts[#starts + 1] = at
+  at = at + size
 end
 
 if SEQUENCE > 0 then
@@ -87,115 +83,127 @@ if SEQUENCE > 0 then
   redis.call('HSET', AGENTS, field, ARGV[10])
 end
 
-local function held(id, fence)
-  local run = redis.call('HMGET', run_key(id), 'state', 'fence', 'owner', 'cancel')
-  local mine = run[2] == fence and run[3] == TOKEN
-  return mine, run[1], run[4]
+-- Whether this process holds the run of an item under the fence that the item names; the key of its
+-- record, and what is asked of a record before it is written to.
+local function held(at)
+  local key = run_key(ARGV[at + 1])
+  local run = redis.call('HMGET', key, 'state', 'fence', 'owner', 'cancel', 'waiters', 'bytes', 'said', 'error',
+    'version')
+  local mine = run[2] == ARGV[at + 2] and run[3] == TOKEN
+  return mine, key, run
 end
 
-local function pin(id, version)
-  if version ~= '' then redis.call('HSETNX', run_key(id), 'version', version) end
+-- The version that a run stays on, once it has written anything.
+local function pinned(at, run)
+  local version = ARGV[at + 3]
+  return version ~= '' and not run[9] and version or nil
 end
 
-local function journal(id, pairs_)
-  local key, log = run_key(id), journal_key(id)
-  local records, bytes = 0, 0
-  for index = 1, #pairs_, 2 do
+-- Write the records at `first`. Returns a verdict, and whether anything was written.
+local function journal(id, key, run, first, count, version)
+  local log = journal_key(id)
+  local before = tonumber(run[6] or '0')
+  local records, bytes = 0, before
+  for index = first, first + 2 * (count - 1), 2 do
     -- What is replaced does not count: an intent by its result, a record by its repetition.
-    local replaced = redis.call('HSTRLEN', log, pairs_[index])
+    local replaced = before > 0 and redis.call('HSTRLEN', log, ARGV[index]) or 0
     if replaced == 0 then records = records + 1 end
-    bytes = bytes + #pairs_[index + 1] - replaced
+    bytes = bytes + #ARGV[index + 1] - replaced
   end
-  if records > 0 and redis.call('HLEN', log) + records > MAX_RECORDS then return '3' end
-  if bytes > 0 and tonumber(redis.call('HGET', key, 'bytes') or '0') + bytes > MAX_BYTES then return '3' end
-  for first = 1, #pairs_, 1000 do
-    redis.call('HSET', log, unpack(pairs_, first, math.min(first + 999, #pairs_)))
+  if bytes > MAX_BYTES and bytes > before then return '3' end
+  -- No record is empty: as long as there are fewer bytes than records allowed, nobody has to count.
+  if records > 0 and bytes > MAX_RECORDS and redis.call('HLEN', log) + records > MAX_RECORDS then return '3' end
+  for index = first, first + 2 * (count - 1), 1000 do
+    redis.call('HSET', log, unpack(ARGV, index, math.min(index + 999, first + 2 * count - 1)))
   end
-  redis.call('HINCRBY', key, 'bytes', bytes)
-  return '1'
+  if version then
+    redis.call('HSET', key, 'bytes', digits(bytes), 'version', version)
+  else
+    redis.call('HSET', key, 'bytes', digits(bytes))
+  end
+  return run[4] and '2' or '1'
 end
 
 local apply = {}
 
-function apply.J(item)
-  local _, id, fence, version = unpack(item)
-  local mine, state, cancel = held(id, fence)
-  if not mine or state ~= 'running' then return '0' end
-  pin(id, version)
-  local verdict = journal(id, item.pairs)
-  return verdict == '1' and cancel and '2' or verdict
+function apply.J(at)
+  local mine, key, run = held(at)
+  if not mine or run[1] ~= 'running' then return '0' end
+  return journal(ARGV[at + 1], key, run, at + 5, tonumber(ARGV[at + 4]), pinned(at, run))
 end
 
-function apply.E(item)
-  local _, id, fence, version, key, record, data = unpack(item)
-  local mine, state, cancel = held(id, fence)
-  if not mine or state ~= 'running' then return '0' end
-  pin(id, version)
-  if redis.call('HEXISTS', journal_key(id), key) == 0 then
-    local verdict = journal(id, {key, record})
-    if verdict ~= '1' then return verdict end
-    redis.call('XADD', events_key(id), 'MAXLEN', '~', MAX_EVENTS, '*', 'data', data)
+function apply.E(at)
+  local mine, key, run = held(at)
+  if not mine or run[1] ~= 'running' then return '0' end
+  local id = ARGV[at + 1]
+  if redis.call('HEXISTS', journal_key(id), ARGV[at + 4]) == 0 then
+    local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
+    if verdict == '3' then return verdict end
+    redis.call('XADD', events_key(id), 'MAXLEN', '~', MAX_EVENTS, '*', 'data', ARGV[at + 6])
+    if not run[7] then redis.call('HSET', key, 'said', '1') end
   end
-  return cancel and '2' or '1'
+  return run[4] and '2' or '1'
 end
 
 -- The end of a delivery, whatever it is. Said twice under one fence it is the same end: the
 -- repetition only makes sure that the delivery is gone. What would be put aside while somebody
 -- waits for it to stop, stops: nobody would tell it later.
-local function ending(item, write)
-  local op, id, fence, version, level, entry, retention_ms = unpack(item)
-  local mine, state, cancel = held(id, fence)
+local function ending(at, write)
+  local mine, key, run = held(at)
   if not mine then return '0' end
-  if state == 'running' then
-    pin(id, version)
-    if cancel and op ~= 'D' then
-      finish(id, 'cancelled', CANCELLED, retention_ms)
+  if run[1] == 'running' then
+    local id, version, cancel = ARGV[at + 1], pinned(at, run), run[4]
+    if version and ARGV[at] ~= 'D' then redis.call('HSET', key, 'version', version) end
+    if cancel and ARGV[at] ~= 'D' then
+      conclude(id, key, 'cancelled', CANCELLED, ARGV[at + 6], run[5], run[6], run[7], run[8])
     else
-      write(id, retention_ms)
+      write(id, key, run, version)
     end
   end
-  acknowledge(level, entry)
+  acknowledge(ARGV[at + 4], ARGV[at + 5])
   return '1'
 end
 
-function apply.D(item)
-  return ending(item, function(id, retention_ms)
-    local state, payload, dead, drop = unpack(item, 8, 11)
-    finish(id, state, payload, retention_ms, drop ~= '' and {'drop', drop} or nil)
-    if dead == '1' then bury(id, DEAD_MAX) end
+function apply.D(at)
+  return ending(at, function(id, key, run, version)
+    local more = {}
+    if version then more = {'version', version} end
+    if ARGV[at + 10] ~= '' then more[#more + 1] = 'drop' more[#more + 1] = ARGV[at + 10] end
+    conclude(id, key, ARGV[at + 7], ARGV[at + 8], ARGV[at + 6], run[5], run[6], run[7], run[8], unpack(more))
+    if ARGV[at + 9] == '1' then bury(id, DEAD_MAX) end
   end)
 end
 
-function apply.R(item)
-  return ending(item, function(id)
-    local key = run_key(id)
-    redis.call('HSET', key, 'state', 'scheduled', 'error', item.error)
-    redis.call('HINCRBY', key, 'attempt', 1)
+function apply.R(at)
+  return ending(at, function(id, key)
+    local dropped = tonumber(ARGV[at + 8])
+    local attempt = tonumber(redis.call('HGET', key, 'attempt') or '1')
+    redis.call('HSET', key, 'state', 'scheduled', 'error', ARGV[at + 9], 'attempt', digits(attempt + 1))
     redis.call('HDEL', key, 'ran')
-    if #item.drop > 0 then redis.call('HDEL', journal_key(id), unpack(item.drop)) end
-    redis.call('ZADD', TIMERS, digits(NOW + tonumber(item[8])), id)
+    if dropped > 0 then redis.call('HDEL', journal_key(id), unpack(ARGV, at + 10, at + 9 + dropped)) end
+    redis.call('ZADD', TIMERS, digits(NOW + tonumber(ARGV[at + 7])), id)
   end)
 end
 
-function apply.P(item)
-  return ending(item, function(id)
-    redis.call('HSET', run_key(id), 'state', 'parked', 'ran', item[9])
-    redis.call('ZADD', PARKED, item[8], id)
+function apply.P(at)
+  return ending(at, function(id, key)
+    redis.call('HSET', key, 'state', 'parked', 'ran', ARGV[at + 8])
+    redis.call('ZADD', PARKED, ARGV[at + 7], id)
   end)
 end
 
-function apply.L(item)
-  return ending(item, requeue)
+function apply.L(at)
+  return ending(at, function(id) requeue(id, ARGV[at + 6]) end)
 end
 
-function apply.U(item)
-  return ending(item, function(id)
+function apply.U(at)
+  return ending(at, function(id, key)
     -- Refusals count in a row: by whoever took it last before, and now.
-    local key, fence = run_key(id), tonumber(item[3])
+    local fence = tonumber(ARGV[at + 2])
     local last, count = unpack(redis.call('HMGET', key, 'refused', 'refusals'))
     count = tonumber(last or '0') == fence - 1 and tonumber(count or '0') or 0
     redis.call('HSET', key, 'state', 'scheduled', 'refusals', digits(count + 1), 'refused', digits(fence))
-    redis.call('ZADD', TIMERS, digits(NOW + tonumber(item[8])), id)
+    redis.call('ZADD', TIMERS, digits(NOW + tonumber(ARGV[at + 7])), id)
   end)
 end
 
@@ -204,23 +212,29 @@ local taken = {}
 -- Begin to hold a run: the fence grows, and from here on only this process may write to it.
 local function take(level, entry, id, again)
   local key = run_key(id)
-  local run = redis.call('HMGET', key, 'state', 'fence', 'owner', 'workflow', 'version', 'args',
-    'attempt', 'base', 'crashes', 'ran', 'timeout', 'tenant', 'enqueued', 'refusals', 'started', 'entry')
-  local state = run[1]
-  local mine = again and state == 'running' and run[3] == TOKEN
-  if run[16] ~= entry or (state ~= 'queued' and not mine) then
+  local state, current, before, owner, workflow, version, arguments, enqueued, timeout, tenant, attempt =
+    unpack(redis.call('HMGET', key, 'state', 'entry', 'fence', 'owner', 'workflow', 'version', 'args',
+      'enqueued', 'timeout', 'tenant', 'attempt'))
+  local mine = again and state == 'running' and owner == TOKEN
+  if current ~= entry or (state ~= 'queued' and not mine) then
     -- Cancelled while it waited, or expired, or here twice: the delivery means nothing any more.
     acknowledge(level, entry)
     return
   end
-  local fence = tonumber(run[2] or '0') + 1
-  redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', digits(fence),
-    'started', run[15] or digits(NOW))
-  local records = fence > 1 and redis.call('HLEN', journal_key(id)) or 0
-  taken[#taken + 1] = {
-    id, fence, level, entry, run[4], run[5] or '', run[6], run[7], run[8] or '0', run[9] or '0',
-    run[10] or '0', run[11] or '', run[12] or '', run[13], records, run[14] or '0',
-  }
+  local fence = before and tonumber(before) + 1 or 1
+  local row = {id, fence, level, entry, workflow, version, arguments, enqueued, timeout, tenant}
+  if before or attempt then
+    local base, crashes, ran, refusals, started =
+      unpack(redis.call('HMGET', key, 'base', 'crashes', 'ran', 'refusals', 'started'))
+    local records = before and redis.call('HLEN', journal_key(id)) or 0
+    for _, value in ipairs({attempt or '1', base or '0', crashes or '0', ran or '0', refusals or '0', records}) do
+      row[#row + 1] = value
+    end
+    redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', digits(fence), 'started', started or NOW_TEXT)
+  else
+    redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', '1', 'started', NOW_TEXT)
+  end
+  taken[#taken + 1] = row
 end
 
 -- The run id of an entry that is pending for this process; nil when it is not, or no more.
@@ -235,28 +249,28 @@ local function pending_here(level, entry)
   return found[2][2]
 end
 
-function apply.A(item)
-  local _, level, entry = unpack(item)
+function apply.A(at)
+  local level, entry = ARGV[at + 1], ARGV[at + 2]
   local id = pending_here(level, entry)
   if not id then return '0' end
   take(level, entry, id, true)
   return '1'
 end
 
-function apply.H(item)
-  local _, level, entry, retention_ms = unpack(item)
+function apply.H(at)
+  local level, entry = ARGV[at + 1], ARGV[at + 2]
   local id = pending_here(level, entry)
   if not id then return '0' end
   local run = redis.call('HMGET', run_key(id), 'state', 'owner', 'entry')
   if run[3] == entry and (run[1] == 'queued' or (run[1] == 'running' and run[2] == TOKEN)) then
-    requeue(id, retention_ms)
+    requeue(id, ARGV[at + 3])
   end
   acknowledge(level, entry)
   return '1'
 end
 
 local verdicts = {}
-for index, item in ipairs(items) do verdicts[index] = apply[item[1]](item) end
+for index, start in ipairs(starts) do verdicts[index] = apply[ARGV[start]](start) end
 
 -- What was begun comes first; new runs share the rest.
 local function read(level, count)
@@ -283,5 +297,5 @@ if want > 0 then
   read('low', want)
 end
 
-flush_acknowledged()
+flush()
 return {NOW, table.concat(verdicts), taken}

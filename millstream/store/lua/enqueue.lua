@@ -23,6 +23,11 @@ for at = 2, #ARGV, 9 do
   end
 end
 
+local function append(fields, name, value)
+  fields[#fields + 1] = name
+  fields[#fields + 1] = value
+end
+
 local answers = {}
 for at = 2, #ARGV, 9 do
   local id, workflow, version, arguments, priority, delay, timeout, tenant, trace =
@@ -36,23 +41,18 @@ for at = 2, #ARGV, 9 do
       answers[#answers + 1] = known[1]
     end
   else
-    local wait = tonumber(delay ~= '' and delay or '0')
-    local fields = {
-      'workflow', workflow, 'args', arguments, 'enqueued', digits(NOW), 'attempt', '1',
-    }
-    local function add(name, value)
-      if value ~= '' then fields[#fields + 1] = name fields[#fields + 1] = value end
-    end
-    add('version', version)
-    add('timeout', timeout)
-    add('tenant', tenant)
-    add('trace', trace)
-    if priority ~= 'normal' then add('priority', priority) end
+    local wait = delay ~= '' and tonumber(delay) or 0
+    local fields = {'workflow', workflow, 'args', arguments, 'enqueued', NOW_TEXT}
+    if version ~= '' then append(fields, 'version', version) end
+    if timeout ~= '' then append(fields, 'timeout', timeout) end
+    if tenant ~= '' then append(fields, 'tenant', tenant) end
+    if trace ~= '' then append(fields, 'trace', trace) end
+    if priority ~= 'normal' then append(fields, 'priority', priority) end
     if wait > 0 then
       redis.call('HSET', key, 'state', 'scheduled', unpack(fields))
       redis.call('ZADD', TIMERS, digits(NOW + wait), id)
     else
-      deliver(id, priority, unpack(fields))
+      deliver(id, key, priority, unpack(fields))
     end
     answers[#answers + 1] = 1
   end

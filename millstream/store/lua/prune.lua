@@ -23,5 +23,5 @@ for _, found in ipairs(entries) do
     dropped = dropped + 1
   end
 end
-flush_acknowledged()
+flush()
 return {dropped, #entries == count and entries[count][1] or ''}

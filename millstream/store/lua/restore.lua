@@ -57,4 +57,5 @@ for index = 3, #ARGV do
     end
   end
 end
+flush()
 return restored

@@ -14,7 +14,8 @@ for index = 1, #ARGV do
   local key = run_key(id)
   local state, attempt, priority, drop = unpack(redis.call('HMGET', key, 'state', 'attempt', 'priority', 'drop'))
   if state == 'failed' or state == 'cancelled' then
-    deliver(id, priority or 'normal', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
+    attempt = attempt or '1'
+    deliver(id, key, priority or 'normal', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
     redis.call('HDEL', key, 'ended', 'error', 'cancel', 'crashes', 'mark', 'refusals', 'ran', 'drop')
     if drop then
       for name in string.gmatch(drop, '[^\n]+') do redis.call('HDEL', journal_key(id), name) end

@@ -69,7 +69,7 @@ local function promote(index, expected, resumed)
     if state == expected then
       local level = (resumed or fence) and 'resume' or priority or 'normal'
       if tonumber(crashes or '0') >= SUSPECT_AFTER then level = 'suspect' end
-      deliver(id, level)
+      deliver(id, key, level)
       promoted = promoted + 1
     end
     redis.call('ZREM', index, id)
@@ -121,8 +121,7 @@ local function bury_worker(token)
     end
     if #pending == BATCH then left = true end
   end
-  flush_acknowledged()
-  spent = {}
+  flush()
   if left then return end
   -- Only a consumer that holds nothing may go: with it would go its pending entries.
   for _, level in ipairs(LEVELS) do redis.call('XGROUP', 'DELCONSUMER', STREAM[level], GROUP, token) end

@@ -155,7 +155,7 @@ class ToolCaller:
         self._called(peer, prepared.tool, "is_error" if result.is_error else "ok", began)
         return result
 
-    async def release_run(self, run_id: str) -> None:
+    def release_run(self, run_id: str) -> None:
         """End the sessions that belong to a run."""
         for peer in self._peers.values():
             peer.release_run(run_id)
