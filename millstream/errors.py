@@ -25,7 +25,6 @@ def said(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 - an error's own text may fail in any way
         text = f"{type(error).__name__} without a message"
-
     return text.encode("utf-8", "replace").decode()
 
 
@@ -44,9 +43,7 @@ class MissingExtra(UsageError):
     """A part of millstream was called whose optional packages are not installed."""
 
     def __init__(self, extra: str, module: str) -> None:
-        super().__init__(
-            f"{module} is not installed; it comes with: pip install 'millstream[{extra}]'"
-        )
+        super().__init__(f"{module} is not installed; get it: pip install 'millstream[{extra}]'")
         self.extra = extra
         self.module = module
 
@@ -241,18 +238,20 @@ class StepTimeout(StepError):
     """A step did not end within its timeout."""
 
 
-class ToolError(StepError):
-    """A tool call ended without an answer of the tool."""
+class CallError(StepError):
+    """Something outside was called and gave no answer."""
 
-    #: May the call be repeated although it is not known to be safe? True when it was never sent.
-    retryable = False
+    retryable = False  # may it be called again as it is?
 
     def __init__(
         self, message: str, *, key: str = "", cause: str = "", retry_after: float | None = None
     ) -> None:
         super().__init__(message, key=key, cause=cause)
-        #: Seconds the server asked us to wait, where it did.
-        self.retry_after = retry_after
+        self.retry_after = retry_after  # seconds that we were asked to wait, where we were
+
+
+class ToolError(CallError):
+    """A tool call ended without an answer of the tool."""
 
 
 class ToolNotSent(ToolError):
@@ -273,18 +272,8 @@ class OutcomeUnknown(ToolError):
     """A call that is not safe to repeat was sent, or may have been, and no answer is recorded."""
 
 
-class InferenceError(StepError):
+class InferenceError(CallError):
     """An inference ended without an answer of the model."""
-
-    #: Whether trying again later can help.
-    retryable = False
-
-    def __init__(
-        self, message: str, *, key: str = "", cause: str = "", retry_after: float | None = None
-    ) -> None:
-        super().__init__(message, key=key, cause=cause)
-        #: Seconds the server asked us to wait, where it did.
-        self.retry_after = retry_after
 
 
 class InferenceRejected(InferenceError):

@@ -35,12 +35,18 @@ class Harness:
     """One worker and one client on a store of their own. Use it as ``async with Harness(app)``.
 
     ``tools`` are functions that answer `Context.tool`, by server and name, or an object of the
-    worker's own making, such as its ``ToolCaller`` on real servers. Needs the extras ``memory``
+    worker's own making, such as its ``ToolCaller`` on real servers. ``models`` are functions that
+    answer `Context.infer`, by name, each of one input; or the worker's own `InferenceService`.
+    Needs the extras ``memory``
     and ``worker``.
     """
 
     def __init__(
-        self, workflows: Workflows, *, tools: Mapping[str, Mapping[str, Any]] | Any = None
+        self,
+        workflows: Workflows,
+        *,
+        tools: Mapping[str, Mapping[str, Any]] | Any = None,
+        models: Mapping[str, Any] | Any = None,
     ) -> None:
         self.client: Client
         #: Every event of the worker, in order: what happened, for assertions.
@@ -51,6 +57,8 @@ class Harness:
         self._embedded = _load("millstream_worker.embedded")
         functions = tools is None or isinstance(tools, Mapping)
         self._tools = self._embedded.FunctionTools(tools or {}) if functions else tools
+        fake = models is None or isinstance(models, Mapping)
+        self._models = self._embedded.FunctionModels(models or {}) if fake else models
         self._url = f"memory://harness-{next(_names)}"
         self._clock: JumpingClock
         self._connection: Connection
@@ -114,7 +122,7 @@ class Harness:
 
     async def _start(self) -> None:
         self._worker = self._embedded.EmbeddedWorker(
-            self._url, self._workflows, self._observe, self._tools
+            self._url, self._workflows, self._observe, self._tools, self._models
         )
         await self._worker.start(self._group)
 

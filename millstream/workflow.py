@@ -127,6 +127,28 @@ class Context(ABC):
         """
 
     @abstractmethod
+    def infer(
+        self,
+        model: str,
+        inputs: Any,
+        *,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        priority: str = "normal",
+        dedupe: bool = True,
+        **options: Any,
+    ) -> Awaitable[Any]:
+        """Ask a model and record its answers; those of many runs are computed together.
+
+        A list of inputs gives a list of answers, one input (or one conversation: a list of
+        messages) gives one. ``priority`` is high, normal or low; an identical input that is under
+        way is computed once unless ``dedupe`` is false; ``options`` are the model's own. Raises
+        `InferenceRejected`, `ItemTooLarge`, `InferenceFailed`, `InferenceOverloaded`,
+        `InferenceUnavailable` or `DeadlineExceeded`.
+        """
+
+    @abstractmethod
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Wait. A long wait parks the run: no slot, no memory of a worker."""
 

@@ -17,6 +17,7 @@ class StepKind(StrEnum):
 
     STEP = "step"  # a function
     TOOL = "tool"  # an MCP tool call
+    INFER = "infer"  # a call of a model
     SLEEP = "sleep"
     VALUE = "value"  # now, random, uuid
     EMIT = "emit"

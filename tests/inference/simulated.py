@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from millstream.events import BatchRan, Event
+from millstream.model.inference import CallOptions
 from millstream_worker.inference.backends import Backend, BackendOptions, Prepared
 from millstream_worker.inference.batcher import Batcher
 from millstream_worker.inference.declared import Declared, ModelSpec
@@ -17,7 +18,7 @@ from millstream_worker.inference.engine import Engine
 from millstream_worker.inference.footprint import Bytes
 from millstream_worker.inference.local import Units
 from millstream_worker.inference.monitors.simulated import SimulatedDevice
-from millstream_worker.inference.service import CallOptions, InferenceService
+from millstream_worker.inference.service import InferenceService
 from millstream_worker.inference.shapes import Shape, padded
 from millstream_worker.inference.unit import Device
 

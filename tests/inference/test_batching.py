@@ -19,8 +19,8 @@ from millstream.errors import (
     ItemTooLarge,
 )
 from millstream.events import DeviceFailed, DeviceRanOut, InferenceEnded
+from millstream.model.inference import Priority
 from millstream_worker.inference.declared import ModelSpec
-from millstream_worker.inference.items import Priority
 from millstream_worker.inference.monitors.simulated import SimulatedDevice
 from tests.inference.simulated import MIB, World, all_of, bench
 

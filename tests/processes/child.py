@@ -28,6 +28,8 @@ def main() -> None:
     from millstream_worker.__main__ import run
     from millstream_worker.config import WorkerConfig
 
+    if "models" in settings:
+        settings["models"] = Path(settings["models"])
     run(WorkerConfig(**settings), "tests.processes.flows:app", Path.cwd())
 
 

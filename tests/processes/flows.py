@@ -64,6 +64,12 @@ async def chain(ctx: Context, steps: int = 10, pause: float = 0.1) -> list[int]:
 
 
 @app.workflow()
+async def infer_chain(ctx: Context, steps: int = 6) -> list[str]:
+    """Inferences that follow one another; runs of it share their batches."""
+    return [await ctx.infer("m", f"{ctx.run_id}:{step}") for step in range(steps)]
+
+
+@app.workflow()
 async def threaded(ctx: Context, steps: int = 3, pause: float = 0.1) -> list[int]:
     """Plain functions, one after the other."""
     return [await ctx.step(act_in_thread, ctx.run_id, step, pause) for step in range(steps)]

@@ -45,7 +45,10 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
     )
     try:
         # The servers' file is read first: what is wrong with it ends the process in one line.
-        async with compose.tools(config, watched.emit) as tools:
+        async with (
+            compose.tools(config, watched.emit) as tools,
+            compose.inference(config, watched.emit, connection) as inference,
+        ):
             with probes:
                 _say_ports(probes)
                 if not await _until_fit(connection, watched):
@@ -55,6 +58,7 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                     emit=watched.emit,
                     make_log=watched.make_log,
                     tools=tools,
+                    inference=inference,
                     health=watched.health,
                 )
                 worker = await compose.compose(config, workflows, parts)

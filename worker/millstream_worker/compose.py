@@ -16,9 +16,10 @@ from typing import Any
 import anyio
 
 from millstream import __version__
-from millstream.errors import StoreUnavailable, ToolRejected
+from millstream.errors import InferenceRejected, StoreUnavailable, ToolRejected
 from millstream.events import Emit
 from millstream.model import ids
+from millstream.model.inference import CallOptions
 from millstream.model.run import Delivery
 from millstream.model.tool import ToolResult
 from millstream.store import runs
@@ -32,8 +33,11 @@ from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_regist
 from millstream.workflow import Log, Workflows
 from millstream_worker.config import WorkerConfig
 from millstream_worker.consumer import Consumer
-from millstream_worker.environment import Environment, MakesLog, RunsInThread, Tools
+from millstream_worker.environment import Environment, Inference, MakesLog, RunsInThread, Tools
 from millstream_worker.executor import Executor
+from millstream_worker.inference.declared import BUILT_IN, load_models
+from millstream_worker.inference.notices import Notices
+from millstream_worker.inference.service import InferenceService
 from millstream_worker.lease import Lease
 from millstream_worker.renewer import Renewer
 from millstream_worker.serve import LaneDuties, Renews, Worker
@@ -45,6 +49,20 @@ from millstream_worker.threads import Threads
 THREADS = 100
 
 MakesRenewer = Callable[[Connection, Sequence[Lane], str, Lease, Emit], Renews]
+
+
+class NoModels:
+    """Stands where no models were opened."""
+
+    def attend(self, held: Callable[[], int]) -> None:
+        """Nobody waits here."""
+
+    async def infer(
+        self, model: str, inputs: Sequence[Any], options: CallOptions, *, run: str
+    ) -> list[Any]:
+        """Refuse."""
+        del inputs, options, run
+        raise InferenceRejected(f"there is no model {model!r} here", cause="UnknownModel")
 
 
 class NoTools:
@@ -83,6 +101,7 @@ class Parts:
     emit: Emit
     make_log: MakesLog
     tools: Tools = field(default_factory=NoTools)
+    inference: Inference = field(default_factory=NoModels)
     random: Random = field(default_factory=SystemRandom)
     mono: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -100,6 +119,7 @@ async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> W
         parts.connection, workflows, _environment(config, agent, lease, parts), parts.mono
     )
     slots = Slots(config.concurrency)
+    parts.inference.attend(lambda: slots.total - slots.free)
     return Worker(
         parts.connection,
         agent,
@@ -119,6 +139,7 @@ def _environment(config: WorkerConfig, agent: Agent, lease: Lease, parts: Parts)
         random=parts.random,
         emit=parts.emit,
         tools=parts.tools,
+        inference=parts.inference,
         in_thread=parts.in_thread,
         make_log=parts.make_log,
         park_after_s=config.park_after,
@@ -225,6 +246,20 @@ async def tools(config: WorkerConfig, emit: Emit) -> AsyncIterator[Tools]:
     async with AsyncExitStack() as stack:
         caller = ToolCaller(load_servers(config.mcp), emit=emit)
         yield await stack.enter_async_context(caller)
+
+
+@asynccontextmanager
+async def inference(
+    config: WorkerConfig, emit: Emit, connection: Connection
+) -> AsyncIterator[Inference]:
+    """Open the models that are declared; without a file, the embedder that needs nothing.
+
+    No library that computes is imported before the first model is needed.
+    """
+    declared = BUILT_IN if config.models is None else load_models(config.models)
+    notices = Notices(connection, ids.new_process_token(SystemRandom()))
+    async with InferenceService(declared, emit=emit, notices=notices) as service:
+        yield service
 
 
 async def _lanes(connection: Connection, queues: Sequence[str]) -> list[Lane]:

@@ -36,6 +36,7 @@ class WorkerConfig:
     metrics: int = setting(9090, "port of the Prometheus metrics", lowest=-1, highest=65535)
     host: str = setting("0.0.0.0", "address the ports listen on")  # noqa: S104 - probes come from outside
     mcp: Path | None = setting(None, "file with the mcpServers that tools are called on")
+    models: Path | None = setting(None, "file with the models that inference is done with")
     log_format: Literal["json", "console"] | None = setting(
         None, "json or console; by default console on a terminal, else json"
     )

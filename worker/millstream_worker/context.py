@@ -21,7 +21,7 @@ from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.tool import ToolResult
 from millstream.store import codec
 from millstream.workflow import Context, Log
-from millstream_worker import steps, toolsteps
+from millstream_worker import infersteps, steps, toolsteps
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held
 from millstream_worker.parking import Parking
@@ -162,6 +162,40 @@ class RunContext(Context):
             record = self._visit(step)
             with self._parking.acting():
                 return await toolsteps.call_tool(self._recorder, step, call, record, self._pins)
+
+        return Call(act)
+
+    def infer(
+        self,
+        model: str,
+        inputs: Any,
+        *,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        priority: str = "normal",
+        dedupe: bool = True,
+        **options: Any,
+    ) -> Awaitable[Any]:
+        if self._held.stopped is not None:
+            return Call(self._too_late)
+        given, single = infersteps.split_inputs(inputs)
+        call = infersteps.ModelCall(
+            model=model,
+            inputs=given,
+            single=single,
+            options=infersteps.options_of(timeout, priority, dedupe, options),
+            retry=retry or DEFAULT_RETRY,
+            run=f"{self._queue}/{self.run_id}",
+        )
+        step = self._step(StepKind.INFER, model, call.digest, model, key)
+
+        async def act() -> Any:
+            record = self._visit(step)
+            if record is not None:
+                return steps.replayed(step, record, Any)
+            with self._parking.acting():
+                return await infersteps.call_model(self._recorder, step, call)
 
         return Call(act)
 

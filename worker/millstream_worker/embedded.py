@@ -5,14 +5,21 @@ It keeps every promise of a worker process but one: it does not outlive the prog
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
-from millstream.errors import ToolRejected
+from millstream.errors import (
+    InferenceError,
+    InferenceFailed,
+    InferenceRejected,
+    ToolRejected,
+    said,
+)
 from millstream.events import Emit
+from millstream.model.inference import CallOptions
 from millstream.model.run import Delivery
 from millstream.model.tool import Effect, OnUnknown, ToolResult
 from millstream.store import leases
@@ -21,11 +28,11 @@ from millstream.store.keys import Lane
 from millstream.workflow import Log, Workflows
 from millstream_worker import compose
 from millstream_worker.config import WorkerConfig
-from millstream_worker.environment import Tools
+from millstream_worker.environment import Inference, Tools
 from millstream_worker.serve import Worker
 from millstream_worker.steps import maybe_await
 
-__all__ = ["EmbeddedWorker", "FunctionTools", "SilentLog"]
+__all__ = ["EmbeddedWorker", "FunctionModels", "FunctionTools", "SilentLog"]
 
 
 class SilentLog:
@@ -76,14 +83,49 @@ class _PreparedFunction:
         self.function = function
 
 
+class FunctionModels:
+    """Models that are functions of the test, each of one input: ``{"embedder": function}``."""
+
+    def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:
+        self._functions = functions
+
+    def attend(self, held: Callable[[], int]) -> None:
+        """Nobody waits for others here."""
+
+    async def infer(
+        self, model: str, inputs: Sequence[Any], options: CallOptions, *, run: str
+    ) -> list[Any]:
+        """Call the function for each input. What it raises fails the call."""
+        del run
+        function = self._functions.get(model)
+        if function is None:
+            raise InferenceRejected(f"the test has no model {model}", cause="UnknownModel")
+        try:
+            return [await maybe_await(function(each, **options.backend)) for each in inputs]
+        except InferenceError:
+            raise
+        except Exception as error:
+            raise InferenceFailed(
+                f"{type(error).__name__}: {said(error)}", cause=type(error).__name__
+            ) from error
+
+
 class EmbeddedWorker:
     """One worker of a group, on a connection of its own."""
 
-    def __init__(self, url: str, workflows: Workflows, emit: Emit, tools: Tools) -> None:
+    def __init__(
+        self,
+        url: str,
+        workflows: Workflows,
+        emit: Emit,
+        tools: Tools,
+        inference: Inference,
+    ) -> None:
         self._connection = Connection(url)
         self._workflows = workflows
         self._emit = emit
         self._tools = tools
+        self._inference = inference
         self._scope = anyio.CancelScope()
         self._worker: Worker | None = None
 
@@ -102,7 +144,11 @@ class EmbeddedWorker:
             return SilentLog()
 
         parts = compose.Parts(
-            connection=self._connection, emit=self._emit, make_log=make_log, tools=self._tools
+            connection=self._connection,
+            emit=self._emit,
+            make_log=make_log,
+            tools=self._tools,
+            inference=self._inference,
         )
         worker = await compose.compose(config, self._workflows, parts)
         self._worker = worker

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
 from millstream.events import Emit
+from millstream.model.inference import CallOptions
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Delivery
 from millstream.model.tool import Effect, OnUnknown, ToolResult
@@ -61,6 +62,18 @@ class Tools(Protocol):
         """End the sessions that belong to a run."""
 
 
+class Inference(Protocol):
+    """The models of a worker."""
+
+    def attend(self, held: Callable[[], int]) -> None:
+        """Hear how many runs this process holds: when all of them wait here, nobody can join."""
+
+    async def infer(
+        self, model: str, inputs: Sequence[Any], options: CallOptions, *, run: str
+    ) -> list[Any]:
+        """Return one answer for each input. Raises `InferenceError`."""
+
+
 class RunsInThread(Protocol):
     """Runs a plain function where it does not block the event loop."""
 
@@ -90,6 +103,7 @@ class Environment:
     random: Random
     emit: Emit
     tools: Tools
+    inference: Inference
     in_thread: RunsInThread
     make_log: MakesLog
     #: A sleep longer than this parks the run.

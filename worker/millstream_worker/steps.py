@@ -43,8 +43,17 @@ _FAILURES: dict[str, type[StepError]] = {
         errors.ToolRejected,
         errors.ToolInterrupted,
         errors.OutcomeUnknown,
+        errors.InferenceRejected,
+        errors.ItemTooLarge,
+        errors.InferenceFailed,
+        errors.InferenceOverloaded,
+        errors.InferenceUnavailable,
+        errors.DeadlineExceeded,
     )
 }
+
+#: Kinds whose answers may be as long as a tool's.
+_LARGE = {StepKind.TOOL, StepKind.INFER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +157,7 @@ class Recorder:
     def _encode(self, record: Record) -> bytes:
         limits = self._environment.limits
         return codec.encode_record(
-            record, limits.answer if record.kind is StepKind.TOOL else limits.record
+            record, limits.answer if record.kind in _LARGE else limits.record
         )
 
 

@@ -187,6 +187,7 @@ class Batcher:
             item.launched = now
         batch.shape = profile.shape([x.length for x in batch.items])
         batch.predicted = profile.footprint.predict(batch.shape)
+        self._gauge.planned = max(0, batch.predicted - self._gauge.own.cached)
         self._ahead = batch if self._runner.under_way else None
         for model in self._picker.profiles:
             self._picker.queues[model].idle.discard(self.device)

@@ -8,19 +8,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from millstream.errors import ItemTooLarge
-
-
-class Priority(StrEnum):
-    """How urgent a call is beside others of its model."""
-
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
-
+from millstream.model.inference import Priority
 
 #: How long an item of a class stands back behind one of the highest that came later. Bounded, so
 #: that no class starves another.

@@ -9,51 +9,54 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+import socket
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from millstream.errors import DeadlineExceeded, InferenceError, InferenceRejected
+from millstream.errors import (
+    DeadlineExceeded,
+    InferenceError,
+    InferenceFailed,
+    InferenceRejected,
+    said,
+)
 from millstream.events import Emit, InferenceEnded, InferenceSampled
+from millstream.model.inference import CallOptions
 from millstream_worker.inference.catalogue import REMOTE
-from millstream_worker.inference.declared import Declared, Load, ModelSpec
-from millstream_worker.inference.items import Priority
+from millstream_worker.inference.declared import BUILT_IN, Declared, Load, ModelSpec
+from millstream_worker.inference.gauge import Announce, alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from millstream_worker.inference.local import LocalModel, Units
+    from millstream_worker.inference.notices import Notices
     from millstream_worker.inference.remote import RemoteModel
 
 #: Inputs of one call.
 MOST_INPUTS = 10_000
 _SAMPLE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallOptions:
-    """What a call says beside its inputs."""
-
-    timeout_s: float | None = None
-    priority: Priority = Priority.NORMAL
-    #: Whether an identical input that is under way is waited for instead of computed again.
-    dedupe: bool = True
-    #: What the backend understands.
-    backend: Mapping[str, Any] = field(default_factory=dict)
+_PUBLISH_S = 5.0
 
 
 class InferenceService:
     """The models of one worker. Enter and leave it in the same task."""
 
     def __init__(
-        self, declared: Declared, *, emit: Emit, make_units: Callable[..., Units] | None = None
+        self,
+        declared: Declared,
+        *,
+        emit: Emit,
+        notices: Notices | None = None,
+        make_units: Callable[..., Units] | None = None,
     ) -> None:
         self.declared = declared
         self._emit = emit
+        self._notices = notices
         self._make_units = make_units
         self._units: Units | None = None
         self._models: dict[str, LocalModel | RemoteModel] = {}
@@ -64,7 +67,8 @@ class InferenceService:
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        self._group.start_soon(self._sample)
+        if self._notices is not None and self.declared is not BUILT_IN:
+            self._group.start_soon(self._publish)
         for name, spec in self.declared.models.items():
             if spec.load is Load.START:
                 await self._model(name).load()
@@ -77,6 +81,8 @@ class InferenceService:
         trace: TracebackType | None,
     ) -> None:
         with anyio.move_on_after(8.0, shield=True):
+            if self._notices is not None:
+                await self._notices.withdraw()
             for model in self._models.values():
                 await model.close()
             if self._units is not None:
@@ -112,6 +118,13 @@ class InferenceService:
         except anyio.get_cancelled_exc_class():
             outcome = "cancelled"
             raise
+        except Exception as error:
+            # A device that cannot be looked for, a backend that cannot be made.
+            outcome = "failed"
+            raise InferenceFailed(
+                f"model {model!r} cannot be used: {type(error).__name__}: {said(error)}",
+                cause=type(error).__name__,
+            ) from error
         finally:
             self._emit(
                 InferenceEnded(
@@ -175,6 +188,8 @@ class InferenceService:
                     " --models FILE",
                     cause="UnknownModel",
                 )
+            if not self._models:
+                self._group.start_soon(self._sample)
             found = self._models[name] = self._make(spec)
         return found
 
@@ -190,13 +205,24 @@ class InferenceService:
         if self._units is None:
             make = self._make_units or Units
             self._units = make(
-                self.declared, self._group, emit=self._emit, could_grow=self.could_grow
+                self.declared,
+                self._group,
+                emit=self._emit,
+                could_grow=self.could_grow,
+                announce=self._notices.announcing if self._notices else _unheard,
             )
         return LocalModel(spec, self._units)
 
     def _report(self, name: str) -> dict[str, Any]:
         found = self._models.get(name)
         return {"state": "declared"} if found is None else found.report()
+
+    async def _publish(self) -> None:
+        """Tell people what there is, for as long as the worker lives."""
+        assert self._notices is not None
+        while True:
+            await self._notices.publish(socket.gethostname(), self.report())
+            await anyio.sleep(_PUBLISH_S)
 
     async def _sample(self) -> None:
         """Say once a second what waits, while there is anything to say."""
@@ -211,6 +237,10 @@ class InferenceService:
                     self._emit(InferenceSampled(model=name, waiting=waiting, oldest_s=oldest))
                 if not waiting:
                     told.discard(name)
+
+
+def _unheard(_uuid: str) -> Announce:
+    return alone
 
 
 _OUTCOMES = {

@@ -1,0 +1,29 @@
+"""What a call of a model says beside its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Priority(StrEnum):
+    """How urgent a call is beside others of its model."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """How a call wants to be answered."""
+
+    #: The answer is worth nothing after so many seconds.
+    timeout_s: float | None = None
+    priority: Priority = Priority.NORMAL
+    #: Whether an identical input that is under way is waited for instead of computed again.
+    dedupe: bool = True
+    #: What the backend understands.
+    backend: Mapping[str, Any] = field(default_factory=dict)
