@@ -1,0 +1,1 @@
+"""Dynamic batching beside its peers, on one model, in one process."""
