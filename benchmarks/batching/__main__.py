@@ -24,6 +24,7 @@ from benchmarks.batching.model import Forward
 from benchmarks.batching.workload import Load, closed_loop, inputs
 
 WAITS_MS = (0.0, 1.0, 5.0, 20.0)
+_USUAL = ("device", "mixed", "uniform", "bimodal", "one", "faults")
 
 
 class Bench:
@@ -126,6 +127,17 @@ class Bench:
             of_offline={x: round(ours / y, 3) for x, y in medians.items() if "offline" in x},
         )  # fmt: skip
 
+    async def curve(self, kind: str) -> None:
+        """Each system under more and more callers: for a picture of throughput against p99."""
+        for callers in (1, 8, 32, 100, 400):
+            tuned = await self.tuned(kind, callers)
+            for name, opens in tuned.items():
+                load = await self.load(opens, kind, callers, self.options.seconds)
+                self.say(
+                    measure="curve", kind=kind, callers=callers, system=name.partition(" ")[0],
+                    tokens_per_s=round(load.rate), p99_ms=round(load.quantile(0.99), 2),
+                )  # fmt: skip
+
     async def one_caller(self) -> None:
         """What batching adds where there is nothing to batch."""
         texts = inputs("uniform", 400)
@@ -195,7 +207,7 @@ async def main(options: argparse.Namespace) -> None:
         measure="machine", python=platform.python_version(), cores=os.cpu_count(),
         load=os.getloadavg(), **forward.facts(),
     )  # fmt: skip
-    wanted = set(options.only.split(",")) if options.only else None
+    wanted = set(options.only.split(",")) if options.only else {*_USUAL}
     forward.warm([8, 16, 32, 64, 128, 256, 512] if options.device != "cpu" else [16, 64])
     parts: dict[str, Callable[[], Any]] = {
         "device": functools.partial(device.check, forward, bench.say),
@@ -203,10 +215,11 @@ async def main(options: argparse.Namespace) -> None:
         "uniform": functools.partial(bench.throughput, "uniform", 100),
         "bimodal": functools.partial(bench.throughput, "bimodal", 100),
         "one": bench.one_caller,
+        "curve": functools.partial(bench.curve, "mixed"),
         "faults": functools.partial(_faults, bench),
     }
     for name, run in parts.items():
-        if wanted is None or name in wanted:
+        if name in wanted:
             began = time.perf_counter()
             await run()
             bench.say(measure="took", part=name, seconds=round(time.perf_counter() - began, 1))
@@ -225,7 +238,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--tune", type=float, default=1.5, help="seconds of one run for tuning")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--singles", type=int, default=100, help="calls of the single caller")
-    parser.add_argument("--only", default="", help="mixed,uniform,bimodal,one,faults,device")
+    parser.add_argument(
+        "--only", default="", help="some of device,mixed,uniform,bimodal,one,faults,curve"
+    )
     parser.add_argument("--out", type=Path, default=None, help="file for lines of JSON")
     return parser.parse_args()
 

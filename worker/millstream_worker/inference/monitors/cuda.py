@@ -25,7 +25,7 @@ class TorchMemory:
     def __init__(self, device: str) -> None:
         self._torch = _torch()
         self._device = device
-        self._before = 0
+        self._before = self._reserved = 0
         self._retries = 0
         self._context = self._measured_context()
 
@@ -33,10 +33,14 @@ class TorchMemory:
         """A batch starts."""
         self._torch.cuda.reset_peak_memory_stats(self._device)
         self._before = self._torch.cuda.memory_allocated(self._device)
+        self._reserved = self._torch.cuda.memory_reserved(self._device)
 
     def peak(self) -> int | None:
         """Return the peak bytes since `begin`, above what was held then."""
-        return int(self._torch.cuda.max_memory_allocated(self._device) - self._before)
+        cuda = self._torch.cuda
+        live = cuda.max_memory_allocated(self._device) - self._before
+        # What the device lost is more where the allocator takes memory in whole blocks.
+        return int(max(live, cuda.max_memory_reserved(self._device) - self._reserved))
 
     def held(self) -> int:
         """Return the bytes of live tensors."""
