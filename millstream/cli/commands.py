@@ -23,6 +23,7 @@ COMMANDS = {
     "enqueue": "Enqueue a run, and wait for its result if asked to.",
     "runs": "List, show, cancel and retry runs.",
     "queues": "Show what the queues hold and who serves them.",
+    "models": "Show the models of the workers, their devices and budgets.",
     "dead": "List and replay the dead letters: runs that failed for good.",
     "doctor": "Find out what is wrong here, and what to do about it.",
 }

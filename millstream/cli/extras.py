@@ -21,8 +21,9 @@ EXTRAS = {
         "uvloop",
     ),
     "scheduler": ("hiredis", "prometheus_client", "structlog", "uvloop"),
+    "inference": ("numpy",),
     "gpu": ("pynvml",),
-    "torch": ("torch",),
+    "torch": ("torch", "transformers"),
 }
 
 
