@@ -194,7 +194,8 @@ class MetricsSubscriber:
     def _taken(self, event: RunTaken) -> None:
         self._held[event.queue, event.run_id] = event.fence
         self._series.count("millstream_runs_taken_total", event.queue)
-        self._series.count("millstream_runs_resumed_total", event.queue, by=int(event.records > 0))
+        if event.records:
+            self._series.count("millstream_runs_resumed_total", event.queue)
         self._series.observe("millstream_run_wait_seconds", event.waited_s, event.queue)
 
     def _settled(self, event: RunSettled) -> None:
