@@ -234,6 +234,8 @@ class MetricsSubscriber:
         self._series.set("millstream_worker_slots", event.concurrency)
         self._series.set("millstream_worker_draining", 0)
         # From 0: the first failure of a workflow is a rise that `rate` can see.
+        for queue in event.queues:
+            self._series.count("millstream_runs_resumed_total", queue, by=0)
         for workflow in event.workflows:
             for state in sorted(FINAL):
                 self._series.count("workflow_executions_total", workflow, state, by=0)
