@@ -1,4 +1,4 @@
-"""The process that calls a system, in that system's environment: ``python -m benchmarks.caller NAME``.
+"""The process that calls a system: ``python -m benchmarks.caller NAME``, in its environment.
 
 It reads questions as lines of JSON and answers each with one, so that enqueueing and latency are
 measured by the same code for all. It needs the standard library alone, and uvloop where there is
@@ -21,13 +21,16 @@ from benchmarks.systems import Adapter
 
 #: So many are handed to a system in one call.
 _BULK = 10_000
+#: Where many are enqueued, the first of them open the connections, and are not measured.
+_WARM, _MANY = 500, 2_000
 
 
 async def one_by_one(adapter: Adapter, *, job: str, callers: int, seconds: float) -> Any:
-    """Let callers enqueue one job after the other for some seconds."""
+    """Let callers enqueue one job after the other for some seconds; all are connected before."""
     if adapter.blocking:
         return await asyncio.to_thread(_in_threads, adapter, job, callers, seconds)
 
+    await asyncio.gather(*(adapter.enqueue(job) for _ in range(callers)))
     count = 0
     end = time.perf_counter() + seconds
 
@@ -44,10 +47,12 @@ async def one_by_one(adapter: Adapter, *, job: str, callers: int, seconds: float
 
 async def bulk(adapter: Adapter, *, job: str, count: int) -> Any:
     """Enqueue many in the way that the system has for many."""
+    warm = _WARM if count >= _MANY else 0
+    await adapter.enqueue_many(job, warm)
     began, cpu = time.perf_counter(), time.process_time()
-    for first in range(0, count, _BULK):
+    for first in range(warm, count, _BULK):
         await adapter.enqueue_many(job, min(_BULK, count - first))
-    return _answer(count, began, cpu)
+    return _answer(count - warm, began, cpu)
 
 
 async def latency(
@@ -55,8 +60,8 @@ async def latency(
 ) -> list[float]:
     """Return how many milliseconds pass from an enqueue to its result, one at a time."""
     took: list[float] = []
-    end = time.perf_counter() + seconds
     await adapter.result(await adapter.enqueue(job))
+    end = time.perf_counter() + seconds
     while len(took) < samples and time.perf_counter() < end:
         await asyncio.sleep(pause)
         began = time.perf_counter()
@@ -75,17 +80,25 @@ OPERATIONS: dict[str, Callable[..., Awaitable[Any]]] = {
 def _in_threads(adapter: Adapter, job: str, callers: int, seconds: float) -> Any:
     """Do the same for a system whose calls block."""
     counts = [0] * callers
-    end = time.perf_counter() + seconds
+    # A connection is a thread's own or comes from a pool: each thread makes one call first.
+    connected = threading.Barrier(callers + 1)
+    end = float("inf")
 
     def call(place: int) -> None:
+        adapter.enqueue_now(job)
+        connected.wait()
+        connected.wait()
         while time.perf_counter() < end:
             adapter.enqueue_now(job)
             counts[place] += 1
 
     threads = [threading.Thread(target=call, args=(n,)) for n in range(callers)]
-    began, cpu = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
+    connected.wait()
+    began, cpu = time.perf_counter(), time.process_time()
+    end = began + seconds
+    connected.wait()
     for thread in threads:
         thread.join()
     return _answer(sum(counts), began, cpu)

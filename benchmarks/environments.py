@@ -1,4 +1,4 @@
-"""The peers' environments: one each, under ``.tools/bench``, with the versions of ``peers.toml``."""
+"""The peers' environments: one each, in ``.tools/bench``, with the versions of ``peers.toml``."""
 
 from __future__ import annotations
 

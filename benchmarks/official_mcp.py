@@ -1,4 +1,4 @@
-"""The official MCP client against the null server: ``python -m benchmarks.official_mcp URL CALLERS EACH``."""
+"""The official MCP client: ``python -m benchmarks.official_mcp URL CALLERS EACH``."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from typing import IO, Any, Self
 import psutil
 
 _GUARD = shutil.which("setpriv")
+_ANSWER_LIMIT_S = 300.0
 
 
 class Failed(Exception):
@@ -106,7 +108,10 @@ class Child:
 
     def hear(self, stdout: IO[bytes] | None = None) -> Any:
         """Return the next line that it says, as JSON."""
-        line = (stdout or self._pipes()[1]).readline()
+        pipe = stdout or self._pipes()[1]
+        if not select.select([pipe], [], [], _ANSWER_LIMIT_S)[0]:
+            raise self.failed(f"no answer in {_ANSWER_LIMIT_S:g} s")
+        line = pipe.readline()
         if not line:
             raise self.failed("it ended")
         answer = json.loads(line)

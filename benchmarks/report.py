@@ -1,4 +1,4 @@
-"""What was found, for people: a table of medians, and a plot of the ratios between us and the others.
+"""What was found, for people: a table of medians, and a plot of our ratios to the others.
 
 It reads the lines that a run has written, so that an old run can be drawn again:
 ``python -m benchmarks.report DIRECTORY``.
@@ -87,7 +87,9 @@ def _rows(lines: Sequence[Line], systems: Sequence[str]) -> Iterator[str]:
 
 def _best(lines: Iterable[Line], better: str) -> float | None:
     # The bare loop promises nothing, so it is a bound and no rival.
-    medians = [x["median"] for x in lines if x["median"] is not None and x["system"] != "bare"]
+    medians: list[float] = [
+        x["median"] for x in lines if x["median"] is not None and x["system"] != "bare"
+    ]
     if len(medians) < 2:
         return None
     return max(medians) if better == "higher" else min(medians)

@@ -55,7 +55,7 @@ class RedisServer(Server):
     def counters(self) -> Counters:
         """Return what it has done, those commands included that scripts call."""
         with redis.Redis.from_url(self.url, protocol=2) as client:
-            found: dict[str, Any] = client.info("everything")  # type: ignore[assignment]
+            found: dict[str, Any] = client.info("everything")
         calls = {
             name.removeprefix("cmdstat_"): row["calls"]
             for name, row in found.items()
@@ -107,9 +107,7 @@ def postgres_server(directory: Path) -> Iterator[Server]:
         *("-h", "127.0.0.1", "-k", "", "-c", "max_connections=300"),
     ]
     log = directory / "postgres.log"
-    with Child(
-        command, log=log, environment=os.environ, directory=Path("/"), user=user
-    ) as child:
+    with Child(command, log=log, environment=os.environ, directory=Path("/"), user=user) as child:
         wait_until(lambda: _listens(port), _START_LIMIT_S, "Postgres answers", [child])
         time.sleep(0.3)  # it listens before it serves
         yield Server(f"postgresql://bench@127.0.0.1:{port}/postgres", child)

@@ -26,9 +26,12 @@ class Tally:
     """The counters of one process. Jobs call `done` when they end, `begun` where they begin."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("w+b") as file:
+        # It gets its name when it is whole: others look for names.
+        draft = path.with_suffix(".draft")
+        with draft.open("w+b") as file:
             file.truncate(_SIZE)
             self._places = memoryview(mmap.mmap(file.fileno(), _SIZE)).cast("Q")
+        draft.rename(path)
         # Some systems run jobs in threads, where `+=` could lose a count.
         self._lock = threading.Lock()
 

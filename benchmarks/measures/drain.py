@@ -85,9 +85,7 @@ def _has_redis(system: System) -> bool:
 
 MEASURES = [
     Measure("drain", "no-op jobs through one worker, and what one costs", _drain),
-    Measure(
-        "drain2", "no-op jobs through two workers", functools.partial(_drain, workers=2)
-    ),
+    Measure("drain2", "no-op jobs through two workers", functools.partial(_drain, workers=2)),
     Measure(
         "drain_aof",
         "the drain with an append-only file, synced once a second",

@@ -39,7 +39,9 @@ def _take(sizes: Sizes, system: System) -> Iterator[Figure]:
         yield Figure("calls", calls / (ended.at - begun.at), "calls/s", "higher")
         cpu = ended.workers_cpu_s - begun.workers_cpu_s
         yield Figure("client cpu", _MICRO * cpu / calls, "us/call", "lower")
-        yield Figure("tool server cpu", _MICRO * (server.cpu_s() - before) / calls, "us/call", "lower")
+        yield Figure(
+            "tool server cpu", _MICRO * (server.cpu_s() - before) / calls, "us/call", "lower"
+        )
 
 
 def _official(sizes: Sizes, bench: Bench, url: str) -> Iterator[Figure]:

@@ -1,4 +1,4 @@
-"""What Redis and Python allow: a loop of redis-py that reads, stores and acknowledges a hundred at a time.
+"""What Redis and Python allow: a loop of redis-py that takes and ends a hundred at a time.
 
 No retries, no recovery, no journal: the bound that a queue with promises is measured against.
 """
@@ -28,7 +28,7 @@ async def work() -> None:
     await _ensure(client)
     name = str(os.getpid())
     while True:
-        reply = await client.xreadgroup(
+        reply: Any = await client.xreadgroup(
             _GROUP, name, {_STREAM: ">"}, count=CONCURRENCY, block=5000
         )
         entries = reply[0][1] if reply else []
@@ -99,7 +99,8 @@ class Bare(Adapter):
 
     async def result(self, handle: Any) -> None:
         """Wait until the end is published."""
-        await self._waiting.pop(handle)
+        await self._waiting[handle]
+        del self._waiting[handle]
 
     async def _listen(self) -> None:
         async for message in self._ends.listen():

@@ -1,4 +1,4 @@
-"""SAQ: ``saq``, its JSON, uvloop through the loop's policy. No timeout, or it would recover nothing."""
+"""SAQ: ``saq``, JSON, uvloop through the loop's policy; defaults, so ten seconds a job at most."""
 
 from __future__ import annotations
 
