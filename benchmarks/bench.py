@@ -141,6 +141,16 @@ class Bench:
         )
         return self.snapshot()
 
+    def first_began(self) -> float:
+        """Return the moment when the first job began that says so."""
+        wait_until(
+            lambda: any(reading.first_begun for reading in self._readings),
+            _START_LIMIT_S,
+            "a job begins",
+            self.workers,
+        )
+        return time.perf_counter()
+
     def until_done(self, count: int, seconds: float) -> Snapshot:
         """Return the moment when so many jobs ended, or when the time is up."""
         end = time.perf_counter() + seconds

@@ -60,6 +60,11 @@ class Reading:
         return self._places[_DONE]
 
     @property
+    def first_begun(self) -> bool:
+        """Whether the job with the number 0 began."""
+        return self._places[_FIRST] > 0
+
+    @property
     def begun(self) -> set[int]:
         """The numbers of the jobs that began."""
         return {n for n in range(NUMBERS) if self._places[_FIRST + n]}

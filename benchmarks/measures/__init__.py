@@ -26,7 +26,7 @@ class Sizes:
     sleepers: int = 5_000
     latencies: int = 200
     latency_s: float = 3.0
-    chains: int = 4_000
+    chains: int = 2_000
     tool_runs: int = 300
     idle_s: float = 3.0
     settle_s: float = 1.5

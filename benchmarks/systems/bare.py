@@ -44,11 +44,15 @@ async def _run(client: Any, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> 
             for entry, _ in entries:
                 pipe.hset(f"{_RECORDS}:{entry.decode()}", str(step), step)
             await pipe.execute()
+            for _ in entries:
+                tally.done()
     if entries[0][1][b"job"] == b"io":
+        tally.begun(0)
         await asyncio.sleep(IO_S)
     pipe = client.pipeline(transaction=False)
     for entry, fields in entries:
-        tally.done()
+        if fields[b"job"] != b"chain":
+            tally.done()
         pipe.xack(_STREAM, _GROUP, entry)
         pipe.xdel(_STREAM, entry)
         pipe.set(b"result:" + fields[b"id"], b"null", ex=_KEEP_S)

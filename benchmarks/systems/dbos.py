@@ -39,6 +39,7 @@ async def noop() -> None:
 @DBOS.workflow()
 async def io() -> None:
     """Wait as for I/O."""
+    tally.begun(0)
     await asyncio.sleep(IO_S)
     tally.done()
 
@@ -54,7 +55,7 @@ async def chain(left: int) -> int:
     total = 0
     for number in range(STEPS):
         total += await _number(number)
-    tally.done()
+        tally.done()
     return total
 
 

@@ -28,6 +28,7 @@ def noop() -> None:
 @dramatiq.actor
 def io() -> None:
     """Wait as for I/O."""
+    tally.begun(0)
     time.sleep(IO_S)
     tally.done()
 
@@ -37,8 +38,7 @@ def chain(left: int) -> None:
     """Enqueue the next of five jobs."""
     if left > 1:
         chain.send(left=left - 1)
-    else:
-        tally.done()
+    tally.done()
 
 
 @dramatiq.actor

@@ -25,6 +25,7 @@ async def noop(ctx: Context) -> None:
 @app.workflow()
 async def io(ctx: Context) -> None:
     """Wait as for I/O, without a step."""
+    tally.begun(0)
     await anyio.sleep(IO_S)
     tally.done()
 
@@ -39,7 +40,7 @@ async def chain(ctx: Context) -> int:
     total = 0
     for number in range(STEPS):
         total += await ctx.step(_number, number)
-    tally.done()
+        tally.done()
     return total
 
 

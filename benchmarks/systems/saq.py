@@ -25,6 +25,7 @@ async def noop(ctx: Any) -> None:
 
 async def io(ctx: Any) -> None:
     """Wait as for I/O."""
+    tally.begun(0)
     await asyncio.sleep(IO_S)
     tally.done()
 
@@ -33,8 +34,7 @@ async def chain(ctx: Any, *, left: int) -> None:
     """Enqueue the next of five jobs."""
     if left > 1:
         await queue.enqueue("chain", left=left - 1)
-    else:
-        tally.done()
+    tally.done()
 
 
 async def hold(ctx: Any, *, number: int) -> None:

@@ -29,6 +29,7 @@ async def noop() -> None:
 @worker.task
 async def io() -> None:
     """Wait as for I/O."""
+    tally.begun(0)
     await anyio.sleep(IO_S)
     tally.done()
 
@@ -38,8 +39,7 @@ async def chain(left: int) -> None:
     """Enqueue the next of five tasks."""
     if left > 1:
         await chain.enqueue(left=left - 1)
-    else:
-        tally.done()
+    tally.done()
 
 
 @worker.task

@@ -29,6 +29,7 @@ async def noop() -> None:
 @broker.task
 async def io() -> None:
     """Wait as for I/O."""
+    tally.begun(0)
     await asyncio.sleep(IO_S)
     tally.done()
 
@@ -38,8 +39,7 @@ async def chain(left: int) -> None:
     """Enqueue the next of five jobs."""
     if left > 1:
         await chain.kiq(left=left - 1)
-    else:
-        tally.done()
+    tally.done()
 
 
 @broker.task

@@ -34,8 +34,12 @@ async def noop(ctx: Context) -> None:
         sys.setprofile(_count)
     if _seen == _RUNS:
         sys.setprofile(None)
-        _REPORT.write_text(f"{_calls['call']} {_calls['c_call']}", "utf-8")
+        _report()
     tally.done()
+
+
+def _report() -> None:
+    _REPORT.write_text(f"{_calls['call']} {_calls['c_call']}", "utf-8")
 
 
 tally = arrive()
