@@ -43,11 +43,8 @@ def measure(given: argparse.Namespace) -> int:
         return 0
 
     planned = list(plan(given.measures, given.systems))
-    taking_part = [
-        name for name in SYSTEMS if any(x.name == name for _, each in planned for x in each)
-    ]
-    for name in taking_part:
-        environments.prepare(name)
+    taking_part = _prepared({x.name for _, each in planned for x in each})
+    planned = [(each, [x for x in who if x.name in taking_part]) for each, who in planned]
     directory: Path = given.out
     directory.mkdir(parents=True, exist_ok=True)
     facts = machine.facts(taking_part) | {"repeat": given.repeat, "quick": given.quick}
@@ -61,6 +58,18 @@ def measure(given: argparse.Namespace) -> int:
     for path in report.write(directory):
         _say(f"wrote {path}")
     return 0
+
+
+def _prepared(names: set[str]) -> list[str]:
+    """Install the peers, and return whom that worked for: the others are worth measuring."""
+    prepared = []
+    for name in [each for each in SYSTEMS if each in names]:
+        try:
+            environments.prepare(name)
+            prepared.append(name)
+        except Failed as error:
+            _say(f"{error}\nit is left out")
+    return prepared
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -51,7 +51,7 @@ class Child:
         user: str | None = None,
     ) -> None:
         self.log = log
-        guard = [_GUARD, "--pdeathsig", "KILL", "--"] if _GUARD and user is None else []
+        guard = [_GUARD, *_as(user), "--pdeathsig", "KILL", "--"] if _GUARD else []
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 [*guard, *command],
@@ -61,7 +61,7 @@ class Child:
                 stdout=subprocess.PIPE if speaks else file,
                 stderr=file,
                 start_new_session=True,
-                user=user,
+                user=None if _GUARD else user,
             )
         self.pid = self._process.pid
         self._known: list[psutil.Process] = []
@@ -165,6 +165,10 @@ class Child:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         return self._process.stdin, self._process.stdout
+
+
+def _as(user: str | None) -> list[str]:
+    return [] if user is None else ["--reuid", user, "--regid", user, "--clear-groups"]
 
 
 def wait_until(

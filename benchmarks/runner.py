@@ -9,11 +9,19 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from subprocess import SubprocessError
 from typing import Any
+
+import psutil
+import redis
 
 from benchmarks.catalogue import SYSTEMS, System
 from benchmarks.measures import Figure, Measure, Sizes, measures
 from benchmarks.processes import Failed
+
+
+#: What a peer, a server or the machine can do to one sample.
+_FAILURES = (Failed, OSError, ValueError, SubprocessError, redis.RedisError, psutil.Error)
 
 
 class Mistaken(Exception):
@@ -104,8 +112,8 @@ def _sample(
     """Take one sample. One that fails is told and left out: the others are worth having."""
     try:
         return list(measure.take(sizes, system))
-    except Failed as error:
-        say(f"{measure.name}: {system.name} failed: {error}")
+    except _FAILURES as error:
+        say(f"{measure.name}: {system.name} failed: {type(error).__name__}: {error}")
         return []
 
 

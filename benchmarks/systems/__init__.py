@@ -3,7 +3,8 @@
 It has the worker's side (the jobs, counted by `benchmarks.tally`) and the caller's side: a class
 ``ADAPTER``. Everybody runs the same jobs: ``noop`` does nothing, ``io`` waits 50 ms, ``chain`` is
 five recorded steps or five jobs that enqueue each other, each of them counted, and ``hold`` waits
-until its worker is killed. Settings are what each system's documentation recommends, with results stored.
+until its worker is killed. Settings are what each system's documentation recommends, with results
+stored.
 """
 
 from __future__ import annotations
