@@ -50,6 +50,8 @@ class Bench:
         self._appendonly = appendonly
         self._tuned = tuned
         self._more = dict(environment or {})
+        self._loading: list[Child] = []
+        self._readings: list[tally.Reading] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -98,22 +100,35 @@ class Bench:
         with self.caller() as caller:
             caller.ask(op="bulk", job=job, count=count)
 
+    def load(
+        self, count: int = 1, *, name: str = "worker", flags: Sequence[str] = ()
+    ) -> list[Child]:
+        """Start workers, which load their code and wait at the gate."""
+        command = [*self.system.command(tuned=self._tuned), *flags]
+        names = [f"{name}-{number}" for number in range(1, count + 1)]
+        self._loading = [self.run(command, each, role="worker") for each in names]
+        self.workers += self._loading
+        return self._loading
+
+    def begin(self) -> None:
+        """Open the gate when all workers that are loading have come to it."""
+        wanted = len(self._readings) + len(self._loading)
+        wait_until(
+            lambda: len(tally.arrived(self._tally)) == wanted,
+            _START_LIMIT_S,
+            "all workers have loaded",
+            self._loading,
+        )
+        self._readings = tally.arrived(self._tally)
+        self._loading = []
+        tally.open_gate(self._tally)
+
     def start(
         self, count: int = 1, *, name: str = "worker", flags: Sequence[str] = ()
     ) -> list[Child]:
-        """Start workers, and let them begin when all have loaded their code."""
-        before = len(tally.arrived(self._tally))
-        command = [*self.system.command(tuned=self._tuned), *flags]
-        started = [self.run(command, f"{name}-{n}", role="worker") for n in range(1, count + 1)]
-        self.workers += started
-        wait_until(
-            lambda: len(tally.arrived(self._tally)) == before + count,
-            _START_LIMIT_S,
-            "all workers have loaded",
-            started,
-        )
-        self._readings = tally.arrived(self._tally)
-        tally.open_gate(self._tally)
+        """Start workers, and let them begin when all have loaded."""
+        started = self.load(count, name=name, flags=flags)
+        self.begin()
         return started
 
     @property

@@ -19,7 +19,6 @@ from benchmarks.catalogue import SYSTEMS, System
 from benchmarks.measures import Figure, Measure, Sizes, measures
 from benchmarks.processes import Failed
 
-
 #: What a peer, a server or the machine can do to one sample.
 _FAILURES = (Failed, OSError, ValueError, SubprocessError, redis.RedisError, psutil.Error)
 

@@ -18,18 +18,18 @@ Better = Literal["higher", "lower"]
 class Sizes:
     """How much of everything; the default is the whole."""
 
-    enqueue_s: float = 1.0
+    enqueue_s: float = 0.7
     bulk: int = 10_000
     #: Most jobs that one drain is filled with, and seconds after which its rate is taken.
     drain: int = 20_000
-    window_s: float = 3.0
+    window_s: float = 2.0
     sleepers: int = 5_000
-    latencies: int = 200
-    latency_s: float = 3.0
+    latencies: int = 150
+    latency_s: float = 2.0
     chains: int = 2_000
     tool_runs: int = 300
-    idle_s: float = 3.0
-    settle_s: float = 1.5
+    idle_s: float = 2.0
+    settle_s: float = 1.0
     backlog_small: int = 10_000
     backlog_large: int = 1_000_000
     backlog_window: int = 8_000

@@ -24,8 +24,9 @@ def _drain(
 ) -> Iterator[Figure]:
     count = min(sizes.drain, system.drain * workers)
     with Bench(system, appendonly=appendonly) as bench:
+        bench.load(workers)
         bench.fill("noop", count)
-        bench.start(workers)
+        bench.begin()
         begun = bench.all_at_work()
         ended = bench.until_done(count, sizes.window_s)
         yield from rate_and_costs(begun, ended)
@@ -54,8 +55,9 @@ def rate_and_costs(begun: Snapshot, ended: Snapshot) -> Iterator[Figure]:
 def _sleepers(sizes: Sizes, system: System) -> Iterator[Figure]:
     """Jobs that wait 50 ms, a hundred at a time: from the first beginning to the last end."""
     with Bench(system) as bench:
+        bench.load()
         bench.fill("io", sizes.sleepers)
-        bench.start()
+        bench.begin()
         began = bench.first_began()
         ended = bench.until_done(sizes.sleepers, _LIMIT_S)
         took = ended.at - began if ended.done == sizes.sleepers else None
@@ -70,8 +72,9 @@ def _steps(sizes: Sizes, system: System) -> Iterator[Figure]:
     """
     count = min(sizes.chains, max(1, system.drain // 10))
     with Bench(system) as bench:
+        bench.load()
         bench.fill("chain", count)
-        bench.start()
+        bench.begin()
         begun = bench.all_at_work()
         ended = bench.until_done(STEPS * count, 3 * sizes.window_s)
         runs = max(1, ended.done - begun.done) / STEPS
@@ -94,6 +97,6 @@ MEASURES = [
         usually=lambda system: system.name in {"millstream", "bare"},
         possible=_has_redis,
     ),
-    Measure("io", "jobs that wait 50 ms, a hundred at a time", _sleepers),
+    Measure("io", "jobs that wait 50 ms, a hundred at a time", _sleepers, usually=_has_redis),
     Measure("steps", "five durable steps a run, or five chained jobs", _steps),
 ]

@@ -25,8 +25,9 @@ def _idle_with_tools(sizes: Sizes, system: System) -> Iterator[Figure]:
 
 def _watch(sizes: Sizes, bench: Bench, flags: Sequence[str]) -> Iterator[Figure]:
     # It has run something: a pool of connections and a first script are part of a worker.
+    (worker,) = bench.load(flags=flags)
     bench.fill("noop", 10)
-    (worker,) = bench.start(flags=flags)
+    bench.begin()
     bench.all_at_work()
     time.sleep(sizes.settle_s)
     before, commands = worker.fine_cpu_s(), bench.server.counters().commands

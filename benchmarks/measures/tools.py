@@ -30,8 +30,9 @@ def _take(sizes: Sizes, system: System) -> Iterator[Figure]:
             yield from _official(sizes, bench, url)
             return
         count = sizes.tool_runs * _CALLS
+        bench.load(flags=flags)
         bench.fill("calls", sizes.tool_runs)
-        bench.start(flags=flags)
+        bench.begin()
         begun = bench.all_at_work()
         before = server.cpu_s()
         ended = bench.until_done(count, 2 * sizes.window_s)

@@ -16,6 +16,9 @@ import pytest
 from benchmarks.bench import Bench
 from benchmarks.catalogue import SYSTEMS, System
 
+# One process takes the count for all of them.
+pytestmark = pytest.mark.xdist_group("cost")
+
 RUNS = 1000
 #: Per run, start and leave of the worker included.
 BOUNDS = {
