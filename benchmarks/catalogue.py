@@ -23,8 +23,8 @@ class System:
     server: str = "redis"
     #: Jobs that are enqueued for one drain: enough for the window in which its rate is taken.
     drain: int = 20_000
-    #: What `chain` is.
-    steps: str = "five chained jobs"
+    #: Not a queue: it only makes MCP calls.
+    only_calls: bool = False
     #: A worker's work goes on when it, or its namesake, is started again, and not before.
     by_restart: bool = False
     #: Killed workers' jobs go on within this, by its defaults; None: not within minutes.
@@ -54,7 +54,6 @@ _OURS = System(
         *("--concurrency", "100"),
     ),
     tuned=("--lease", "1"),
-    steps="five recorded steps",
     recovers_s=12,
     recovers_tuned_s=2,
 )
@@ -62,7 +61,6 @@ _BARE = System(
     name="bare",
     says="a loop of redis-py without promises",
     worker=(f"{_MODULE}bare",),
-    steps="five HSETs",
 )
 _PEERS = (
     System(name="saq", says="SAQ", worker=("saq", f"{_MODULE}saq.settings"), drain=8_000),
@@ -102,9 +100,14 @@ _PEERS = (
         worker=(f"{_MODULE}dbos",),
         server="postgres",
         drain=3_000,
-        steps="five recorded steps",
         by_restart=True,
         recovers_tuned_s=3,
     ),
 )
-SYSTEMS: Mapping[str, System] = {each.name: each for each in (_OURS, _BARE, *_PEERS)}
+_CALLER = System(
+    name="mcp-client",
+    says="the official MCP client, without a worker or a journal",
+    worker=("benchmarks.official_mcp",),
+    only_calls=True,
+)
+SYSTEMS: Mapping[str, System] = {each.name: each for each in (_OURS, _BARE, *_PEERS, _CALLER)}

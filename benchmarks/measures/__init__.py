@@ -69,8 +69,9 @@ class Figure:
 Take = Callable[[Sizes, System], Iterator[Figure]]
 
 
-def _everybody(system: System) -> bool:
-    return True
+def queues(system: System) -> bool:
+    """Whether jobs can be enqueued at all."""
+    return not system.only_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,9 @@ class Measure:
     says: str
     take: Take
     #: Whether a system takes part unless asked for by name.
-    usually: Callable[[System], bool] = _everybody
+    usually: Callable[[System], bool] = queues
     #: Whether a system can take part at all.
-    possible: Callable[[System], bool] = _everybody
+    possible: Callable[[System], bool] = queues
 
 
 def measures() -> dict[str, Measure]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from benchmarks.bench import Bench, Snapshot
 from benchmarks.catalogue import System
-from benchmarks.measures import Figure, Measure, Sizes
+from benchmarks.measures import Figure, Measure, Sizes, queues
 from benchmarks.systems import STEPS
 
 _MICRO = 1e6
@@ -84,7 +84,7 @@ def _steps(sizes: Sizes, system: System) -> Iterator[Figure]:
 
 
 def _has_redis(system: System) -> bool:
-    return system.server == "redis"
+    return system.server == "redis" and queues(system)
 
 
 MEASURES = [

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from benchmarks.bench import Bench
 from benchmarks.catalogue import System
-from benchmarks.measures import Figure, Measure, Sizes
+from benchmarks.measures import Figure, Measure, Sizes, queues
 from benchmarks.processes import Child, wait_until
 
 _PATIENCE_S = 60.0
@@ -66,19 +66,23 @@ def _until_all_go_on(
     return None
 
 
+def _promises(system: System) -> bool:
+    return system.name != "bare" and queues(system)
+
+
 MEASURES = [
     Measure(
         "recovery",
         "SIGKILL of a worker that holds 100 jobs, with the defaults (others than us on request)",
         functools.partial(_take, tuned=False),
         usually=lambda system: system.recovers_s is not None and system.recovers_s < _SHORT_S,
-        possible=lambda system: system.name != "bare",
+        possible=_promises,
     ),
     Measure(
         "recovery_tuned",
         "the same with a lease of 1 s, or what comes nearest (5 s)",
         functools.partial(_take, tuned=True),
         usually=lambda system: system.recovers_tuned_s is not None,
-        possible=lambda system: system.name != "bare",
+        possible=_promises,
     ),
 ]

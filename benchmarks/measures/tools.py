@@ -26,7 +26,7 @@ def _take(sizes: Sizes, system: System) -> Iterator[Figure]:
     with Bench(system, environment={"BENCH_CALLS": str(_CALLS)}) as bench:
         server, url = null_server(bench)
         flags = ["--mcp", str(server_file(bench.directory, url))]
-        if system.name == "bare":
+        if system.only_calls:
             yield from _official(sizes, bench, url)
             return
         count = sizes.tool_runs * _CALLS
@@ -46,7 +46,7 @@ def _take(sizes: Sizes, system: System) -> Iterator[Figure]:
 
 
 def _official(sizes: Sizes, bench: Bench, url: str) -> Iterator[Figure]:
-    """The official client, in the place of the bare loop."""
+    """The official client, from a bare loop."""
     command = [
         *(sys.executable, "-m", "benchmarks.official_mcp", url),
         *(str(_CALLERS), str(max(1, sizes.tool_runs * _CALLS // _CALLERS // 2))),
@@ -76,9 +76,9 @@ def server_file(directory: Path, url: str) -> Path:
 MEASURES = [
     Measure(
         "tools",
-        "MCP calls of a null tool, a hundred at a time (bare: the official client, no worker)",
+        "MCP calls of a null tool, a hundred at a time, and those of the official client",
         _take,
-        usually=only("millstream", "bare"),
-        possible=only("millstream", "bare"),
+        usually=only("millstream", "mcp-client"),
+        possible=only("millstream", "mcp-client"),
     )
 ]
