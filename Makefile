@@ -32,7 +32,7 @@ proofs: $(VENV)/.dev servers ## Run the slow tests: kills, floods, long historie
 simulate: $(VENV)/.dev ## Simulate clients, workers and faults on virtual time (SEEDS=100)
 	$(PY) -m tests.simulation --seeds $(SEEDS) --start $(START) $(ARGS)
 
-bench: $(VENV)/.dev ## Measure against the peers, about 25 min (ARGS="--measures drain --repeat 3")
+bench: $(VENV)/.dev ## Measure against the peers, half an hour (ARGS="--measures drain --repeat 3")
 	$(PY) -m benchmarks $(ARGS)
 
 check: $(VENV)/.dev ## The one gate: format, lint, types, layers, generated docs, house rules

@@ -73,25 +73,43 @@ class Bare(Adapter):
 
     async def open(self) -> None:
         """Connect and subscribe."""
-        self._client = redis.asyncio.from_url(URL, protocol=2, max_connections=200)
+        self._client = redis.asyncio.from_url(URL, protocol=2)
         self._numbers = itertools.count()
         self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._outgoing: list[tuple[str, str, asyncio.Future[None]]] = []
+        self._wake = asyncio.Event()
         self._ends = self._client.pubsub()
         await self._ends.subscribe(_ENDS)
-        self._listener = asyncio.create_task(self._listen())
+        self._tasks = [asyncio.create_task(each) for each in (self._listen(), self._send())]
 
     async def close(self) -> None:
         """Disconnect."""
-        self._listener.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._ends.aclose()  # type: ignore[no-untyped-call]
         await self._client.aclose()
 
     async def enqueue(self, job: str) -> str:
-        """Add one entry."""
-        number = str(next(self._numbers))
-        self._waiting[number] = asyncio.get_running_loop().create_future()
-        await self._client.xadd(_STREAM, {"id": number, "job": job})
+        """Add one entry; what others add in the same moment leaves with it."""
+        number, loop = str(next(self._numbers)), asyncio.get_running_loop()
+        self._waiting[number] = loop.create_future()
+        sent = loop.create_future()
+        self._outgoing.append((number, job, sent))
+        self._wake.set()
+        await sent
         return number
+
+    async def _send(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batch, self._outgoing = self._outgoing, []
+            pipe = self._client.pipeline(transaction=False)
+            for number, job, _ in batch:
+                pipe.xadd(_STREAM, {"id": number, "job": job})
+            await pipe.execute()
+            for _, _, sent in batch:
+                sent.set_result(None)
 
     async def enqueue_many(self, job: str, count: int) -> None:
         """Add entries, some hundred in a pipeline."""

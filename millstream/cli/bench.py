@@ -47,7 +47,7 @@ def bench(
         bool, typer.Option("--json", help="JSON lines on stdout, as without it.")
     ] = False,
 ) -> int:
-    """Measure millstream and its peers, interleaved, on private servers (about 25 minutes).
+    """Measure millstream and its peers, interleaved, on private servers (about half an hour).
 
     The peers are installed from PyPI into environments of their own, below .tools/bench.
     """
