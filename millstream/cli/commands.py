@@ -24,6 +24,7 @@ COMMANDS = {
     "runs": "List, show, cancel and retry runs.",
     "queues": "Show what the queues hold and who serves them.",
     "dead": "List and replay the dead letters: runs that failed for good.",
+    "bench": "Measure millstream beside its peers, on this machine.",
     "doctor": "Find out what is wrong here, and what to do about it.",
 }
 

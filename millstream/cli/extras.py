@@ -21,6 +21,7 @@ EXTRAS = {
         "uvloop",
     ),
     "scheduler": ("hiredis", "prometheus_client", "structlog", "uvloop"),
+    "bench": ("matplotlib", "psutil"),
     "gpu": ("pynvml",),
     "torch": ("torch",),
 }
