@@ -22,12 +22,12 @@ pytestmark = pytest.mark.xdist_group("cost")
 RUNS = 1000
 #: Per run, start and leave of the worker included.
 BOUNDS = {
-    "commands": 8.5,
+    "commands": 5.6,
     "scripts": 0.035,
-    "bytes in": 198.0,
-    "bytes out": 190.0,
-    "python calls": 233.0,
-    "builtin calls": 253.0,
+    "bytes in": 206.0,
+    "bytes out": 152.0,
+    "python calls": 101.0,
+    "builtin calls": 84.0,
 }
 
 
