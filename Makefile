@@ -12,7 +12,7 @@ ARGS    ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test proofs simulate check format docs servers clean distclean
+.PHONY: help venv demo test proofs simulate bench check format docs servers clean distclean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ proofs: $(VENV)/.dev servers ## Run the slow tests: kills, floods, long historie
 
 simulate: $(VENV)/.dev ## Simulate clients, workers and faults on virtual time (SEEDS=100)
 	$(PY) -m tests.simulation --seeds $(SEEDS) --start $(START) $(ARGS)
+
+bench: $(VENV)/.dev ## Measure against the peers, half an hour (ARGS="--measures drain --repeat 3")
+	$(PY) -m benchmarks $(ARGS)
 
 check: $(VENV)/.dev ## The one gate: format, lint, types, layers, generated docs, house rules
 	$(PY) -m ruff format --check .

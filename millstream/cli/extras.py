@@ -22,6 +22,7 @@ EXTRAS = {
     ),
     "scheduler": ("hiredis", "prometheus_client", "structlog", "uvloop"),
     "inference": ("numpy",),
+    "bench": ("matplotlib", "psutil"),
     "gpu": ("pynvml",),
     "torch": ("torch", "transformers"),
 }

@@ -113,6 +113,8 @@ class Client:
         by_queue: dict[str, list[runs.NewRun]] = {}
         for item, new in wanted:
             by_queue.setdefault(item.queue, []).append(new)
+        for queue in by_queue:
+            ids.check_queue(queue)
 
         # By identity: the same id may stand in the list twice, and each has an answer of its own.
         answers: dict[int, bool | str] = {}
@@ -269,7 +271,6 @@ class Client:
         ]
 
     def _new_run(self, asked: Enqueue) -> runs.NewRun:
-        ids.check_queue(asked.queue)
         arguments = {} if asked.arguments is None else asked.arguments
         data = codec.encode(
             arguments, f"the arguments of {asked.workflow!r}", self._limits.arguments
@@ -278,14 +279,14 @@ class Client:
             raise InvalidArguments(asked.workflow, "they must be given by name, as a mapping")
 
         return runs.NewRun(
-            id=ids.new_run_id(self._random) if asked.id is None else ids.check_run_id(asked.id),
-            workflow=_text("workflow", asked.workflow),
-            arguments=data,
-            version=_text("version", asked.version) if asked.version else "",
-            priority=_priority(asked.priority),
-            delay_s=_positive("delay", asked.delay) or 0.0,
-            timeout_s=_positive("timeout", asked.timeout),
-            tenant=_text("tenant", asked.tenant) if asked.tenant else "",
+            ids.new_run_id(self._random) if asked.id is None else ids.check_run_id(asked.id),
+            _text("workflow", asked.workflow),
+            data,
+            _text("version", asked.version) if asked.version else "",
+            asked.priority if type(asked.priority) is Priority else _priority(asked.priority),
+            0.0 if asked.delay is None else _positive("delay", asked.delay),
+            None if asked.timeout is None else _positive("timeout", asked.timeout),
+            _text("tenant", asked.tenant) if asked.tenant else "",
         )
 
     def _handle(self, asked: Enqueue, new: runs.NewRun, answer: bool | str) -> Run:
@@ -308,8 +309,8 @@ def _priority(value: Priority | str) -> Priority:
         raise UsageError(f"priority {value!r} is not one of {known}") from None
 
 
-def _positive(name: str, seconds: float | None) -> float | None:
-    if seconds is not None and not 0 <= seconds < 10 * 366 * 86400:
+def _positive(name: str, seconds: float) -> float:
+    if not 0 <= seconds < 10 * 366 * 86400:
         raise UsageError(f"{name} must be seconds from 0 to ten years, not {seconds!r}")
 
     return seconds

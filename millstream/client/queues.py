@@ -7,7 +7,7 @@ of it is safe to say twice.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -25,6 +25,9 @@ from millstream.store.keys import Lane
 
 T = TypeVar("T")
 _Answer = bool | str | runs.Resized
+_Sent = tuple[Sequence[runs.NewRun], list[bool | str] | runs.Resized]
+#: Calls of one `send_all` that are under way at the same time.
+_AT_A_TIME = 3
 
 
 @dataclass(slots=True)
@@ -90,16 +93,41 @@ class Queues:
                 by_lane.setdefault(found.lane(new.id), []).append(new)
 
             left = []
-            for lane, part in by_lane.items():
-                for batch in _batches(part):
-                    answers = await self._enqueue(found, lane, batch)
-                    if isinstance(answers, runs.Resized):
-                        self._known.pop(queue, None)
-                        left += batch
-                    else:
-                        answered += zip(batch, answers, strict=True)
+            for batch, answers in await self._enqueue_all(found, by_lane):
+                if isinstance(answers, runs.Resized):
+                    self._known.pop(queue, None)
+                    left += batch
+                else:
+                    answered += zip(batch, answers, strict=True)
 
         return answered
+
+    async def _enqueue_all(
+        self, found: _Queue, by_lane: Mapping[Lane, Sequence[runs.NewRun]]
+    ) -> list[_Sent]:
+        """Send batches, a few at a time: one is made ready while another one is accepted.
+
+        Raises the first error, once nothing is under way any more.
+        """
+        calls = ((lane, batch) for lane, part in by_lane.items() for batch in _batches(part))
+        sent: list[_Sent] = []
+        failures: list[Exception] = []
+
+        async def send() -> None:
+            for lane, batch in calls:
+                try:
+                    sent.append((batch, await self._enqueue(found, lane, batch)))
+                except Exception as error:  # noqa: BLE001 - raised below, as it is
+                    failures.append(error)
+                if failures:
+                    return
+
+        async with anyio.create_task_group() as group:
+            for _ in range(_AT_A_TIME):
+                group.start_soon(send)
+        if failures:
+            raise failures[0]
+        return sent
 
     async def end(self, queue: str, run_id: str) -> Ended:
         """Return how a run ended, once it has."""

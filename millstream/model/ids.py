@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from base64 import b32encode
 from random import Random
 
 from millstream.errors import UsageError
@@ -14,17 +15,16 @@ from millstream.errors import UsageError
 #: No braces, since they are the hash tag of a cluster; no spaces, since ids stand in log lines.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,199}")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def new_run_id(random: Random) -> str:
-    """Return an id of 16 characters, about 82 random bits."""
-    return _token(random, 16)
+    """Return an id of 16 characters, 80 random bits."""
+    return _token(random)
 
 
 def new_process_token(random: Random) -> str:
     """Return the name of a process: new at every start, so that a restart is another process."""
-    return _token(random, 12)
+    return _token(random)
 
 
 def check_run_id(run_id: str) -> str:
@@ -52,11 +52,5 @@ def lane_of(run_id: str, lanes: int) -> int:
     return zlib.crc32(run_id.encode()) % lanes if lanes > 1 else 0
 
 
-def _token(random: Random, length: int) -> str:
-    bits = random.getrandbits(6 * length)
-    letters = []
-    for _ in range(length):
-        bits, digit = divmod(bits, 36)
-        letters.append(_ALPHABET[digit])
-
-    return "".join(letters)
+def _token(random: Random) -> str:
+    return b32encode(random.getrandbits(80).to_bytes(10, "big")).decode().lower()

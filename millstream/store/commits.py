@@ -63,6 +63,8 @@ class CommitReply:
 
 
 Item = list[Argument]
+#: The operations after which a delivery is no longer held.
+ENDINGS = frozenset("DRPLU")
 
 
 def journal(held: Delivery, records: Sequence[tuple[str, bytes]], version: str) -> Item:

@@ -15,7 +15,7 @@ from millstream.store.keys import GROUP, LEVELS, SUSPECT, Lane
 from millstream.store.scripts import Argument, call
 
 #: What a run that nobody has held before has of its past.
-_FIRST = (1, 0, 0, 0, 0, 0)
+_NO_PAST = (0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +108,11 @@ async def holdings(
 
 def delivery_from(row: Sequence[Any]) -> Delivery:
     """Return the delivery that a script described."""
-    run_id, fence, level, entry, workflow, version, arguments, enqueued, timeout, tenant, *more = (
-        row
-    )
-    attempt, base, crashes, ran, refusals, records = more or _FIRST
+    (
+        run_id, fence, level, entry, attempt, workflow, version, arguments,
+        enqueued, timeout, tenant, *past
+    ) = row  # fmt: skip
+    base, crashes, ran, refusals, records = past or _NO_PAST
     # In the order of its fields: naming all of them for every delivery costs as much as the rest.
     return Delivery(
         run_id.decode(),
@@ -121,7 +122,7 @@ def delivery_from(row: Sequence[Any]) -> Delivery:
         workflow.decode(),
         version.decode() if version else None,
         arguments,
-        int(attempt),
+        int(attempt) if attempt else 1,
         int(base),
         int(crashes),
         int(ran) / 1000,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
 from millstream.store import codec
@@ -18,8 +18,7 @@ _FIELDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRun:
+class NewRun(NamedTuple):
     """What is written when a run is accepted. Sizes are checked before."""
 
     id: str

@@ -235,7 +235,8 @@ class MetricsSubscriber:
     def _taken(self, event: RunTaken) -> None:
         self._held[event.queue, event.run_id] = event.fence
         self._series.count("millstream_runs_taken_total", event.queue)
-        self._series.count("millstream_runs_resumed_total", event.queue, by=int(event.records > 0))
+        if event.records:
+            self._series.count("millstream_runs_resumed_total", event.queue)
         self._series.observe("millstream_run_wait_seconds", event.waited_s, event.queue)
 
     def _settled(self, event: RunSettled) -> None:
@@ -274,6 +275,8 @@ class MetricsSubscriber:
         self._series.set("millstream_worker_slots", event.concurrency)
         self._series.set("millstream_worker_draining", 0)
         # From 0: the first failure of a workflow is a rise that `rate` can see.
+        for queue in event.queues:
+            self._series.count("millstream_runs_resumed_total", queue, by=0)
         for workflow in event.workflows:
             for state in sorted(FINAL):
                 self._series.count("workflow_executions_total", workflow, state, by=0)

@@ -57,7 +57,10 @@ def redact_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in fields.items():
         # Names, ids and counts are most of what is logged, and are told from the rest at once.
         kind = type(value)
-        plain = kind is int or (kind is str and _PLAIN.match(value))
+        if kind is str:
+            plain = _PLAIN.match(value) is not None
+        else:
+            plain = kind is int or (kind is float and math.isfinite(value))
         kept[key] = value if plain and not _is_secret(key) else _under(key, value, 0)
 
     return kept

@@ -56,8 +56,8 @@ class Ledger:
             state = (head[0] or b"gone").decode()
             if state in {"completed", "failed", "cancelled", "gone"}:
                 records = {k.decode(): codec.decode_record(v) for k, v in journal.items()}
-                numbers = [int(x or 0) for x in head[1:]]
-                self.ended[run] = Ended(state, numbers[0], numbers[1], numbers[2], records)
+                attempt, fence, crashes = int(head[1] or 1), int(head[2] or 0), int(head[3] or 0)
+                self.ended[run] = Ended(state, attempt, fence, crashes, records)
         self.waiting = [run for run in self.waiting if run not in self.ended]
 
     def states(self) -> set[str]:

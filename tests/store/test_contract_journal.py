@@ -63,7 +63,7 @@ async def test_a_loaded_journal_is_what_was_written(bench: Bench) -> None:
         kind=StepKind.TOOL, target="time/now", digest="abc", status=RecordStatus.OK,
         value={"x": [1, "é"]}, attempts=2, began=1.5, took_s=0.25, run_attempt=3, by="w1",
     )  # fmt: skip
-    written = {f"step {number}": replace(record, value=number) for number in range(1_200)}
+    written = {f"step {number}": record._replace(value=number) for number in range(1_200)}
     pairs = [(key, codec.encode_record(value, LIMITS.record)) for key, value in written.items()]
 
     assert await bench.verdict("w1", commits.journal(held, pairs, "1")) is Verdict.WRITTEN
@@ -85,9 +85,9 @@ async def test_nobody_but_the_holder_writes(bench: Bench, wrong: str) -> None:
     if wrong == "fence behind":
         held = first
     elif wrong == "fence ahead":
-        held = replace(held, fence=held.fence + 1)
+        held = held._replace(fence=held.fence + 1)
     elif wrong == "no such run":
-        held = replace(held, run_id="r2")
+        held = held._replace(run_id="r2")
     before = await bench.snapshot()
     outcomes = (Completed(b"1"), Retry(1, "E", "m"), Parked(1, 1), Released())
     items = [note(held, ("a", b"1")), say(held, "e"), *(ending(held, x) for x in outcomes)]
@@ -132,7 +132,7 @@ async def test_one_refused_item_never_spoils_the_others(bench: Bench) -> None:
     reply = await bench.commit(
         "w1",
         note(one, ("a", b"1")),
-        note(replace(one, fence=9), ("b", b"1")),
+        note(one._replace(fence=9), ("b", b"1")),
         big,
         note(three, ("a", b"1")),
         commits.adopt("normal", "1-1"),

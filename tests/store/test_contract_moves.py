@@ -7,7 +7,6 @@ of the table, and every move of the table must be made by some verb.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from millstream.model.outcome import Cancelled, Completed, Failed, Parked, Refused, Released, Retry
 from millstream.model.run import MOVES, Delivery, RunState
@@ -56,7 +55,7 @@ MOVERS: dict[str, Mover] = {
     "release": lambda b, d: b.end(d, Released()),
     "refuse": lambda b, d: b.end(d, Refused(LONG_S)),
     "complete as another": lambda b, d: b.end(d, Completed(b"1"), "w2"),
-    "complete under another fence": lambda b, d: b.end(replace(d, fence=9), Completed(b"1")),
+    "complete under another fence": lambda b, d: b.end(d._replace(fence=9), Completed(b"1")),
     "cancel": lambda b, _: b.cancel("r1"),
     "revive": lambda b, _: b.revive("r1"),
     "sweep": lambda b, _: b.sweep(),

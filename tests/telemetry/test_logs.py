@@ -68,7 +68,7 @@ def test_every_event_is_one_line_with_all_its_facts(event: Event) -> None:
     (entry,) = sink.entries()
     assert list(entry)[:3] == ["timestamp", "level", "event"]
     assert entry["event"].replace("_", "") == type(event).__name__.lower()
-    facts = {name for name in event.__slots__ if getattr(event, name) is not None}
+    facts = {name for name in event.__struct_fields__ if getattr(event, name) is not None}
     renamed = {"worker" if name == "token" else name for name in facts}
     assert set(entry) == renamed | {"timestamp", "level", "event"}
     assert "***" not in sink.getvalue()

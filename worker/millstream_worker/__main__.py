@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -62,6 +63,7 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                     health=watched.health,
                 )
                 worker = await compose.compose(config, workflows, parts)
+                _settle_heap()
                 async with anyio.create_task_group() as group:
                     group.start_soon(drain_on_signal, worker)
                     group.start_soon(_beat, watched)
@@ -105,6 +107,17 @@ async def _beat(watched: compose.Telemetry) -> None:
     while True:
         watched.health.loop_turned()
         await anyio.sleep(0.2)
+
+
+def _settle_heap() -> None:
+    """Take what was imported out of the reach of the garbage collector.
+
+    It stays until the end, and looking through it again and again costs a busy worker an eighth
+    of its time. What a run leaves behind is found as before, a little later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def _say_ports(probes: Probes) -> None:

@@ -120,7 +120,8 @@ class Consumer:
         """The run has left this worker; its slot is free."""
         if self.held.get(held.delivery.run_id) is held:
             del self.held[held.delivery.run_id]
-        self._slots.clear(held)
+        if self._slots.suspecting:
+            self._slots.clear(held)
         self._slots.give(1)
 
     @property
@@ -146,8 +147,9 @@ class Consumer:
 
         batch, self._outgoing = turns.split(self._outgoing)
         strays, surplus = self._room_for_strays()
-        want, granted = self._want(strays)
-        if not batch and not strays and not surplus and not granted:
+        leaving = sum(item[0] in commits.ENDINGS for sent in batch for item in sent.items)
+        want, granted = self._want(strays, leaving)
+        if not batch and not strays and not surplus and not want.total:
             self._alive()
             return
 
@@ -233,13 +235,19 @@ class Consumer:
         granted = self._slots.take(len(strays)) if self._taking else 0
         return strays[:granted], strays[granted:]
 
-    def _want(self, strays: Sequence[Stray]) -> tuple[Want, int]:
+    def _want(self, strays: Sequence[Stray], leaving: int) -> tuple[Want, int]:
+        """Return what to take, and how many slots were taken for it.
+
+        A run that leaves with this very commit makes room for another one.
+        """
         if not self._taking or self._dry.is_set():
             return NOTHING, 0
 
-        granted = self._slots.take(turns.MOST_ITEMS)
+        # Half of all at most: while one half is written and taken, the other half runs.
+        most = min(turns.MOST_ITEMS, -(-self._slots.total // 2))
+        granted = self._slots.take(max(0, most - leaving))
         suspect = not (self._slots.suspecting or any(stray.level == SUSPECT for stray in strays))
-        return Want(**self._shares.split(granted), suspect=suspect), granted
+        return Want(**self._shares.split(min(most, granted + leaving)), suspect=suspect), granted
 
     def _clear_suspects(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> None:
         """Whoever records something here is past the place where its workers died.
@@ -275,6 +283,7 @@ class Consumer:
             assert self._start is not None, "nothing is taken before `open`"
             self._start(held)
 
+        # What came beyond what was granted stands in the places of runs that left just now.
         self._slots.give(granted - len(taken))
 
     # -- the blocking read ---------------------------------------------------------------------

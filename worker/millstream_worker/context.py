@@ -11,6 +11,7 @@ import inspect
 import typing
 import uuid as uuids
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from functools import cached_property
 from typing import Any, TypeVar
 
 import anyio
@@ -66,9 +67,8 @@ class RunContext(Context):
         self._replay = replay
         self._environment = environment
         self._queue = queue
-        self._recorder = Recorder(held, environment, wall)
-        self._pins = Pins(self._recorder, self._visit)
-        self._parking = Parking(park, environment.park_after_s, wall)
+        self._wall = wall
+        self._park = park
         self._log: Log | None = None
 
     @property
@@ -108,25 +108,20 @@ class RunContext(Context):
         if not callable(fn):
             raise UsageError(f"ctx.step takes a function and its arguments, not {fn!r}")
 
-        target = _name(fn)
-        step = self._step(StepKind.STEP, target, codec.digest([args, kwargs]), target, key)
-        wanted = _returned(fn)
-
-        async def call() -> Any:
-            if _is_async(fn):
-                return await fn(*args, **kwargs)
-            return await steps.maybe_await(
-                await self._environment.in_thread(functools.partial(fn, *args, **kwargs))
-            )
+        shape = self._environment.shapes.of(fn)
+        step = self._step(StepKind.STEP, shape.name, codec.digest([args, kwargs]), shape.name, key)
+        call = functools.partial(fn, *args, **kwargs)
+        if not shape.awaited:
+            call = functools.partial(self._in_thread, call)
 
         async def act() -> Any:
             record = self._visit(step)
             if record is not None:
-                return steps.replayed(step, record, wanted)
-            with self._parking.acting():
+                return steps.replayed(step, record, shape.returned)
+            with self._parking.acting:
                 return await steps.call_function(
-                    self._recorder, step, call, wanted=wanted, retry=retry or DEFAULT_RETRY,
-                    timeout_s=timeout,
+                    self._recorder, step, call, wanted=shape.returned,
+                    retry=retry or DEFAULT_RETRY, timeout_s=timeout,
                 )  # fmt: skip
 
         return Call(act)
@@ -160,7 +155,7 @@ class RunContext(Context):
         async def act() -> ToolResult:
             self._pins.recall(server)
             record = self._visit(step)
-            with self._parking.acting():
+            with self._parking.acting:
                 return await toolsteps.call_tool(self._recorder, step, call, record, self._pins)
 
         return Call(act)
@@ -194,7 +189,7 @@ class RunContext(Context):
             record = self._visit(step)
             if record is not None:
                 return steps.replayed(step, record, Any)
-            with self._parking.acting():
+            with self._parking.acting:
                 return await infersteps.call_model(self._recorder, step, call)
 
         return Call(act)
@@ -252,9 +247,25 @@ class RunContext(Context):
             self._recorder.emit_later(step, record, said)
 
     # -- below ---------------------------------------------------------------------------------
+    # Made when first needed: many a run records little, and only few wait or call tools.
+
+    @cached_property
+    def _recorder(self) -> Recorder:
+        return Recorder(self._held, self._environment, self._wall)
+
+    @cached_property
+    def _pins(self) -> Pins:
+        return Pins(self._recorder, self._visit)
+
+    @cached_property
+    def _parking(self) -> Parking:
+        return Parking(self._park, self._environment.park_after_s, self._wall)
 
     def _step(self, kind: StepKind, target: str, digest: str, name: str, key: str | None) -> Step:
         return Step(key=self._replay.branch.key(name, key), kind=kind, target=target, digest=digest)
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+        return await steps.maybe_await(await self._environment.in_thread(call))
 
     async def _too_late(self) -> Any:
         # Not at once: a workflow that catches everything and tries again must let others run.
@@ -313,29 +324,3 @@ class RunContext(Context):
         if failures:
             raise failures[min(failures)]
         return values
-
-
-def _name(fn: Callable[..., Any]) -> str:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", "")
-
-
-def _is_async(fn: Callable[..., Any]) -> bool:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
-        getattr(fn, "__call__", None)  # noqa: B004 - objects with an async __call__ count
-    )
-
-
-def _returned(fn: Callable[..., Any]) -> Any:
-    """Return the annotation by which a step's value is read back; Any when there is none."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    if "return" not in getattr(fn, "__annotations__", {}):
-        return Any
-    try:
-        return typing.get_type_hints(fn)["return"]
-    except (NameError, TypeError):
-        return Any

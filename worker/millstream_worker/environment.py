@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Delivery
 from millstream.model.tool import Effect, OnUnknown, ToolResult
 from millstream.workflow import Log
+from millstream_worker.functions import Shapes
 from millstream_worker.lease import Lease
 
 
@@ -109,3 +110,4 @@ class Environment:
     #: A sleep longer than this parks the run.
     park_after_s: float = 5.0
     limits: Limits = LIMITS
+    shapes: Shapes = field(default_factory=Shapes)

@@ -135,6 +135,16 @@ class Held:
         if self._later:
             self._judge(await self._send().wait())
 
+    @property
+    def clear(self) -> bool:
+        """Whether nothing waits to be written and nothing has stopped the run."""
+        drawing = self._drawing
+        return (
+            self.stopped is None
+            and not self._later
+            and (drawing is None or drawing.verdict is not None)
+        )
+
     async def drawn(self) -> None:
         """Return when every value that was drawn stands: a crash must not draw it anew.
 

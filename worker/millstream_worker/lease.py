@@ -24,6 +24,8 @@ class Lease:
         self.lapses = 0
         #: Per lane, up to which lapse it was found out what was lost.
         self._compared: dict[Lane, int] = {}
+        #: Up to which lapse that was found out in every lane.
+        self._known = 0
 
     def renewed(self, sent: float, *, lapsed: bool) -> None:
         """A renewal that was sent at ``sent`` (by the monotonic clock) was granted."""
@@ -37,10 +39,12 @@ class Lease:
     def serve(self, lane: Lane) -> None:
         """Have the lease say nothing of a lane whose losses are not known."""
         self._compared[lane] = 0
+        self._known = min(self._compared.values())
 
     def compared(self, lane: Lane, lapses: int) -> None:
         """What this process holds in a lane was compared, after so many lapses."""
         self._compared[lane] = lapses
+        self._known = min(self._compared.values())
 
     @property
     def trusted(self) -> bool:
@@ -48,8 +52,7 @@ class Lease:
 
         After a lapse that takes more than a renewal: what was lost meanwhile must be known.
         """
-        known = all(lapses >= self.lapses for lapses in self._compared.values())
-        return known and self._mono() < self._trusted_until
+        return self._known >= self.lapses and self._mono() < self._trusted_until
 
     async def until_trusted(self) -> None:
         """Return once something new may be started."""

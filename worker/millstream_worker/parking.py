@@ -22,6 +22,8 @@ class Parking:
         self._branches = 1
         self._acts = 0
         self._due: list[float] = []
+        #: A block in which something is done to the world.
+        self.acting = _Acting(self)
 
     def worth_it(self, due: float) -> bool:
         """Whether a wait until ``due`` (epoch seconds) is long enough to park for."""
@@ -57,21 +59,35 @@ class Parking:
         finally:
             self._due.remove(due)
 
-    @contextmanager
-    def acting(self) -> Iterator[None]:
-        """Something is being done to the world: parking now would cut it, and repeat it later.
-
-        Branches count themselves; this is for the tasks that a workflow started on its own.
-        """
-        self._acts += 1
-        try:
-            yield
-        finally:
-            self._acts -= 1
-            self._consider()
-
     def _consider(self) -> None:
         if self._due and not self._acts and len(self._due) == self._branches:
             first = min(self._due)
             if self.worth_it(first):
                 self._park(first)
+
+    def begin_act(self) -> None:
+        """Something is being done to the world: parking now would cut it, and repeat it later.
+
+        Branches count themselves; this is for the tasks that a workflow started on its own.
+        """
+        self._acts += 1
+
+    def end_act(self) -> None:
+        """It is done."""
+        self._acts -= 1
+        self._consider()
+
+
+class _Acting:
+    """The block between `begin_act` and `end_act`; any number may be open."""
+
+    __slots__ = ("_parking",)
+
+    def __init__(self, parking: Parking) -> None:
+        self._parking = parking
+
+    def __enter__(self) -> None:
+        self._parking.begin_act()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._parking.end_act()

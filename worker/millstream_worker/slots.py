@@ -24,9 +24,9 @@ class Slots:
         return granted
 
     def give(self, count: int) -> None:
-        """Return slots."""
+        """Return slots; a negative count takes back what was returned a moment ago."""
+        self.free += count
         if count > 0:
-            self.free += count
             for notify in self.on_free:
                 notify()
 

@@ -79,6 +79,11 @@ class Recorder:
         """What the run is executed with."""
         return self._environment
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `ready` would return at once."""
+        return self._held.clear and self._environment.lease.trusted
+
     async def ready(self) -> None:
         """Return once something new may be started; raise `Suspended` when nothing may."""
         await self._held.drawn()
@@ -90,11 +95,11 @@ class Recorder:
     def record(self, step: Step, status: RecordStatus, value: Any, **fields: Any) -> Record:
         """Return the record of a step."""
         return Record(
-            kind=step.kind,
-            target=step.target,
-            digest=step.digest,
-            status=status,
-            value=value,
+            step.kind,
+            step.target,
+            step.digest,
+            status,
+            value,
             run_attempt=self._held.delivery.attempt,
             by=self._environment.token,
             **fields,
@@ -184,10 +189,11 @@ async def call_function(
     attempt = 0
     while True:
         attempt += 1
-        await recorder.ready()
+        if not recorder.is_ready:
+            await recorder.ready()
         started = time.perf_counter()
         try:
-            value = await _bounded(call, step, timeout_s)
+            value = await (call() if timeout_s is None else _bounded(call, step, timeout_s))
             plain, typed = _settled(value, wanted, step, recorder)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
             # Whatever a step raises is its outcome. The two that asyncio would let through to
@@ -209,10 +215,7 @@ async def call_function(
             return typed
 
 
-async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: float | None) -> Any:
-    if timeout_s is None:
-        return await call()
-
+async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: float) -> Any:
     with anyio.move_on_after(timeout_s) as scope:
         return await call()
 

@@ -70,6 +70,18 @@ local function wake(id, waiters, state, payload)
   end
 end
 
+local moments = {}
+
+-- The time in so many milliseconds, as text. Most runs that end together are kept equally long.
+local function after(ms)
+  local moment = moments[ms]
+  if not moment then
+    moment = digits(NOW + ms)
+    moments[ms] = moment
+  end
+  return moment
+end
+
 -- What `conclude` has to know of a record before it writes: waiters, bytes, said, error.
 local LOOSE = {'waiters', 'bytes', 'said', 'error'}
 
@@ -78,7 +90,7 @@ local LOOSE = {'waiters', 'bytes', 'said', 'error'}
 local function conclude(id, key, state, payload, retention_ms, waiters, bytes, said, stale, ...)
   redis.call('HSET', key, 'state', state, 'ended', NOW_TEXT,
     state == 'completed' and 'result' or 'error', payload, ...)
-  indexed[#indexed + 1] = digits(NOW + retention_ms)
+  indexed[#indexed + 1] = after(retention_ms)
   indexed[#indexed + 1] = id
   -- The failure of an earlier attempt is not how this run ended.
   if stale and state == 'completed' then redis.call('HDEL', key, 'error') end

@@ -28,9 +28,9 @@
 --                                0 fenced off: somebody else holds the run, nothing was written
 --                                2 written, and somebody asked for the run to be cancelled
 --                                3 the journal is full, nothing was written
---   taken     per delivery: id, fence, level, entry, workflow, version, arguments, enqueued_ms,
---             timeout_ms, tenant; and of a run that was in other hands before: attempt, base,
---             crashes, ran_ms, refusals, records
+--   taken     per delivery: id, fence, level, entry, attempt, workflow, version, arguments,
+--             enqueued_ms, timeout_ms, tenant; and of a run that has a past: base, crashes, ran_ms,
+--             refusals, records
 --
 -- Every item is safe to send twice. A take is not: after a lost reply ask for nothing, compare
 -- what is pending with what is held (holdings), and adopt the difference. One refused item never spoils the others.
@@ -153,25 +153,34 @@ local function ending(at, write)
   if not mine then return '0' end
   if run[1] == 'running' then
     local id, version, cancel = ARGV[at + 1], pinned(at, run), run[4]
-    if version and ARGV[at] ~= 'D' then redis.call('HSET', key, 'version', version) end
-    if cancel and ARGV[at] ~= 'D' then
+    if version then redis.call('HSET', key, 'version', version) end
+    if cancel then
       conclude(id, key, 'cancelled', CANCELLED, ARGV[at + 6], run[5], run[6], run[7], run[8])
     else
-      write(id, key, run, version)
+      write(id, key)
     end
   end
   acknowledge(ARGV[at + 4], ARGV[at + 5])
   return '1'
 end
 
+-- The same for a final state, written out: it is what most commits are made of.
 function apply.D(at)
-  return ending(at, function(id, key, run, version)
-    local more = {}
-    if version then more = {'version', version} end
-    if ARGV[at + 10] ~= '' then more[#more + 1] = 'drop' more[#more + 1] = ARGV[at + 10] end
-    conclude(id, key, ARGV[at + 7], ARGV[at + 8], ARGV[at + 6], run[5], run[6], run[7], run[8], unpack(more))
+  local mine, key, run = held(at)
+  if not mine then return '0' end
+  if run[1] == 'running' then
+    local id, state, payload, retention_ms = ARGV[at + 1], ARGV[at + 7], ARGV[at + 8], ARGV[at + 6]
+    local version = pinned(at, run)
+    if ARGV[at + 10] ~= '' then redis.call('HSET', key, 'drop', ARGV[at + 10]) end
+    if version then
+      conclude(id, key, state, payload, retention_ms, run[5], run[6], run[7], run[8], 'version', version)
+    else
+      conclude(id, key, state, payload, retention_ms, run[5], run[6], run[7], run[8])
+    end
     if ARGV[at + 9] == '1' then bury(id, DEAD_MAX) end
-  end)
+  end
+  acknowledge(ARGV[at + 4], ARGV[at + 5])
+  return '1'
 end
 
 function apply.R(at)
@@ -209,28 +218,26 @@ end
 
 local taken = {}
 
--- Begin to hold a run: the fence grows, and from here on only this process may write to it.
+-- Begin to hold a run: the fence grows, and from here on only this process may write to it. What is
+-- read of the record becomes the row that is returned.
 local function take(level, entry, id, again)
   local key = run_key(id)
-  local state, current, before, owner, workflow, version, arguments, enqueued, timeout, tenant, attempt =
-    unpack(redis.call('HMGET', key, 'state', 'entry', 'fence', 'owner', 'workflow', 'version', 'args',
-      'enqueued', 'timeout', 'tenant', 'attempt'))
+  local row = redis.call('HMGET', key, 'state', 'fence', 'owner', 'entry', 'attempt', 'workflow', 'version', 'args',
+    'enqueued', 'timeout', 'tenant')
+  local state, before, owner = row[1], row[2], row[3]
   local mine = again and state == 'running' and owner == TOKEN
-  if current ~= entry or (state ~= 'queued' and not mine) then
+  if row[4] ~= entry or (state ~= 'queued' and not mine) then
     -- Cancelled while it waited, or expired, or here twice: the delivery means nothing any more.
     acknowledge(level, entry)
     return
   end
-  local fence = before and tonumber(before) + 1 or 1
-  local row = {id, fence, level, entry, workflow, version, arguments, enqueued, timeout, tenant}
-  if before or attempt then
+  row[1], row[2], row[3] = id, before and tonumber(before) + 1 or 1, level
+  if before or row[5] then
     local base, crashes, ran, refusals, started =
       unpack(redis.call('HMGET', key, 'base', 'crashes', 'ran', 'refusals', 'started'))
-    local records = before and redis.call('HLEN', journal_key(id)) or 0
-    for _, value in ipairs({attempt or '1', base or '0', crashes or '0', ran or '0', refusals or '0', records}) do
-      row[#row + 1] = value
-    end
-    redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', digits(fence), 'started', started or NOW_TEXT)
+    row[12], row[13], row[14], row[15] = base or '0', crashes or '0', ran or '0', refusals or '0'
+    row[16] = before and redis.call('HLEN', journal_key(id)) or 0
+    redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', digits(row[2]), 'started', started or NOW_TEXT)
   else
     redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', '1', 'started', NOW_TEXT)
   end

@@ -1,0 +1,81 @@
+"""What a run costs, counted and not timed: a guard against the cost that creeps in.
+
+A thousand no-op runs go through a real worker on a real Redis. What is counted hardly depends on
+the machine: how many commits the runs leave in does a little, so every bound has some air. When a
+change makes a run dearer for a reason, the bound is raised with the reason; when it makes a run
+cheaper, the bound comes down with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+
+import pytest
+
+from benchmarks.bench import Bench
+from benchmarks.catalogue import SYSTEMS, System
+
+# One process takes the count for all of them.
+pytestmark = pytest.mark.xdist_group("cost")
+
+RUNS = 1000
+#: Per run, start and leave of the worker included.
+BOUNDS = {
+    "commands": 5.6,
+    "scripts": 0.035,
+    "bytes in": 206.0,
+    "bytes out": 152.0,
+    "python calls": 101.0,
+    "builtin calls": 84.0,
+}
+
+
+@pytest.fixture(scope="module")
+def cost(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, float]:
+    """What one run took, of everything that is counted."""
+    report = tmp_path_factory.mktemp("cost") / "calls"
+    environment = {"COUNTED_RUNS": str(RUNS), "COUNTED_REPORT": str(report)}
+    with Bench(_counted(), environment=environment) as bench:
+        bench.fill("noop", RUNS)
+        before = bench.server.counters()
+        (worker,) = bench.start()
+        assert bench.until_done(RUNS, 60).done == RUNS
+        # What it wrote last is counted too: it leaves in good order.
+        worker.stop()
+        after = bench.server.counters()
+
+    python, builtin = report.read_text("utf-8").split()
+    was, now = asdict(before), asdict(after)
+    found = {
+        "commands": now["commands"] - was["commands"],
+        "scripts": now["scripts"] - was["scripts"],
+        "bytes in": now["bytes_in"] - was["bytes_in"],
+        "bytes out": now["bytes_out"] - was["bytes_out"],
+        "python calls": int(python),
+        "builtin calls": int(builtin),
+    }
+    each = {name: count / RUNS for name, count in found.items()}
+    print("\na run:", {name: round(value, 3) for name, value in each.items()})
+    return each
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_run_costs_no_more_than_it_did(cost: Mapping[str, float], name: str) -> None:
+    """Speed is lost one command and one call at a time."""
+    assert cost[name] <= BOUNDS[name]
+
+
+def test_the_count_counts(cost: Mapping[str, float]) -> None:
+    """A bound holds nothing when what is counted is missing."""
+    # Every run is at least read, ended and acknowledged, with its id and its end on the wire.
+    assert cost["commands"] >= 3
+    assert cost["bytes in"] >= 30
+    assert cost["python calls"] >= 5
+
+
+def _counted() -> System:
+    """Our worker as it is measured, with the application that counts calls."""
+    ours = SYSTEMS["millstream"]
+    app = "tests.benchmarks.counted:app"
+    return replace(ours, worker=[app if x.endswith(":app") else x for x in ours.worker])
