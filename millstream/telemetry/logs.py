@@ -25,36 +25,9 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from millstream.errors import ConfigError
-from millstream.events import (
-    BatchRan,
-    CircuitMoved,
-    DeviceFailed,
-    DeviceRanOut,
-    DeviceSampled,
-    Event,
-    InferenceEnded,
-    InferenceSampled,
-    LaneCleaned,
-    LaneSwept,
-    LeaderChanged,
-    LeaseRenewed,
-    ModelEvicted,
-    ModelLoaded,
-    QueueSampled,
-    RunLost,
-    RunSettled,
-    RunTaken,
-    StepEnded,
-    StepRetried,
-    StoreFailed,
-    StoreRecovered,
-    ToolCalled,
-    ToolCatalogueChanged,
-    WorkerDraining,
-    WorkerStarted,
-    WorkerStopped,
-)
+from millstream.events import Event
 from millstream.telemetry.redaction import redact_fields
+from millstream.telemetry.severities import severity
 
 LogFormat = Literal["json", "console"]
 
@@ -110,54 +83,6 @@ class LogSubscriber:
         level = severity(event)
         if self._logger.is_enabled_for(level):
             self._logger.log(level, _NAMES[type(event)], **event_fields(event))
-
-
-def severity(event: Event) -> int:
-    """Return how loud an event is: a failed run is an error, what was lost or retried a warning."""
-    found = _SEVERITY[type(event)]
-    return found if type(found) is int else found(event)  # type: ignore[operator]
-
-
-def _of_settled(event: RunSettled) -> int:
-    return _OF_STATE.get(event.state, logging.INFO)
-
-
-def _of_swept(event: LaneSwept) -> int:
-    if event.poisoned:
-        return logging.ERROR
-    return logging.WARNING if event.reclaimed else logging.DEBUG
-
-
-_OF_STATE = {"failed": logging.ERROR, "scheduled": logging.WARNING, "parked": logging.DEBUG}
-#: A level, or what tells it from the event.
-_SEVERITY: dict[type, int | Callable[[Any], int]] = {
-    WorkerStarted: logging.INFO,
-    WorkerDraining: logging.INFO,
-    WorkerStopped: logging.INFO,
-    RunTaken: lambda event: logging.INFO if event.records else logging.DEBUG,
-    RunSettled: _of_settled,
-    RunLost: logging.WARNING,
-    StepEnded: lambda event: logging.DEBUG if event.status == "ok" else logging.INFO,
-    StepRetried: logging.WARNING,
-    ToolCalled: logging.DEBUG,
-    ToolCatalogueChanged: logging.WARNING,
-    CircuitMoved: lambda event: logging.WARNING if event.state == "open" else logging.INFO,
-    InferenceEnded: logging.DEBUG,
-    BatchRan: logging.DEBUG,
-    InferenceSampled: logging.DEBUG,
-    DeviceSampled: logging.DEBUG,
-    DeviceRanOut: logging.WARNING,
-    DeviceFailed: logging.ERROR,
-    ModelLoaded: logging.INFO,
-    ModelEvicted: logging.INFO,
-    LeaseRenewed: lambda event: logging.WARNING if event.lapsed else logging.DEBUG,
-    LaneSwept: _of_swept,
-    LaneCleaned: lambda event: logging.WARNING if event.restored else logging.DEBUG,
-    StoreFailed: logging.WARNING,
-    StoreRecovered: logging.INFO,
-    LeaderChanged: logging.INFO,
-    QueueSampled: logging.DEBUG,
-}
 
 
 def event_name(kind: type) -> str:

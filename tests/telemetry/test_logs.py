@@ -23,7 +23,8 @@ from millstream.events import (
     StepEnded,
     StoreFailed,
 )
-from millstream.telemetry.logs import LogFormat, LogSubscriber, RunLogger, make_logger, severity
+from millstream.telemetry.logs import LogFormat, LogSubscriber, RunLogger, make_logger
+from millstream.telemetry.severities import severity
 from tests.telemetry.examples import EXAMPLES
 
 
