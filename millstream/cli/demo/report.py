@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from millstream.cli.demo import closing, summary
+from millstream.cli.demo import alike, closing, summary
 from millstream.cli.demo.findings import Commit
 from millstream.cli.demo.kinds import Kind
 from millstream.cli.demo.markdown import bars, code, count, listed, table, text
@@ -37,6 +37,7 @@ def write(played: Played) -> str:
             _people(played),
             _hotspots(_chapter(played, "hotspots", list[summary.Hotspot]), len(played.commits)),
             _together(_chapter(played, "together", list[summary.Pair])),
+            alike.chapter(_chapter(played, "alike", list[alike.Alike])),
             _biggest(_chapter(played, "biggest", list[Commit])),
             _riskiest(_chapter(played, "riskiest", list[Commit]), played.commits),
             _tests(_chapter(played, "tests", summary.Tests)),

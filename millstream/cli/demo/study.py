@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from millstream import Context, RetryPolicy, ToolResult, Workflows
-from millstream.cli.demo import effects, history, reading, summary
+from millstream.cli.demo import alike, effects, history, reading, summary
 from millstream.cli.demo.effects import counted
 from millstream.cli.demo.findings import Commit, Mark, Source, Survey
 from millstream.cli.demo.kinds import kind_of
@@ -79,11 +79,13 @@ async def summarise(
 ) -> dict[str, Any]:
     """Put together what the other runs found."""
     effects.belong_to(ctx.run_id)
+    vectors = await ctx.infer("embedder", alike.words(commits))
     return {
         "people": await ctx.step(summary.people, commits),
         "areas": await ctx.step(summary.areas, commits),
         "hotspots": await ctx.step(summary.hotspots, commits, files),
         "together": await ctx.step(summary.together, commits),
+        "alike": await ctx.step(alike.nearest, commits, vectors),
         "biggest": await ctx.step(summary.biggest, commits),
         "riskiest": await ctx.step(summary.riskiest, commits),
         "tests": await ctx.step(summary.tests, commits),
