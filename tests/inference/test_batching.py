@@ -316,6 +316,69 @@ async def test_a_result_too_few_is_an_error_and_not_a_shift(
         assert answers[1:] == [["yy"], ["zz"]]
 
 
+async def test_leaving_while_batches_run_hangs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch under way and one ahead of it: the worker goes, and what waits is given up."""
+    gate = Gate()
+    spec = ModelSpec(name="m", backend="sim", batch_size=2)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            async with bench(world(before=gate), spec, monkeypatch=monkeypatch) as b:
+                for n in range(9):
+                    group.start_soon(b.ask, f"{n}")
+                await gate.until_reached()
+                for _ in range(10):
+                    await anyio.lowlevel.checkpoint()
+                assert b.units.all[0].tenants._runner.under_way == 2
+                gate.go.set()
+            group.cancel_scope.cancel()
+
+
+async def test_a_device_that_cannot_be_read_any_more_starts_nothing_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was read last is too old; when it can be read again, it goes on."""
+    monkeypatch.setattr("millstream_worker.inference.gauge.BUSY_S", 0.001)
+    monkeypatch.setattr("millstream_worker.inference.gauge.IDLE_S", 0.001)
+    w = world()
+    broken = False
+    read = w.device.read
+
+    def reading() -> Any:
+        if broken:
+            raise OSError("the driver is gone")
+        return read()
+
+    monkeypatch.setattr(w.device, "read", reading)
+    async with bench(w, monkeypatch=monkeypatch) as b:
+        await b.ask("before")
+        gauge = b.units.all[0].gauge
+        with anyio.fail_after(20):
+            broken = True
+            while gauge.headroom:
+                await anyio.sleep(0.001)
+            done = len(w.computed)
+            with pytest.raises(DeadlineExceeded):
+                await b.ask("blind", timeout_s=0.05)
+            assert len(w.computed) == done
+            broken = False
+            assert await b.ask("after") == ["retfa"]
+
+
+async def test_a_mistake_of_the_batcher_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with bench(world(), monkeypatch=monkeypatch) as b:
+
+        def mistaken(*_: Any) -> None:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr("millstream_worker.inference.grouping.choose", mistaken)
+            with pytest.raises(InferenceFailed, match="ZeroDivisionError"), anyio.fail_after(10):
+                await b.ask("a", "bb")
+        assert await b.ask("after") == ["retfa"]
+
+
 async def test_several_devices_pull_from_one_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that is held up holds up nothing but its own batch."""
     gate = Gate()

@@ -11,7 +11,8 @@ import math
 from collections import deque
 from typing import Any
 
-from millstream.events import BatchRan, Emit
+from millstream.errors import InferenceFailed, said
+from millstream.events import BatchRan, DeviceFailed, Emit
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.engine import Ran
 from millstream_worker.inference.gauge import Gauge
@@ -74,11 +75,23 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
-            until = await self._turn(loop.time())
+            try:
+                until = await self._turn(loop.time())
+            except Exception as error:  # noqa: BLE001 - a mistake here must not leave anyone waiting
+                until = None
+                self._give_up(error)
             timer = None if until is None else loop.call_at(until, self._wake.set)
             await self._wake.wait()
             if timer is not None:
                 timer.cancel()
+
+    def _give_up(self, error: Exception) -> None:
+        """Fail all that waits here, rather than let it wait for ever."""
+        what = f"{type(error).__name__}: {said(error)}"
+        self._emit(DeviceFailed(device=self.device, error=what))
+        failed = InferenceFailed(f"the batcher of {self.device} failed: {what}", cause="Batcher")
+        for model in self._picker.profiles:
+            self._refuse(model, failed)
 
     # -- one turn ------------------------------------------------------------------------------
 
@@ -131,8 +144,10 @@ class Batcher:
         full = self._picker.profiles[batch.model].batching.items
         urgent = queue.head is not None and queue.head.rank < min(x.rank for x in batch.items)
         elsewhere = bool(queue.idle - {self.device})
+        # It was admitted beside smaller neighbours.
+        grown = self._gauge.budget.others > batch.others
         if (
-            urgent or elsewhere or self._again or came >= max(1, _STALE * full)
+            urgent or elsewhere or grown or self._again or came >= max(1, _STALE * full)
         ) and self._runner.withdraw():
             self._ahead = None
             queue.put_back(batch.live)
@@ -172,6 +187,8 @@ class Batcher:
             if not isinstance(when, Reason):
                 return when
             self._launch(batch, when, now)
+            # Another turn: as much may wait as is worth preparing beside it.
+            self.kick()
             return None
         return None
 
@@ -186,6 +203,7 @@ class Batcher:
         for item in batch.items:
             item.launched = now
         batch.shape = profile.shape([x.length for x in batch.items])
+        batch.others = self._gauge.budget.others
         batch.predicted = profile.footprint.predict(batch.shape)
         self._gauge.planned = max(0, batch.predicted - self._gauge.own.cached)
         self._ahead = batch if self._runner.under_way else None
@@ -223,9 +241,18 @@ class Batcher:
         if isinstance(result, BaseException):
             self._died(batch, result)
             return
-        batch.items, ran = result
-        if not batch.items:
+        live, ran = result
+        if not live:
             return
+        batch.items = live
+        try:
+            self._settle(batch, ran, now)
+        except Exception as error:  # noqa: BLE001 - as in `serve`
+            what = f"{type(error).__name__}: {said(error)}"
+            for item in batch.items:
+                item.fail(InferenceFailed(f"the batcher failed: {what}", cause="Batcher"))
+
+    def _settle(self, batch: Batch, ran: Ran, now: float) -> None:
         self._gauge.own = ran.own
         if ran.fragmented:
             self._gauge.budget.fragmented()

@@ -152,7 +152,7 @@ class Engine:
         results, fault = None, None
         self._memory.begin()
         try:
-            results = self._backends[model].run(payloads, options)
+            results = list(self._backends[model].run(payloads, options))
         except Exception as error:  # noqa: BLE001 - sorted by what it calls for
             fault = fault_of(error)
         # The block is left: the exception no longer pins the tensors of its frames.

@@ -13,7 +13,7 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
-from millstream.events import DeviceSampled, Emit
+from millstream.events import DeviceFailed, DeviceSampled, Emit
 from millstream_worker.inference.budget import Budget, Own, Reading
 
 #: Between two readings: while there is work, and while there is none.
@@ -21,6 +21,8 @@ BUSY_S = 0.2
 IDLE_S = 2.0
 #: Between two announcements, and how long one is believed.
 ANNOUNCE_S = 1.0
+#: After so many readings in vain nothing new is started: what was read last is too old.
+_BLIND = 10
 BELIEVED_S = 5.0
 
 
@@ -66,11 +68,12 @@ class Gauge:
         self._announce = announce
         #: Our own account at this moment, where it can be had while a batch runs.
         self._live = live
+        self._failures = 0
 
     @property
     def headroom(self) -> int:
         """Bytes that what starts next may take."""
-        return self.budget.headroom(self.own)
+        return 0 if self._failures >= _BLIND else self.budget.headroom(self.own)
 
     async def read(self) -> None:
         """Read the device once."""
@@ -88,7 +91,13 @@ class Gauge:
         """Read and announce for ever."""
         said = 0.0
         while True:
-            await self.read()
+            try:
+                await self.read()
+                self._failures = 0
+            except Exception as error:  # noqa: BLE001 - whatever a driver raises, it may come back
+                self._failures += 1
+                if self._failures == _BLIND:
+                    self._emit(DeviceFailed(device=self._device, error=f"not readable: {error}"))
             if anyio.current_time() - said >= ANNOUNCE_S:
                 said = anyio.current_time()
                 await self.announce(self.planned)

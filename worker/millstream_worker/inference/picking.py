@@ -42,6 +42,8 @@ class Batch:
     #: What was predicted, and as what it began.
     predicted: int = 0
     shape: Shape = _NO_SHAPE
+    #: What neighbours held when it was admitted.
+    others: int = 0
 
     @property
     def live(self) -> list[Item]:

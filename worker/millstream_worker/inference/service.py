@@ -80,6 +80,10 @@ class InferenceService:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._group.cancel_scope.cancel()
+        # Without the error of the body: it goes on by itself, and not wrapped in a group.
+        await self._group.__aexit__(None, None, None)
+        # Nothing is launched any more: now what the devices hold can be given back.
         with anyio.move_on_after(8.0, shield=True):
             if self._notices is not None:
                 await self._notices.withdraw()
@@ -87,9 +91,6 @@ class InferenceService:
                 await model.close()
             if self._units is not None:
                 await self._units.close()
-        self._group.cancel_scope.cancel()
-        # Without the error of the body: it goes on by itself, and not wrapped in a group.
-        await self._group.__aexit__(None, None, None)
 
     def attend(self, held: Callable[[], int]) -> None:
         """Say how many runs this process holds: when all of them wait here, nobody can join."""

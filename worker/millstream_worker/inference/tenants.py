@@ -149,8 +149,10 @@ class Tenants:
 
     async def close(self) -> None:
         """Give everything back, unless the device hangs."""
+        self._runner.withdraw()
         with anyio.move_on_after(_CLOSE_S, shield=True):
-            await self._do(self.engine.close)
+            if self._runner.under_way < 2:
+                await self._do(self.engine.close)
         self._runner.close()
 
     async def _room(self, model: str, needed: int, now: float, *, least: int = 0) -> bool:
