@@ -59,6 +59,21 @@ async def test_calls_of_many_runs_become_one_batch(monkeypatch: pytest.MonkeyPat
         assert b.batches[0].reason == "quiescent"
 
 
+async def test_callers_that_ask_again_and_again_stay_in_one_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that were just answered are the likeliest to join: the others wait for them."""
+    async with bench(world(), held=lambda: 8, monkeypatch=monkeypatch) as b:
+
+        async def caller(number: int) -> None:
+            for turn in range(10):
+                await b.ask(f"{number} {turn}", run=str(number))
+
+        await all_of(*(caller(n) for n in range(8)))
+        # The first may leave before all are there.
+        assert [x.items for x in b.batches][1:-1] == [8] * (len(b.batches) - 2)
+
+
 async def test_a_batch_is_formed_when_the_device_is_free_not_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -237,22 +237,22 @@ class Batcher:
         self._ahead = None
         if not self._runner.under_way:
             self._free_since = now
-        self.kick()
-        if isinstance(result, BaseException):
-            self._died(batch, result)
-            return
-        live, ran = result
-        if not live:
-            return
-        batch.items = live
         try:
-            self._settle(batch, ran, now)
+            if isinstance(result, BaseException):
+                self._died(batch, result)
+            else:
+                batch.items, ran = result
+                self._settle(batch, ran, now)
         except Exception as error:  # noqa: BLE001 - as in `serve`
             what = f"{type(error).__name__}: {said(error)}"
             for item in batch.items:
                 item.fail(InferenceFailed(f"the batcher failed: {what}", cause="Batcher"))
+        # Last: who was answered is heard of before the next batch is thought about.
+        self.kick()
 
     def _settle(self, batch: Batch, ran: Ran, now: float) -> None:
+        if not batch.items:
+            return
         self._gauge.own = ran.own
         if ran.fragmented:
             self._gauge.budget.fragmented()

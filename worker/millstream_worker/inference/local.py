@@ -105,9 +105,14 @@ class LocalModel:
                 self._backend = backend
 
     async def answer(
-        self, inputs: Sequence[Any], options: Any, deadline: float, waited: list[float]
+        self,
+        inputs: Sequence[Any],
+        options: Any,
+        deadline: float,
+        waited: list[float],
+        answered: Callable[[], None],
     ) -> list[Any]:
-        """Return one answer for each input."""
+        """Return one answer for each input. ``answered`` is called when the last one is there."""
         if self._backend is None:
             await self.load()
         assert self._backend is not None
@@ -116,6 +121,16 @@ class LocalModel:
         for each in prepared:
             self._check(self._backend, each.length)
         items = self._items(inputs, prepared, variant, options, deadline)
+        left = len(items)
+
+        def one_more(_: object) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                answered()
+
+        for item in items:
+            item.answer.add_done_callback(one_more)
         try:
             return [await asyncio.shield(item.answer) for item in items]
         finally:

@@ -7,7 +7,7 @@ is not sent. Embeddings of several calls leave together, in lists.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -69,9 +69,15 @@ class RemoteModel:
         }
 
     async def answer(
-        self, inputs: Sequence[Any], options: Any, deadline: float, waited: list[float]
+        self,
+        inputs: Sequence[Any],
+        options: Any,
+        deadline: float,
+        waited: list[float],
+        answered: Callable[[], None],
     ) -> list[Any]:
         """Return one answer for each input."""
+        del answered  # nobody here waits for others to join
         items = self._items(inputs, options, deadline)
         try:
             return [await asyncio.shield(item.answer) for item in items]

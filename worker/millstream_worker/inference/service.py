@@ -111,8 +111,8 @@ class InferenceService:
         waited: list[float] = []
         try:
             found = self._model(model)
-            with self._waits(run):
-                return await self._within(found, inputs, options, waited)
+            with self._waits(run) as answered:
+                return await self._within(found, inputs, options, waited, answered)
         except InferenceError as error:
             outcome = _OUTCOMES.get(type(error).__name__, "failed")
             raise
@@ -150,6 +150,7 @@ class InferenceService:
         inputs: Sequence[Any],
         options: CallOptions,
         waited: list[float],
+        answered: Callable[[], None],
     ) -> list[Any]:
         if len(inputs) > MOST_INPUTS:
             raise InferenceRejected(
@@ -160,7 +161,7 @@ class InferenceService:
         if options.timeout_s is not None:
             deadline = asyncio.get_running_loop().time() + options.timeout_s
         with anyio.CancelScope(deadline=deadline) as scope:
-            return await model.answer(inputs, options, deadline, waited)
+            return await model.answer(inputs, options, deadline, waited, answered)
 
         assert scope.cancelled_caught
         raise DeadlineExceeded(
@@ -169,14 +170,27 @@ class InferenceService:
         )
 
     @contextmanager
-    def _waits(self, run: str) -> Iterator[None]:
+    def _waits(self, run: str) -> Iterator[Callable[[], None]]:
+        """Count a run as waiting, until it is answered: before it has even heard the answer.
+
+        A device that becomes free asks at once whether somebody could still join, and those that
+        it has just answered are the likeliest.
+        """
+        counted = True
         self._waiting[run] = self._waiting.get(run, 0) + 1
+
+        def answered() -> None:
+            nonlocal counted
+            if counted:
+                counted = False
+                self._waiting[run] -= 1
+                if not self._waiting[run]:
+                    del self._waiting[run]
+
         try:
-            yield
+            yield answered
         finally:
-            self._waiting[run] -= 1
-            if not self._waiting[run]:
-                del self._waiting[run]
+            answered()
 
     def _model(self, name: str) -> LocalModel | RemoteModel:
         found = self._models.get(name)
