@@ -266,6 +266,18 @@ async def test_running_out_of_memory_at_any_batch_is_invisible(
         assert len(ran_out) == 1
 
 
+async def test_a_device_that_refuses_for_reasons_of_its_own_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Memory seems to run out again and again at tiny batches: no prediction may block for ever."""
+    w = world(starve=set(range(0, 40, 2)))
+    spec = ModelSpec(name="m", backend="sim", batch_size=8)
+    async with bench(w, spec, monkeypatch=monkeypatch) as b:
+        with anyio.fail_after(30):
+            answers = await all_of(*(b.ask((8 + n, str(n))) for n in range(120)))
+        assert not [x for x in answers if isinstance(x, Exception)]
+
+
 async def test_a_guess_that_is_wrong_threefold_is_invisible(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -23,6 +23,7 @@ _EAGER = 16
 _LEAST_GUARD, _MOST_GUARD = 1.05, 2.0
 #: What a batch may still be once memory ran out, and how it recovers.
 _CUT, _GROWTH, _CLEAN = 0.7, 1.02, 50
+_LARGEST_STEP, _MOST_DISTRUST = 3.0, 64.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +96,11 @@ class Footprint:
     def ran_out(self, shape: Shape, room: float) -> None:
         """Memory ran out at a batch that was predicted to fit into ``room`` bytes."""
         self._clean = 0
-        self.distrust = min(64.0, self.distrust / _CUT)
-        # The batch needed more than there was: the law must say so from now on.
+        # The batch needed more than there was, as it seems: the law must say so from now on. Not
+        # all of that at once: a device may refuse for reasons of its own.
         said = self.law.of(shape) * self.guard * self.distrust
-        if said <= room:
-            self.distrust *= 1.01 * room / max(said, 1.0)
+        factor = max(1 / _CUT, min(_LARGEST_STEP, 1.01 * room / max(said, 1.0)))
+        self.distrust = min(_MOST_DISTRUST, self.distrust * factor)
 
     def _keep(self, shape: Shape, peak: float) -> None:
         place = (shape.items.bit_length(), shape.longest.bit_length())

@@ -60,7 +60,8 @@ def choose(lengths: Sequence[int], head: int, law: Law, caps: Caps) -> list[int]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     cuts = partition([padded(lengths[i], caps.step) for i in order], law, caps)
     place = order.index(head)
-    start, end = next((start, end) for start, end in cuts if start <= place < end)
+    group = next((start, end) for start, end in cuts if start <= place < end)
+    start, end = _widened([padded(lengths[i], caps.step) for i in order], group, law, caps)
     return order[start:end]
 
 
@@ -88,6 +89,33 @@ def partition(lengths: Sequence[int], law: Law, caps: Caps) -> list[tuple[int, i
         cuts.append((end - sizes[end], end))
         end -= sizes[end]
     return cuts[::-1]
+
+
+def _widened(
+    lengths: Sequence[int], group: tuple[int, int], law: Law, caps: Caps
+) -> tuple[int, int]:
+    """Let neighbours join a group as long as that lowers its cost for what it computes.
+
+    A cut of what waits leaves a rest, which would be cheap to leave for last; but the head may
+    stand in it, and more will come for the others to leave with.
+    """
+    start, end = group
+    rows = [law.per_row(length) for length in lengths]
+    worth = sum(rows[start:end])
+    price = (law.fixed + (end - start) * rows[end - 1]) / max(worth, 1e-12)
+    while end - start < len(lengths):
+        best = None
+        for low, high in ((start - 1, end), (start, end + 1)):
+            if low < 0 or high > len(lengths) or high - low > caps.most(lengths[high - 1]):
+                continue
+            gain = worth + (rows[low] if low < start else rows[high - 1])
+            found = (law.fixed + (high - low) * rows[high - 1]) / max(gain, 1e-12)
+            if found < price and (best is None or found < best[0]):
+                best = found, gain, low, high
+        if best is None:
+            break
+        price, worth, start, end = best
+    return start, end
 
 
 def _in_order(lengths: Sequence[int], head: int, caps: Caps) -> list[int]:

@@ -91,7 +91,7 @@ class Picker:
         window = queue.window()
         fitting = [x for x in window if caps.fitting(padded(x.length, caps.step)) >= 1]
         if not fitting:
-            return None
+            return self._alone(profile, window, queue.arrivals, room)
         chosen = grouping.choose([x.length for x in fitting], 0, profile.costs.law, caps)
         items = [fitting[i] for i in chosen]
         return Batch(
@@ -100,6 +100,21 @@ class Picker:
             reason=self._fullness(profile, items, len(fitting), room),
             arrivals=queue.arrivals,
         )
+
+    def _alone(
+        self, profile: Profile, window: list[Item], arrivals: int, room: int
+    ) -> Batch | None:
+        """Return one item that fits by the law itself, where only distrust says that none does.
+
+        What is never tried is never trusted again.
+        """
+        for item in window:
+            shape = profile.shape([item.length])
+            if profile.footprint.predict(shape, trusting=True) <= room:
+                return Batch(
+                    model=profile.model, items=[item], reason=Reason.BYTES, arrivals=arrivals
+                )
+        return None
 
     def refuse_impossible(self, model: str, budget: Budget, held: int) -> None:
         """Fail the items that would not fit if the device were all ours."""
