@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import redis
@@ -22,6 +22,9 @@ from redis.retry import Retry
 
 from millstream.errors import MissingExtra, StoreError, StoreFull, StoreUnavailable, UnfitStore
 from millstream.store.addresses import Address, StoreKind, parse_address
+
+if TYPE_CHECKING:
+    from millstream.store.wire import Wire
 
 #: How long an ordinary command may take before its connection counts as dead.
 COMMAND_TIMEOUT_S = 5.0
@@ -42,6 +45,12 @@ class Connection:
         self._clients: list[Any] = []
         #: For ordinary commands.
         self.client: Any = self.new_client()
+        self._wire: Wire | None = self._new_wire(self._timeout_s)
+
+    @property
+    def scripts(self) -> Any:
+        """What scripts are sent with: one connection for all of them, where that is possible."""
+        return self._wire or self.client
 
     @property
     def in_memory(self) -> bool:
@@ -70,6 +79,8 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close every asynchronous client."""
+        if self._wire is not None:
+            self._wire.drop()
         for client in self._clients:
             with contextlib.suppress(redis.RedisError, OSError):
                 await client.aclose()
@@ -77,10 +88,12 @@ class Connection:
         self._clients.clear()
 
     async def reset(self) -> None:
-        """Drop all connections of the ordinary client.
+        """Drop all connections of the ordinary client, and the one of the scripts.
 
         The next command finds its server anew: a demoted master stays connected, and refuses.
         """
+        if self._wire is not None:
+            self._wire.drop()
         pool = getattr(self.client, "connection_pool", None)
         if pool is not None:
             with contextlib.suppress(redis.RedisError, OSError):
@@ -124,6 +137,28 @@ class Connection:
         """Return the policy in force. Hosted services forbid CONFIG; INFO says the same."""
         info = await self.client.info("memory")
         return {"maxmemory-policy": info.get("maxmemory_policy", "noeviction")}
+
+    def new_reader(self, read_timeout_s: float) -> Any:
+        """Return what blocking reads are sent with, to be closed with ``aclose``."""
+        wire = self._new_wire(read_timeout_s + self._timeout_s)
+        return wire or self.new_client(read_timeout_s=read_timeout_s)
+
+    def _new_wire(self, timeout_s: float) -> Wire | None:
+        """Return None where only redis-py knows the way: in memory, and in a cluster."""
+        if self.address.kind not in {StoreKind.SINGLE, StoreKind.SENTINEL}:
+            return None
+        try:
+            from millstream.store.wire import Wire
+        except ImportError:
+            return None  # hiredis is not installed
+        pool = self.client.connection_pool
+
+        async def opens() -> Any:
+            connection = pool.make_connection()
+            await connection.connect()
+            return connection
+
+        return Wire(opens, timeout_s, passes=lambda error: _passing(error, str(error)))
 
     def _unfit(self, reason: str, remedy: str) -> UnfitStore:
         return UnfitStore(str(self.address), reason, remedy)

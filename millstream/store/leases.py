@@ -61,7 +61,7 @@ async def renew(
     now, lapsed = 0, 0
     with connection.translated():
         for lane in lanes:
-            reply = await call(connection.client, "renew", lane, [token, round(lease_s * 1000)])
+            reply = await call(connection.scripts, "renew", lane, [token, round(lease_s * 1000)])
             now, lapsed = reply[0], lapsed | reply[1]
 
     return Renewal(now=now / 1000, lapsed=bool(lapsed))
@@ -90,11 +90,11 @@ async def sweep(
     found = script("sweep")
     with connection.translated():
         try:
-            reply = await connection.client.execute_command(
+            reply = await connection.scripts.execute_command(
                 "EVALSHA", found.sha, *found.arguments(lane, [*args, 0])
             )
         except NoScriptError:
-            reply = await connection.client.execute_command(
+            reply = await connection.scripts.execute_command(
                 "EVAL", found.body, *found.arguments(lane, [*args, 1])
             )
 

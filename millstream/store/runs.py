@@ -82,7 +82,7 @@ async def enqueue(
         )  # fmt: skip
 
     with connection.translated():
-        answers = await call(connection.client, "enqueue", lane, args)
+        answers = await call(connection.scripts, "enqueue", lane, args)
 
     if answers and answers[0] == -1:
         return Resized(answers[1], answers[2])
@@ -95,7 +95,7 @@ async def cancel(
 ) -> list[str]:
     """Ask for runs to end. Per id: cancelled, cancelling, the state it ended in, or ''."""
     with connection.translated():
-        answers = await call(connection.client, "cancel", lane, [round(retention_s * 1000), *ids])
+        answers = await call(connection.scripts, "cancel", lane, [round(retention_s * 1000), *ids])
 
     return [answer.decode() for answer in answers]
 
@@ -103,7 +103,7 @@ async def cancel(
 async def revive(connection: Connection, lane: Lane, ids: Sequence[str]) -> list[str]:
     """Start failed or cancelled runs once more. Per id: queued, the state it is in, or ''."""
     with connection.translated():
-        answers = await call(connection.client, "revive", lane, ids)
+        answers = await call(connection.scripts, "revive", lane, ids)
 
     return [answer.decode() for answer in answers]
 
@@ -144,7 +144,7 @@ async def arguments(connection: Connection, lane: Lane, run_id: str) -> Any:
 async def depth(connection: Connection, lane: Lane) -> LaneDepth:
     """Count what a lane holds, at a cost that does not grow with it."""
     with connection.translated():
-        reply = await call(connection.client, "depth", lane, [])
+        reply = await call(connection.scripts, "depth", lane, [])
 
     waiting, running, scheduled, due, parked, dead, oldest_ms, workers = reply
     return LaneDepth(

@@ -290,7 +290,7 @@ class Consumer:
 
     async def read_forever(self) -> None:
         """Wait for work whenever the lane is dry and there is room for it."""
-        client = self._connection.new_client(read_timeout_s=BLOCK_S)
+        client = self._connection.new_reader(BLOCK_S)
         try:
             while True:
                 await self._dry.wait()
