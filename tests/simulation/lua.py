@@ -10,8 +10,10 @@ from fakeredis import _msgs as messages
 from fakeredis._helpers import SimpleError
 from fakeredis.commands_mixins import scripting_mixin
 
+from tests.simulation.quick import Resolver
+
+_word = scripting_mixin._convert_redis_arg
 _NOTHING: Mapping[bytes, Any] = {}
-_EXPECTED: frozenset[bytes] = frozenset()
 
 
 class Lua:
@@ -24,6 +26,7 @@ class Lua:
         self._compiled: dict[bytes, Callable[..., Any]] = {}
         self._shas: dict[bytes, bytes] = {}
         self._socket: Any = None
+        self._resolver = Resolver()
         install = self._runtime.eval(
             "function(call, pcall) redis = {call = call, pcall = pcall} end"
         )
@@ -65,10 +68,17 @@ class Lua:
         return _NOTHING
 
     def _call(self, name: bytes, *args: Any) -> Any:
-        return self._socket._lua_redis_call(self, _EXPECTED, name, *args)
+        words = [arg if type(arg) is bytes else _word(arg) for arg in args]
+        reply = self._resolver.run(self._socket, name, words)
+        if type(reply) is bytes or type(reply) is int:
+            return reply
+        return self._socket._convert_redis_result(self, reply)
 
     def _pcall(self, name: bytes, *args: Any) -> Any:
-        return self._socket._lua_redis_pcall(self, _EXPECTED, name, *args)
+        try:
+            return self._call(name, *args)
+        except SimpleError as error:
+            return self.table_from({b"err": str(error)})
 
 
 LUA = Lua()

@@ -19,14 +19,16 @@ import fakeredis
 import redis.asyncio
 import redis.exceptions
 from fakeredis._clients._async import FakeAsyncRedisConnection
-from fakeredis._socket import AsyncFakeSocket
 
 from millstream.store.connection import Connection
 from tests.simulation.lua import LUA
+from tests.simulation.quick import QuickSocket
 from tests.simulation.virtual import Host, Ordered, VirtualLoop
 
 _BROKEN = object()
 _numbers = itertools.count(1)
+#: A command as its words; as bytes where several of them come together.
+Request = list[bytes] | bytes
 
 
 class Fate(Enum):
@@ -38,6 +40,7 @@ class Fate(Enum):
     REPLY_LOST = "reply lost"  # executed; the connection breaks before the reply arrives
     LATE = "late"  # the connection breaks, and the request is executed seconds later
     TWICE = "twice"  # executed, and executed again seconds later
+    HELD_UP = "held up"  # on its way until the director lets it through
 
 
 @dataclass(slots=True, eq=False)
@@ -57,17 +60,20 @@ class Network:
         self.loop = loop
         self.random = random
         self.server = fakeredis.FakeServer(server_type="redis", version=(7, 0))
-        self.server.dbs[0]._change_callbacks = Ordered()  # type: ignore[assignment]
+        database = self.server.dbs[0]
+        database._change_callbacks = Ordered()  # type: ignore[assignment]
+        database.notify_watch = self._changed  # type: ignore[method-assign]
         #: Where Redis is: '' here; ``refuse`` or ``hang`` as with a link that is cut.
         self.away = ""
         #: Until when Redis answers nobody; what was sent is executed then.
         self.stalled_until = 0.0
         #: The most that a message is on its way, in seconds.
         self.latency_s = 0.002
-        self.fate: Callable[[Link, bytes], tuple[Fate, float]] = lambda *_: (Fate.FINE, 0.0)
+        self.fate: Callable[[Link, Request], tuple[Fate, float]] = lambda *_: (Fate.FINE, 0.0)
         #: Told of every command that the server has executed, with its reply.
         self.observe: Callable[[Link, list[bytes], Any], None] = lambda *_: None
         self._sockets: Ordered[ServerSocket] = Ordered()
+        self._held_up: list[tuple[Link, Request]] = []
 
     def delay(self) -> float:
         """Draw how long a message is on its way: mostly short, now and then long."""
@@ -98,20 +104,37 @@ class Network:
         self._sockets.discard(socket)
         socket.hang_up()
 
-    def execute_later(self, link: Link, data: bytes, at: float) -> None:
+    def _changed(self, key: bytes) -> None:
+        """Wake those who wait for deliveries: for a stream only, everything else is not read so."""
+        if b":stream:" in key:
+            for wake in self.server.dbs[0]._change_callbacks:
+                wake()
+
+    def hold_up(self, link: Link, request: Request) -> None:
+        """Keep a request on its way."""
+        self._held_up.append((link, request))
+
+    def let_through(self, link: Link) -> None:
+        """Let what one process sent arrive now, whatever has become of its connection."""
+        for sender, request in self._held_up:
+            if sender is link:
+                self.execute_later(link, request, self.loop.time())
+        self._held_up = [held for held in self._held_up if held[0] is not link]
+
+    def execute_later(self, link: Link, request: Request, at: float) -> None:
         """Have a request executed although nobody waits for it any more."""
 
         def execute() -> None:
             if self.away:
                 return
             socket = ServerSocket(self, link, None)
-            socket.sendall(data)
+            socket.take(request)
             socket.hang_up()
 
         self.loop.outside(at, execute)
 
 
-class ServerSocket(AsyncFakeSocket):
+class ServerSocket(QuickSocket):
     """The server's end of one connection."""
 
     def __init__(self, network: Network, link: Link, wire: Wire | None) -> None:
@@ -131,15 +154,22 @@ class ServerSocket(AsyncFakeSocket):
     def __hash__(self) -> int:
         return self.number
 
-    def request(self, data: bytes, fate: Fate) -> None:
+    def request(self, request: Request, fate: Fate) -> None:
         """Take a request in, after its way through the network; they stay in their order."""
         loop = self.network.loop
         self._requested = max(
             self._requested, loop.time() + self.network.delay(), self.network.stalled_until
         )
-        loop.outside(self._requested, self._arrived, data, fate)
+        loop.outside(self._requested, self._arrived, request, fate)
 
-    def _arrived(self, data: bytes, fate: Fate) -> None:
+    def take(self, request: Request) -> None:
+        """Execute what was requested."""
+        if isinstance(request, bytes):
+            self.sendall(request)
+        else:
+            self.execute(request)
+
+    def _arrived(self, request: Request, fate: Fate) -> None:
         if self.network.away == "hang" or self.link.cut == "hang":
             return
         if self._killed or self.network.away or self.link.cut:
@@ -149,7 +179,7 @@ class ServerSocket(AsyncFakeSocket):
             return
 
         self.mute = self.mute or fate is Fate.REPLY_LOST
-        self.sendall(data)
+        self.take(request)
         if self.mute:
             self.break_wire()
 
@@ -234,18 +264,29 @@ class Wire(FakeAsyncRedisConnection):
         """Skip the greeting: nothing of it matters here."""
         self._parser.on_connect(self)  # type: ignore[no-untyped-call]
 
+    async def send_command(self, *args: Any, **kwargs: Any) -> None:
+        """Send one command, as its words."""
+        encode = self.encoder.encode
+        await self._send([*args[0].encode().split(), *map(encode, args[1:])])
+
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send several commands that were packed together."""
+        await self._send(command if isinstance(command, bytes) else b"".join(command))
+
+    async def _send(self, request: Request) -> None:
         """Send a request on its way, if its fate allows."""
         if not self.is_connected:
             await self.connect_check_health(check_health=False)
-        data = command if isinstance(command, bytes) else b"".join(command)
-        fate, late_s = self._network.fate(self._link, data)
+        fate, late_s = self._network.fate(self._link, request)
         if fate is Fate.REFUSED or self._sock is None:
             await self.disconnect()
             raise redis.exceptions.ConnectionError("Connection reset while writing")
         if fate in {Fate.LATE, Fate.TWICE}:
-            self._network.execute_later(self._link, data, self._network.loop.time() + late_s)
-        self._sock.request(data, fate)  # type: ignore[attr-defined]
+            self._network.execute_later(self._link, request, self._network.loop.time() + late_s)
+        if fate is Fate.HELD_UP:
+            self._network.hold_up(self._link, request)
+            return
+        self._sock.request(request, fate)  # type: ignore[attr-defined]
 
     async def _read_response(self, **kwargs: Any) -> Any:
         if self._sock is None:

@@ -28,13 +28,22 @@ class View:
             if key.startswith(prefix) and self._item(key) is not None
         ]
 
-    def keys(self) -> list[str]:
-        """Return every key that stands."""
-        return [key.decode() for key in self._db._dict if self._item(key) is not None]
+    def stands(self, key: str) -> bool:
+        """Whether there is such a key."""
+        return self._item(key.encode()) is not None
 
     def run(self, run_id: str) -> dict[bytes, bytes]:
         """Return the record of a run; empty when there is none."""
         return dict(self._hash(self.lane.run(run_id)))
+
+    def held_by(self, token: str) -> set[str]:
+        """Return the ids of the runs that a process is running, by the account of the store."""
+        owner = token.encode()
+        return {
+            run_id
+            for run_id in self.ids()
+            if (run := self.run(run_id)).get(b"state") == b"running" and run.get(b"owner") == owner
+        }
 
     def journal(self, run_id: str) -> Mapping[bytes, bytes]:
         """Return the journal of a run; the live value, not to be kept."""
@@ -72,16 +81,24 @@ class View:
 
         return found
 
-    def pending(self) -> list[tuple[str, str, str]]:
-        """Return what is delivered and not acknowledged: level, entry, consumer."""
-        found = []
+    def consumers(self) -> set[str]:
+        """Return the names of all consumers of all streams."""
+        found = set()
         for level in LEVELS:
             stream = self._item(self.lane.stream(level).encode())
             group = stream.group_get(GROUP.encode()) if stream is not None else None
-            for key, entry in (group.pel if group else {}).items():
-                found.append((level, key.encode().decode(), entry.consumer_name.decode()))
+            found |= {name.decode() for name in (group.consumers if group else {})}
 
         return found
+
+    def length(self) -> tuple[int, ...]:
+        """Return how long the streams and the indexes are."""
+        streams = [self._item(self.lane.stream(level).encode()) for level in LEVELS]
+        return (
+            *(0 if stream is None else len(stream._ids) for stream in streams),
+            len(self.scores(self.lane.timers)),
+            len(self.scores(self.lane.parked)),
+        )
 
     def said(self, run_id: str) -> list[bytes]:
         """Return what a run has emitted."""

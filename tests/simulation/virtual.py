@@ -125,6 +125,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         #: How far the clock of Redis is off, in seconds.
         self.redis_offset = 0.0
         self.set_task_factory(lambda loop, coro, **kw: _Task(coro, loop=loop, **kw))
+        self.set_exception_handler(self._tripped)
 
     def time(self) -> float:
         """Return the virtual time, in seconds since the start."""
@@ -175,6 +176,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if self.halt is not None:
                 halt, self.halt = self.halt, None
                 raise halt
+
+    def _tripped(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Stop: a callback raised. What a task raised is the concern of whoever awaits it."""
+        if "handle" in context and isinstance(error := context.get("exception"), Exception):
+            self.halt = self.halt or error
 
     def _due(self) -> asyncio.TimerHandle:
         handle = heapq.heappop(self._scheduled)
