@@ -29,7 +29,7 @@ from tests.simulation.shadow import Shadow
 from tests.simulation.view import View
 from tests.simulation.virtual import Stuck, VirtualLoop, virtual_time
 
-FAULTS_S = 12.0
+FAULTS_S = 9.0
 SETTLED_S = 200.0
 WORKERS = 3
 SCHEDULERS = 2

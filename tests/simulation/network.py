@@ -228,6 +228,10 @@ class ServerSocket(QuickSocket):
         self._server.script_cache[LUA.sha(script)] = script
         return LUA.run(self, script, rest[:numkeys], rest[numkeys:])
 
+    def hrandfield(self, key: Any, *args: Any) -> list[bytes]:
+        """Return the first fields of a hash, where Redis returns any."""
+        return sorted(key.value)[: int(args[0])]
+
     def smembers(self, key: Any) -> list[bytes]:
         """Return the members of a set, in the same order every time."""
         return sorted(key.value)
@@ -266,8 +270,7 @@ class Wire(FakeAsyncRedisConnection):
 
     async def send_command(self, *args: Any, **kwargs: Any) -> None:
         """Send one command, as its words."""
-        encode = self.encoder.encode
-        await self._send([*args[0].encode().split(), *map(encode, args[1:])])
+        await self._send([*args[0].encode().split(), *map(_encoded, args[1:])])
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send several commands that were packed together."""
@@ -317,6 +320,10 @@ class Wire(FakeAsyncRedisConnection):
         if socket is not None and not (self._link.cut or self._network.away):
             loop = self._network.loop
             loop.outside(loop.time() + self._network.delay(), self._network.hang_up, socket)
+
+
+def _encoded(value: str | bytes | float) -> bytes:
+    return value if type(value) is bytes else str(value).encode()
 
 
 class _Open:

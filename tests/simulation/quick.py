@@ -53,8 +53,6 @@ class QuickSocket(AsyncFakeSocket):
     ) -> Any:
         items: list[CommandItem] = []
         try:
-            if from_script and messages.FLAG_NO_SCRIPT in sig.flags:
-                raise SimpleError(messages.COMMAND_IN_SCRIPT_MSG)
             found = _applied(sig, args, self._db, self.version)
             if type(found) is not tuple:
                 return found[0]
@@ -107,7 +105,8 @@ def _applied(sig: Signature, args: list[Any], db: Any, version: Any) -> Any:
 
     items = []
     for index, key, makes in keys:
-        item, kind = db.get(values[index]), key.type_
+        item = db.get(values[index])
+        kind: Any = key.type_
         if kind is not None and item is not None and type(item.value) is not kind:
             raise SimpleError(messages.WRONGTYPE_MSG)
         made = kind() if makes and item is None else None
@@ -118,7 +117,7 @@ def _applied(sig: Signature, args: list[Any], db: Any, version: Any) -> Any:
 
 
 def _planned(sig: Signature, count: int) -> _Plan:
-    types = list(sig.fixed)
+    types: list[Any] = list(sig.fixed)
     types += [sig.repeat[at % len(sig.repeat)] for at in range(count - len(types))]
     reading: list[tuple[int, Any, Any]] = []
     keys: list[tuple[int, Key, bool]] = []

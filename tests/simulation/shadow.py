@@ -74,13 +74,13 @@ class Shadow:
 
         token = fields[3 + int(fields[2])] if name == "commit" else b""
         moved = False
-        for run_id in self._view.ids():
-            run = self._view.run(run_id)
+        if name == "enqueue":
+            self._view.look_for_runs()
+        for run_id, run, journal in self._view.live():
             before = self._runs.get(run_id)
             if run != before:
                 moved = True
-                self._moved(run_id, before, run, name, token)
-            journal = self._view.journal(run_id)
+                self._moved(run_id, before, dict(run), name, token)
             if journal != self._journals.get(run_id, {}):
                 owners = {run.get(b"owner"), (before or {}).get(b"owner")}
                 self._written(run_id, owners, token, name)
@@ -109,6 +109,11 @@ class Shadow:
                 sound = True
             if not sound:
                 self._broken("state and delivery move together", f"{run_id} after {name}: {run}")
+        for expected, index in _INDEXES.items():
+            for key in view.scores(getattr(lane, index)):
+                run = self._runs.get(key.decode(), {})
+                if run.get(b"state") != expected:
+                    self._broken("a timer stands once", f"{key!r} in {index} after {name}: {run}")
 
     # -- one run -------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from millstream.store.keys import GROUP, LEVELS, Lane
@@ -18,15 +18,30 @@ class View:
         self.lane = lane
         self._db = network.server.dbs[0]
         self._run_prefix = lane.run("").encode()
+        self._ids: list[str] = []
+        self._keys: dict[str, tuple[bytes, bytes]] = {}
+
+    def look_for_runs(self) -> None:
+        """Find the runs there are: new ones have been enqueued."""
+        prefix = self._run_prefix
+        self._ids = [
+            key[len(prefix) :].decode() for key in self._db._dict if key.startswith(prefix)
+        ]
+        self._keys = {
+            run_id: (self.lane.run(run_id).encode(), self.lane.journal(run_id).encode())
+            for run_id in self._ids
+        }
 
     def ids(self) -> list[str]:
         """Return the ids of all runs that have a record."""
-        prefix = self._run_prefix
-        return [
-            key[len(prefix) :].decode()
-            for key in self._db._dict
-            if key.startswith(prefix) and self._item(key) is not None
-        ]
+        return self._ids
+
+    def live(self) -> Iterator[tuple[str, Mapping[bytes, bytes], Mapping[bytes, bytes]]]:
+        """Yield the record and the journal of every run; live values, not to be kept."""
+        items = self._db._dict
+        for run_id, (run, journal) in self._keys.items():
+            found = items.get(journal)
+            yield run_id, items[run].value._values, _EMPTY if found is None else found.value._values
 
     def stands(self, key: str) -> bool:
         """Whether there is such a key."""
