@@ -110,6 +110,13 @@ PLANTED: dict[str, Callable[[], Any]] = {
     "strand what a lost reply brought": _never_compares,
     "a renewal grants back blindly": _grants_back,
     "trust the lease for ever": _trusts_for_ever,
+    "elect whoever asks": lambda: _script(
+        "elect",
+        ("elseif mine or (FENCE == 0 and not taken) then", "elseif mine or FENCE == 0 then"),
+    ),
+    "remember what came after the burial": lambda: _script(
+        "sweep", ("    list_consumers()\n    forget_strangers()", "    list_consumers()")
+    ),
     "promote a timer twice": lambda: _script(
         "sweep",
         ("if state == expected then", "if state == expected or state == 'queued' then"),

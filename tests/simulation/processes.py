@@ -28,8 +28,9 @@ from millstream_worker.config import WorkerConfig
 from millstream_worker.environment import Tools
 from millstream_worker.lease import Lease
 from millstream_worker.serve import Renews, Worker
-from tests.simulation.network import Link, Network, SimulatedConnection
+from tests.simulation.network import Link, Network
 from tests.simulation.virtual import HOST, Host
+from tests.simulation.wires import SimulatedConnection
 
 Main = Callable[["Process"], Coroutine[Any, Any, None]]
 
