@@ -30,7 +30,7 @@ from tests.simulation.view import View
 from tests.simulation.virtual import Stuck, VirtualLoop, virtual_time
 
 FAULTS_S = 9.0
-SETTLED_S = 200.0
+SETTLED_S = 150.0
 WORKERS = 3
 SCHEDULERS = 2
 
