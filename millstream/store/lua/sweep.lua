@@ -142,6 +142,15 @@ local function list_consumers()
   redis.call('HSET', META, 'listed', digits(NOW))
 end
 
+-- What a process says of itself may arrive after its burial, and then nobody would take it away:
+-- a lapsed lease is buried once. A living process says it again once a lease.
+local function forget_strangers()
+  for _, field in ipairs(redis.call('HRANDFIELD', AGENTS, 100) or {}) do
+    local token = string.match(field, '^sequence:(.*)$') or field
+    if not redis.call('ZSCORE', LEASES, token) then redis.call('HDEL', AGENTS, field) end
+  end
+end
+
 if NOW >= hold then
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(NOW), 'LIMIT', 0, 5)) do
     if token ~= TOKEN then bury_worker(token) end
@@ -151,7 +160,10 @@ if NOW >= hold then
     redis.call('ZADD', LEASES, digits(NOW + LEASE), token)
   end
   local listed = tonumber(redis.call('HGET', META, 'listed') or '0')
-  if NOW < listed or NOW >= listed + LEASE then list_consumers() end
+  if NOW < listed or NOW >= listed + LEASE then
+    list_consumers()
+    forget_strangers()
+  end
 end
 
 -- Indexes of what has expired.
