@@ -35,8 +35,8 @@ class Lease:
         self._trusted_until = sent + 0.9 * self.length_s
 
     def serve(self, lane: Lane) -> None:
-        """Have the lease say nothing of a lane whose losses are not known."""
-        self._compared[lane] = 0
+        """Have the lease say nothing of a lane whose losses are not known; now there are none."""
+        self._compared[lane] = self.lapses
 
     def compared(self, lane: Lane, lapses: int) -> None:
         """What this process holds in a lane was compared, after so many lapses."""
@@ -48,7 +48,7 @@ class Lease:
 
         After a lapse that takes more than a renewal: what was lost meanwhile must be known.
         """
-        known = all(lapses >= self.lapses for lapses in self._compared.values())
+        known = all(lapses >= self.lapses for lapses in tuple(self._compared.values()))
         return known and self._mono() < self._trusted_until
 
     async def until_trusted(self) -> None:
