@@ -264,6 +264,7 @@ class _Attempt:
                 self._held.stop(Stop.TIMEOUT)
                 raise Suspended
         if self._held.stopped is None:
+            context.check_awaited()
             replay.check_complete()
         return result
 
