@@ -18,6 +18,7 @@ import typer
 from millstream.cli.access import client_of, one_queue
 from millstream.cli.exits import Exit
 from millstream.cli.flags import ClientConfig, command
+from millstream.cli.hints import again
 from millstream.cli.output import Output
 from millstream.client import Client, Run
 from millstream.errors import (
@@ -112,7 +113,8 @@ async def enqueue(
         if not run.created:
             out.note(f"run {run.id!r} was already there; nothing was added")
         if wait:
-            return await waited(run, out, wait_timeout)
+            look = again(config, "runs", "show", run.id, queue=queue)
+            return await waited(run, out, wait_timeout, look)
 
     out.document(_named(run)) if out.json else out.say(run.id)
     return Exit.OK
@@ -130,8 +132,13 @@ def read_arguments(pairs: Sequence[str], text: str | None, file: str | None) -> 
     return dict(_pair(pair) for pair in pairs)
 
 
-async def waited(run: Run, out: Output, timeout: float | None = None) -> Exit:
-    """Follow a run to its end and write its result. Raises how it ended, when it ended badly."""
+async def waited(
+    run: Run, out: Output, timeout: float | None = None, look: str | None = None
+) -> Exit:
+    """Follow a run to its end and write its result. Raises how it ended, when it ended badly.
+
+    ``look`` is the command that shows the run, for whoever does not wait for it.
+    """
     try:
         result = await _followed(run, out, timeout)
     except RunError as error:
@@ -139,7 +146,7 @@ async def waited(run: Run, out: Output, timeout: float | None = None) -> Exit:
             out.document({**_named(run), **_ending(error)})
         raise
     except anyio.get_cancelled_exc_class():
-        out.note(f"run {run.id!r} goes on; see: millstream runs show {run.id} -q {run.queue}")
+        out.note(f"run {run.id!r} goes on" + (f"; see: {look}" if look else ""))
         raise
 
     if out.json:

@@ -14,7 +14,7 @@ from millstream.store.scripts import Argument, call
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
-    "crashes", "tenant",
+    "crashes", "tenant", "refusals", "refused", "fence",
 )  # fmt: skip
 
 
@@ -200,6 +200,8 @@ def _status(
         ),
         crashes=int(fields["crashes"] or 0),
         tenant=_text(fields["tenant"]),
+        # They count while nobody has taken it since who refused it last.
+        refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
     )
 
 
