@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -40,6 +40,10 @@ class Connection:
         self._timeout_s = command_timeout_s
         self._server = self._memory_server() if self.in_memory else None
         self._clients: list[Any] = []
+        #: What asks the sentinels, by the client that it finds a master for: it closes with it.
+        self._asking: dict[int, list[Any]] = {}
+        #: Whether it has ever answered: until then the address itself may be wrong.
+        self._met = False
         #: For ordinary commands.
         self.client: Any = self.new_client()
 
@@ -62,16 +66,14 @@ class Connection:
     async def close_client(self, client: Any) -> None:
         """Close one of the clients made by `new_client`."""
         self._clients.remove(client)
-        with contextlib.suppress(redis.RedisError, OSError):
-            await client.aclose()
+        await _close([client, *self._asking.pop(id(client), ())])
 
     async def aclose(self) -> None:
-        """Close every asynchronous client."""
-        for client in self._clients:
-            with contextlib.suppress(redis.RedisError, OSError):
-                await client.aclose()
-
+        """Close every client. A thread must not use its own any more."""
+        asking = [each for part in self._asking.values() for each in part]
+        await _close([*self._clients, *asking])
         self._clients.clear()
+        self._asking.clear()
 
     async def reset(self) -> None:
         """Drop all connections of the ordinary client.
@@ -89,6 +91,7 @@ class Connection:
         """Turn errors of redis-py into ours."""
         try:
             yield
+            self._met = True
         except (redis.RedisError, OSError) as error:
             raise self._translate(error) from error
         except (RuntimeError, AttributeError) as error:
@@ -132,12 +135,27 @@ class Connection:
             "ACL failure in script" in text or "user executing the script can't" in text
         ):
             return self._unfit(text, "check the user, its password and its ACL")
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            reason = text.partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl")[0]
+            return self._unfit(
+                f"its certificate is not trusted ({reason})",
+                "name the authority's file: rediss://...?ssl_ca_certs=FILE",
+            )
         if isinstance(error, refused.OutOfMemoryError):
             return StoreFull()
         if isinstance(error, refused.ResponseError) and not _passing(error, text):
             return StoreError(f"Redis at {self.address} refused: {text}")
 
-        return StoreUnavailable(str(self.address), text)
+        return StoreUnavailable(str(self.address), text + ("" if self._met else self._doubt(text)))
+
+    def _doubt(self, text: str) -> str:
+        """Return what may be wrong with an address that nobody has answered from yet."""
+        tls = ("WRONG_VERSION_NUMBER", "record layer", "Timeout connecting")
+        if self.address.tls and any(part in text for part in tls):
+            return " (it may speak no TLS: redis:// instead of rediss://)"
+        if not self.address.tls and ("reset by peer" in text or "closed by server" in text):
+            return " (it may speak TLS only: rediss:// instead of redis://)"
+        return ""
 
     def _memory_server(self) -> Any:
         try:
@@ -179,13 +197,21 @@ class Connection:
         if address.kind is StoreKind.SENTINEL:
             asking = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout")}
             sentinel = library.sentinel.Sentinel(list(address.hosts), sentinel_kwargs=asking)
-            return sentinel.master_for(address.name, db=address.db, **options)
+            client = sentinel.master_for(address.name, db=address.db, **options)
+            self._asking[id(client)] = sentinel.sentinels
+            return client
         if address.kind is StoreKind.CLUSTER:
             nodes = [library.cluster.ClusterNode(host, port) for host, port in address.hosts]
             return library.cluster.RedisCluster(startup_nodes=nodes, **options)
 
         host, port = address.hosts[0]
         return library.Redis(host=host, port=port, db=address.db, **options)
+
+
+async def _close(clients: Sequence[Any]) -> None:
+    for client in clients:
+        with contextlib.suppress(redis.RedisError, OSError):
+            await client.aclose() if hasattr(client, "aclose") else client.close()
 
 
 def _passing(error: Exception, text: str) -> bool:
