@@ -28,7 +28,7 @@ from millstream.cli.output import Output
 from millstream.cli.samples import flags_for
 from millstream.cli.worker import App
 from millstream.client import Client
-from millstream.errors import MillstreamError, UsageError
+from millstream.errors import MillstreamError, UnknownWorkflow, UsageError
 from millstream.store.addresses import StoreKind, parse_address
 from millstream.store.connection import Connection
 from millstream.store.local_server import LocalServer, local_server
@@ -72,6 +72,9 @@ def dev(
     loader = part_of("worker", "millstream_worker.loader")
     part_of("worker", "millstream_worker.__main__")
     workflows = loader.load(app, Path.cwd())
+    if enqueue is not None and workflows.find(enqueue) is None:
+        raise UnknownWorkflow(enqueue, None, ", ".join(map(str, workflows)))
+
     with _server(given) as server:
         ours = {"redis": server.url, **_defaults(given, out)}
         config = given.resolved(WorkerConfig, **ours)

@@ -98,7 +98,8 @@ async def enqueue(
     async with client_of(config) as client:
         await client.check()
         if not force:
-            await _expect_a_worker(client, out, queue, workflow, version)
+            remedy = again(config, "worker", "APP", queue=queue)
+            await _expect_a_worker(client, out, queue, workflow, version, remedy)
         run = await client.enqueue(
             workflow,
             arguments,
@@ -182,13 +183,13 @@ async def _tell_events(run: Run, tell: Callable[[str], None]) -> None:
         return  # what is told on the way is a courtesy; the result says what went wrong
 
 
-async def _expect_a_worker(
-    client: Client, out: Output, queue: str, workflow: str, version: str | None
+async def _expect_a_worker(  # noqa: PLR0917 - four say what is asked for, two how to tell
+    client: Client, out: Output, queue: str, workflow: str, version: str | None, remedy: str
 ) -> None:
     agents = await client.agents(queue)
     known = {name for agent in agents for name in agent.workflows}
     if not agents:
-        out.note(f"no worker serves queue {queue!r} now; the run waits until one does")
+        out.note(f"no worker serves queue {queue!r} now; the run waits for one: {remedy}")
     elif (f"{workflow}@{version}" if version else workflow) not in known | {
         name.partition("@")[0] for name in known
     }:

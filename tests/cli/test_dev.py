@@ -72,6 +72,15 @@ def test_what_belongs_together_is_asked_for_together(alone: Program) -> None:
     assert alone("dev", "flows:app", "-a", "a=1").code == 2
 
 
+def test_a_run_of_a_workflow_that_it_does_not_have_is_refused_at_once(alone: Program) -> None:
+    """It would be handed back by its only worker for eight minutes."""
+    said = alone("dev", "flows:app", "--enqueue", "nope", "--once")
+
+    assert said.code == 2
+    assert len(said.lines) == 1
+    assert "knows workflow 'nope' (known: add@1" in said.err
+
+
 def test_the_line_that_it_suggests_works_when_pasted(alone: Program) -> None:
     """It has the arguments that the workflow requires, the address and the queue."""
     dev = alone.start("dev", "flows:app", "--queue", "trial", "--json")
