@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -20,7 +20,14 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from millstream.errors import MissingExtra, StoreError, StoreFull, StoreUnavailable, UnfitStore
+from millstream.errors import (
+    ConfigError,
+    MissingExtra,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    UnfitStore,
+)
 from millstream.store.addresses import Address, StoreKind, parse_address
 
 #: How long an ordinary command may take before its connection counts as dead.
@@ -106,24 +113,32 @@ class Connection:
             return
 
         with self.translated():
-            info = await self.client.info("server")
-            settings = await self._settings()
+            infos = await self._infos("server")
+            # Hosted services forbid CONFIG; INFO says the same.
+            memories = await self._infos("memory")
 
+        for info, memory in zip(infos, memories, strict=True):
+            self._check_master(info, memory.get("maxmemory_policy", "noeviction"))
+
+    async def _infos(self, section: str) -> list[dict[str, str]]:
+        """Return what every master says of itself: any of them may be the one that is not fit."""
+        if self.address.kind is not StoreKind.CLUSTER:
+            return [await self.client.info(section)]
+
+        await self.client.initialize()
+        masters = self.client.get_primaries()
+        return [await self.client.info(section, target_nodes=node) for node in masters]
+
+    def _check_master(self, info: Mapping[str, str], policy: str) -> None:
         if "server_name" not in info and _version(info["redis_version"]) < MINIMUM_VERSION:
             raise self._unfit(
                 f"it is version {info['redis_version']}", "millstream needs Redis 7.0 or Valkey 8"
             )
-        policy = settings.get("maxmemory-policy", "noeviction")
         if policy != "noeviction":
             raise self._unfit(
                 f"it evicts keys when memory runs out (maxmemory-policy {policy})",
                 "set maxmemory-policy to noeviction, or runs will be lost",
             )
-
-    async def _settings(self) -> dict[str, str]:
-        """Return the policy in force. Hosted services forbid CONFIG; INFO says the same."""
-        info = await self.client.info("memory")
-        return {"maxmemory-policy": info.get("maxmemory_policy", "noeviction")}
 
     def _unfit(self, reason: str, remedy: str) -> UnfitStore:
         return UnfitStore(str(self.address), reason, remedy)
@@ -201,6 +216,11 @@ class Connection:
             self._asking[id(client)] = sentinel.sentinels
             return client
         if address.kind is StoreKind.CLUSTER:
+            if not hasattr(redis.asyncio.RedisCluster, "pubsub"):
+                raise ConfigError(
+                    f"redis {redis.__version__} cannot listen on a cluster from an event loop;"
+                    " pip install 'redis>=8'"
+                )
             nodes = [library.cluster.ClusterNode(host, port) for host, port in address.hosts]
             return library.cluster.RedisCluster(startup_nodes=nodes, **options)
 
