@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from millstream import Client
@@ -157,6 +159,30 @@ async def test_an_id_of_before_is_recognised(store_url: str, store: Connection) 
             with pytest.raises(IdConflict):
                 await client.enqueue("else", {}, id=run_id, queue="q")
         assert len(await client.list("q")) == len(IDS)
+
+
+async def test_clients_that_enqueue_the_same_ids_among_resizes_make_each_once(
+    store_url: str, store: Connection
+) -> None:
+    """Each believes in a layout of its own, and one of them is always a step behind."""
+    created = Counter[str]()
+
+    async def enqueue(client: Client, first: int) -> None:
+        for number in range(first, first + 3 * len(IDS)):
+            run_id = f"r{number % (3 * len(IDS))}"
+            created[run_id] += (await client.enqueue("flow", {}, id=run_id, queue="q")).created
+
+    async with Client(store_url) as one, Client(store_url) as two, Client(store_url) as third:
+        async with anyio.create_task_group() as group:
+            for client, first in ((one, 0), (one, 7), (two, 20), (two, 50)):
+                group.start_soon(enqueue, client, first)
+            for lanes in (2, 5, 3, 1, 4):
+                await third.resize("q", lanes=lanes)
+                before = len(created)
+                while len(created) in range(before, before + 4) and len(created) < 3 * len(IDS):
+                    await anyio.lowlevel.checkpoint()
+        assert set(created.values()) == {1}
+        assert len(created) == len(await third.list("q")) == 3 * len(IDS)
 
 
 async def test_a_client_with_an_old_layout_finds_what_is_newer(
