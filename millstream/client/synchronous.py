@@ -119,6 +119,11 @@ class SyncClient:
         portal, client = self._parts()
         return portal.call(partial(client.dead, queue, limit=limit))
 
+    def layout(self, queue: str = "default") -> Layout:
+        """Return how many lanes a queue has. See `Client.layout`."""
+        portal, client = self._parts()
+        return portal.call(client.layout, queue)
+
     def resize(self, queue: str, *, lanes: int) -> Layout:
         """Give a queue another number of lanes. See `Client.resize`."""
         portal, client = self._parts()
