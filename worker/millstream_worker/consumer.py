@@ -78,7 +78,7 @@ class Consumer:
         self._turning = False
         #: The clock of Redis, as an offset to the loop's own.
         self._offset_s = 0.0
-        slots.on_free.append(self._wake.set)
+        slots.share(self._wake.set)
         slots.on_cleared.append(self._look_again)
         lease.serve(lane)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 
@@ -11,8 +12,9 @@ class Slots:
     def __init__(self, total: int) -> None:
         self.total = total
         self.free = total
-        #: Called when slots became free, so that lanes with waiting work can ask again.
+        #: Called when slots became free, beside the lanes.
         self.on_free: list[Callable[[], None]] = []
+        self._lanes: deque[Callable[[], None]] = deque()
         #: Called when the last suspect is cleared, so that lanes can look for the next one.
         self.on_cleared: list[Callable[[], None]] = []
         self._suspects: set[object] = set()
@@ -23,11 +25,19 @@ class Slots:
         self.free -= granted
         return granted
 
+    def share(self, notify: Callable[[], None]) -> None:
+        """Have a lane told of free slots, so that it can ask again while it has work."""
+        self._lanes.append(notify)
+
     def give(self, count: int) -> None:
-        """Return slots."""
+        """Return slots.
+
+        Who hears of it first gets them: each lane in turn, or the last one would starve.
+        """
         if count > 0:
             self.free += count
-            for notify in self.on_free:
+            self._lanes.rotate(-1)
+            for notify in (*self._lanes, *self.on_free):
                 notify()
 
     @property
