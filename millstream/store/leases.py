@@ -35,6 +35,8 @@ class Sweep:
     poisoned: int
     #: When the next scheduled or parked run goes on, by the clock of Redis; None: no such run.
     next_due: float | None
+    #: Of the lane: when it grows the queue may have more lanes to serve.
+    epoch: int = 0
 
 
 def renew_blocking(
@@ -98,7 +100,7 @@ async def sweep(
                 "EVAL", found.body, *found.arguments(lane, [*args, 1])
             )
 
-    now, cancelled, promoted, reclaimed, poisoned, next_due = reply
+    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch = reply
     return Sweep(
         now=now / 1000,
         cancelled=tuple(run_id.decode() for run_id in cancelled),
@@ -106,6 +108,7 @@ async def sweep(
         reclaimed=reclaimed,
         poisoned=poisoned,
         next_due=next_due / 1000 if next_due else None,
+        epoch=epoch,
     )
 
 

@@ -14,7 +14,7 @@ from millstream.store.scripts import Argument, call
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
-    "crashes", "tenant",
+    "crashes", "tenant", "refusals", "refused", "fence",
 )  # fmt: skip
 
 
@@ -30,22 +30,16 @@ class NewRun(NamedTuple):
     timeout_s: float | None = None
     tenant: str = ""
     trace: str = ""
+    #: Somebody chose the id, so it may be known already. Not written.
+    chosen: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Resized:
-    """The queue has another number of lanes than the caller thought; nothing was written."""
+    """The queue has another number of lanes, or is about to; nothing was written."""
 
     lanes: int
     epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How many lanes a queue has, and how often that number has changed."""
-
-    lanes: int = 1
-    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +50,6 @@ class LaneDepth(Depth):
     #: Age of the oldest run that nobody holds, in seconds.
     oldest_s: float = 0.0
     workers: int = 0
-
-
-async def layout(connection: Connection, queue: str) -> Layout:
-    """Return how a queue is laid out; a queue that nobody has used has one lane."""
-    with connection.translated():
-        lanes, epoch = await connection.client.hmget(Lane(queue).meta, "lanes", "epoch")
-
-    return Layout(int(lanes or 1), int(epoch or 0))
 
 
 async def enqueue(
@@ -88,6 +74,23 @@ async def enqueue(
         return Resized(answers[1], answers[2])
 
     return [bool(answer) if isinstance(answer, int) else answer.decode() for answer in answers]
+
+
+async def owners(
+    connection: Connection, lane: Lane, news: Sequence[NewRun]
+) -> list[bool | str | None]:
+    """Look for runs in a lane that accepts them no more: None where it has no such run.
+
+    Else as `enqueue` answers: False when it is the same run, or the name of the workflow whose
+    it is.
+    """
+    with connection.translated():
+        pipe = connection.client.pipeline(transaction=False)
+        for new in news:
+            pipe.hmget(lane.run(new.id), "workflow", "args")
+        rows = await pipe.execute() if news else []
+
+    return [_owner(new, *row) for new, row in zip(news, rows, strict=True)]
 
 
 async def cancel(
@@ -168,6 +171,14 @@ def error_of(data: bytes | None) -> tuple[str, str]:
     return cause, message
 
 
+def _owner(new: NewRun, workflow: bytes | None, arguments: bytes | None) -> bool | str | None:
+    if workflow is None:
+        return None
+
+    name = workflow.decode()
+    return False if (name, arguments) == (new.workflow, new.arguments) else name
+
+
 def _status(
     lane: Lane, run_id: str, fields: Mapping[str, bytes | None], due: float | None
 ) -> RunStatus:
@@ -188,6 +199,8 @@ def _status(
         ),
         crashes=int(fields["crashes"] or 0),
         tenant=_text(fields["tenant"]),
+        # They count while nobody has taken it since who refused it last.
+        refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
     )
 
 

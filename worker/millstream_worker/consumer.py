@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from millstream.errors import StoreError
 from millstream.events import Emit, StoreFailed, StoreRecovered
@@ -78,7 +79,7 @@ class Consumer:
         self._turning = False
         #: The clock of Redis, as an offset to the loop's own.
         self._offset_s = 0.0
-        slots.on_free.append(self._wake.set)
+        slots.share(self._wake.set, lambda: self._taking and not self._dry.is_set())
         slots.on_cleared.append(self._look_again)
         lease.serve(lane)
 
@@ -140,6 +141,9 @@ class Consumer:
             self._turning = True
             await self._turn()
             self._turning = False
+            if self._slots.hungry > 1:
+                # Those who were told of free slots look before this lane does.
+                await anyio.lowlevel.checkpoint()
 
     async def _turn(self) -> None:
         if self._comparing:
@@ -245,9 +249,10 @@ class Consumer:
 
         # Half of all at most: while one half is written and taken, the other half runs.
         most = min(turns.MOST_ITEMS, -(-self._slots.total // 2))
-        granted = self._slots.take(max(0, most - leaving))
+        kept = min(most, self._slots.kept(leaving, len(self.held) - leaving))
+        granted = self._slots.take(most - kept)
         suspect = not (self._slots.suspecting or any(stray.level == SUSPECT for stray in strays))
-        return Want(**self._shares.split(min(most, granted + leaving)), suspect=suspect), granted
+        return Want(**self._shares.split(kept + granted), suspect=suspect), granted
 
     def _clear_suspects(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> None:
         """Whoever records something here is past the place where its workers died.
