@@ -111,6 +111,7 @@ async def test_a_lane_whose_streams_vanish_is_made_whole(bench: Bench) -> None:
         await bench.accept("r2", delay_s=0.01)
         await told.until(lambda: total(told, LaneSwept, "promoted") == 1)
         await bench.redis.delete(*(bench.lane.stream(level) for level in LEVELS))
+        await bench.renew("w1")
         await bench.lapse("w1")
         await told.until(lambda: told.of(StoreFailed) and told.of(StoreRecovered))
         await told.until(lambda: total(told, LaneCleaned, "restored") == 2)
