@@ -88,15 +88,15 @@ PLANTED: dict[str, Callable[[], Any]] = {
     "settle without the fence check": lambda: _script(
         "commit",
         (
-            "local mine, state, cancel = held(id, fence)\n  if not mine then return '0' end",
-            "local _, state, cancel = held(id, fence)",
+            "local mine, key, run = held(at)\n  if not mine then return '0' end",
+            "local _, key, run = held(at)",
         ),
     ),
     "journal without the fence check": lambda: _script(
         "commit",
         (
-            "if not mine or state ~= 'running' then return '0' end",
-            "if state ~= 'running' then return '0' end",
+            "if not mine or run[1] ~= 'running' then return '0' end",
+            "if run[1] ~= 'running' then return '0' end",
         ),
     ),
     "acknowledge before the result": _acknowledges_first,
@@ -138,6 +138,6 @@ PLANTED: dict[str, Callable[[], Any]] = {
     ),
     "say an event again on every replay": lambda: _script(
         "commit",
-        ("if redis.call('HEXISTS', journal_key(id), key) == 0 then", "if true then"),
+        ("if redis.call('HEXISTS', journal_key(id), ARGV[at + 4]) == 0 then", "if true then"),
     ),
 }
