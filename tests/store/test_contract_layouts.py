@@ -22,7 +22,7 @@ from millstream.store.layouts import Layout
 from millstream.store.runs import NewRun, Resized
 from tests.store.bench import Bench
 
-IDS = [f"r{number}" for number in range(24)]
+IDS = [f"r{number}" for number in range(12)]
 
 
 async def test_a_resize_changes_what_every_lane_says(store: Connection) -> None:
