@@ -146,7 +146,7 @@ def test_a_variable_is_named_when_it_is_wrong(apps: Program) -> None:
 def test_a_setting_that_nobody_has_is_refused(apps: Program) -> None:
     """A lease that was misspelt would be the default, and nobody would know."""
     (apps.directory / "millstream.toml").write_text("laese = 1\n", "utf-8")
-    for arguments in (("worker", "flows:app"), ("queues",), ("dev", "flows:app")):
+    for arguments in (("worker", "flows:app"), ("queues",)):
         _expect(apps(*arguments), 2, "millstream.toml: 'laese' is no setting; did you mean lease?")
 
     (apps.directory / "millstream.toml").write_text("lease = 1\n", "utf-8")
