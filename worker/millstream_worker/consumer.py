@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -32,11 +31,12 @@ from millstream.store.keys import SUSPECT, Lane
 from millstream_worker import turns
 from millstream_worker.held import Held, Stop
 from millstream_worker.lease import Lease
+from millstream_worker.reader import Reader
 from millstream_worker.slots import Shares, Slots
 from millstream_worker.turns import Submission
 
-#: How long one blocking read waits. Short enough to notice a dead connection soon.
-BLOCK_S = 5.0
+#: How long the loop waits for something to do before it shows that it turns.
+TURN_S = 5.0
 
 
 class Consumer:
@@ -135,7 +135,7 @@ class Consumer:
     async def commit_forever(self) -> None:
         """Write and take, one call after the other."""
         while True:
-            with anyio.move_on_after(BLOCK_S):
+            with anyio.move_on_after(TURN_S):
                 await self._wake.wait()
             self._wake.clear()
             self._turning = True
@@ -265,7 +265,7 @@ class Consumer:
                 self._slots.clear(held)
 
     def _look_again(self) -> None:
-        """A suspect may be waiting, and the blocking read that is under way does not see it."""
+        """Something may be waiting that the blocking read did not bring, or does not see."""
         self._dry.clear()
         self._wake.set()
 
@@ -295,53 +295,30 @@ class Consumer:
 
     async def read_forever(self) -> None:
         """Wait for work whenever the lane is dry and there is room for it."""
-        client = self._connection.new_reader(BLOCK_S)
-        try:
-            while True:
-                await self._dry.wait()
-                if self._slots.free < 1:
-                    await self._until_free()
-                    continue
-                await self._read(client)
-        finally:
-            with anyio.move_on_after(1, shield=True):
-                await client.aclose()
+        reader = Reader(
+            self._connection,
+            self.lane,
+            self._token,
+            self._slots,
+            self._dry,
+            found=self._found,
+            failed=self._read_failed,
+            look=self._look_again,
+        )
+        await reader.read_forever()
 
-    async def _read(self, client: Any) -> None:
-        try:
-            found = await deliveries.wait_for_delivery(
-                self._connection,
-                client,
-                self.lane,
-                self._token,
-                BLOCK_S,
-                suspect=not self._slots.suspecting,
-            )
-        except StoreError as error:
-            self._refused("read", error)
-            self.compare()
-            await self._recover(error)
-            await anyio.sleep(0.2)
-            return
-
+    def _found(self, strays: Sequence[Stray]) -> None:
         self._alive()
         self._answered(None)
-        if found:
-            self._adopting += found
-            self._dry.clear()
-            self._wake.set()
+        if strays:
+            self._adopting += strays
+            self._look_again()
 
-    async def _until_free(self) -> None:
-        """The lane is full: what a settling run frees is taken by its own commit."""
-        self._dry.clear()
-        self._wake.set()
-        while not self._slots.free:
-            freed = asyncio.Event()
-            self._slots.on_free.append(freed.set)
-            try:
-                await freed.wait()
-            finally:
-                self._slots.on_free.remove(freed.set)
+    async def _read_failed(self, error: StoreError) -> None:
+        self._refused("read", error)
+        self.compare()
+        await self._recover(error)
+        await anyio.sleep(0.2)
 
     # -- telling -------------------------------------------------------------------------------
 
