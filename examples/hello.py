@@ -1,6 +1,6 @@
 """A first workflow.
 
-millstream dev examples/hello.py:app --enqueue hello --args '{"name": "world"}' --once
+millstream dev examples/hello.py:app --enqueue hello --arg name=world --once
 """
 
 from millstream import Context, Workflows

@@ -2,7 +2,7 @@ r"""Read the newest commits of a git repository through a public MCP server, all
 
 pip install 'millstream[worker,memory]' mcp-server-git
 millstream dev examples/study.py:app --mcp examples/servers.json \
-    --enqueue study --args '{"repo": "."}' --once
+    --enqueue study --arg repo=. --once
 """
 
 import re

@@ -7,9 +7,11 @@ variables of the environment that are read when their own is absent.
 
 from __future__ import annotations
 
+import difflib
+import re
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -29,6 +31,13 @@ T = TypeVar("T", bound="_Dataclass")
 
 FILE = "millstream.toml"
 DEFAULT_REDIS = "redis://localhost:6379/0"
+_PREFIX = "MILLSTREAM_"
+#: How alike two names are when one is a misspelling of the other.
+_NEAR = 0.75
+#: What Kubernetes puts into every container for each service of the namespace.
+_SERVICE_LINK = re.compile(
+    r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +77,40 @@ def resolve(
     return cls(**values)
 
 
+def check_names(known: Collection[str], environ: Mapping[str, str], directory: Path) -> None:
+    """Raise `ConfigError` for a setting that nobody has, so that no misspelling is passed over.
+
+    The file is ours alone: there every unknown name is refused. The environment is shared, with
+    what Kubernetes adds for a service that is called millstream, and with other programs: there
+    only what looks like one of our names is.
+    """
+    for name in _read_file(directory / FILE):
+        if name not in known:
+            raise ConfigError(f"{FILE}: {name!r} is no setting; {_nearest(name, known)}")
+    for variable, value in environ.items():
+        name = variable.removeprefix(_PREFIX).lower()
+        if not variable.startswith(_PREFIX) or name in known or _SERVICE_LINK.search(variable):
+            continue
+        if difflib.get_close_matches(name, known, 1, _NEAR) and "://" not in value[:6]:
+            raise ConfigError(f"{variable} is no setting; {_nearest(name, known, _variable)}")
+
+
+def _nearest(name: str, known: Collection[str], spelt: Callable[[str], str] = str) -> str:
+    found = difflib.get_close_matches(name, known, 1, 0.0)
+    return f"did you mean {spelt(found[0])}?"
+
+
+def _variable(name: str) -> str:
+    return f"{_PREFIX}{name.upper()}"
+
+
 def _find(
     each: Field[Any], flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any]
 ) -> tuple[Any, str]:
     if flags.get(each.name) is not None and flags[each.name] != ():
         return flags[each.name], f"--{_dashed(each.name)}"
 
-    variable = f"MILLSTREAM_{each.name.upper()}"
+    variable = _variable(each.name)
     if variable in environ:
         return environ[variable], variable
     if each.name in file:

@@ -161,6 +161,19 @@ class DuplicateKey(UsageError):
         self.key = key
 
 
+class NeverAwaited(UsageError):
+    """A workflow called steps and returned without having awaited them: they were never done."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        shown = ", ".join(repr(key) for key in keys[:3])
+        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+        super().__init__(
+            f"{shown}{more} {'was' if len(keys) == 1 else 'were'} called and never awaited, so"
+            " nothing came of it; write `await` before the call, and retry the run"
+        )
+        self.keys = keys
+
+
 class JournalFull(UsageError):
     """A run has recorded more steps, or more bytes, than a journal may hold."""
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -39,6 +40,26 @@ class ServerError(Exception):
     """A server did not start, or does not answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM: what a server shows, and by whose word it is believed."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    def settings(self, port: int) -> dict[str, str]:
+        """Return the directives of a server that speaks TLS only."""
+        return {
+            "port": "0",
+            "tls-port": str(port),
+            "tls-cert-file": str(self.certificate),
+            "tls-key-file": str(self.key),
+            "tls-ca-cert-file": str(self.authority),
+            "tls-auth-clients": "no",
+        }
+
+
 class RedisServer:
     """One server. Use it as a context manager, or call `start` and `stop`.
 
@@ -46,6 +67,7 @@ class RedisServer:
     ``password`` is that of the default user; ``acl`` are the lines of an ACL file, such as
     ``user worker on >secret ~millstream:* &* +@all -flushall``. Nothing is written to disk unless
     ``appendonly`` is true: then a killed server comes back with all that it acknowledged.
+    With ``tls`` it listens to nothing else.
     """
 
     def __init__(
@@ -56,8 +78,10 @@ class RedisServer:
         password: str | None = None,
         acl: Sequence[str] = (),
         config: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.program = program
+        self.tls = tls
         self.port = 0
         self.password = password
         self.directory = Path(tempfile.mkdtemp(prefix="millstream-test-"))
@@ -166,11 +190,24 @@ class RedisServer:
             port=self.port,
             password=self.password,
             retry=Retry(NoBackoff(), 0),
-            **{"socket_timeout": 10, "protocol": 2, **options},
+            **{"socket_timeout": 10, "protocol": 2, **self._trust(), **options},
         )
 
+    def _trust(self) -> dict[str, Any]:
+        return {"ssl": True, "ssl_ca_certs": str(self.tls.authority)} if self.tls else {}
+
     def _url(self, userinfo: str) -> str:
+        if self.tls:
+            query = f"?ssl_ca_certs={self.tls.authority}"
+            return f"rediss://{userinfo}127.0.0.1:{self.port}/0{query}"
         return f"redis://{userinfo}127.0.0.1:{self.port}/0"
+
+    def _command(self) -> list[str]:
+        command = [self.program]
+        port = self.tls.settings(self.port) if self.tls else {"port": str(self.port)}
+        for name, value in {**self._settings, **port}.items():
+            command += (f"--{name}", value)
+        return command
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -188,10 +225,7 @@ class RedisServer:
     def _launch(self) -> bool:
         """Start the process; False when it ended at once because its port was taken."""
         seen = len(self.log)
-        command = [self.program]
-        for name, value in {**self._settings, "port": str(self.port)}.items():
-            command += (f"--{name}", value)
-        self._process = _starter.submit(_popen, command).result()
+        self._process = _starter.submit(_popen, self._command()).result()
         deadline = time.monotonic() + _START_LIMIT_S
         while time.monotonic() < deadline:
             if not self.alive:

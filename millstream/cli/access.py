@@ -63,6 +63,14 @@ async def queues_there(config: ClientConfig) -> Sequence[str]:
         await connection.aclose()
 
 
+def waits_for(status: RunStatus) -> str | None:
+    """Return why a run does not go on although its time has come, and when that may change."""
+    if status.waits_for is None or status.times.due is None:
+        return status.waits_for
+
+    return f"{status.waits_for}, next try in {span(max(0.0, status.times.due - time.time()))}"
+
+
 def ago(epoch_s: float | None) -> str:
     """Return how long ago something was, in one unit, as kubectl says it."""
     return "-" if epoch_s is None else span(max(0.0, time.time() - epoch_s))

@@ -18,15 +18,17 @@ from typing import Annotated, Any
 import anyio
 import typer
 
-from millstream.cli.enqueue import read_arguments, waited
+from millstream.cli.enqueue import File, Json, Pairs, read_arguments, waited
 from millstream.cli.exits import Exit
 from millstream.cli.extras import part_of
 from millstream.cli.failures import tell
-from millstream.cli.flags import Given, command
+from millstream.cli.flags import ClientConfig, Given, command
+from millstream.cli.hints import again, without_password
 from millstream.cli.output import Output
+from millstream.cli.samples import flags_for
 from millstream.cli.worker import App
 from millstream.client import Client
-from millstream.errors import MillstreamError, UsageError
+from millstream.errors import MillstreamError, UnknownWorkflow, UsageError
 from millstream.store.addresses import StoreKind, parse_address
 from millstream.store.connection import Connection
 from millstream.store.local_server import LocalServer, local_server
@@ -52,9 +54,9 @@ def dev(
     enqueue: Annotated[
         str | None, typer.Option("--enqueue", metavar="WORKFLOW", help="Run this once it serves.")
     ] = None,
-    args: Annotated[
-        str | None, typer.Option("--args", metavar="JSON", help="Arguments for --enqueue.")
-    ] = None,
+    arg: Pairs = None,
+    json_args: Json = None,
+    file: File = None,
     once: Annotated[
         bool, typer.Option("--once", help="End with the run of --enqueue, and as it ended.")
     ] = False,
@@ -63,13 +65,16 @@ def dev(
 
     Takes the settings of a worker; without --redis it uses no Redis but its own.
     """
-    if enqueue is None and (args is not None or once):
-        raise UsageError("--args and --once belong to --enqueue WORKFLOW")
+    if enqueue is None and (arg or json_args is not None or file is not None or once):
+        raise UsageError("arguments and --once belong to --enqueue WORKFLOW")
 
-    arguments = read_arguments((), args, None)
+    arguments = read_arguments(arg or (), json_args, file)
     loader = part_of("worker", "millstream_worker.loader")
     part_of("worker", "millstream_worker.__main__")
     workflows = loader.load(app, Path.cwd())
+    if enqueue is not None and workflows.find(enqueue) is None:
+        raise UnknownWorkflow(enqueue, None, ", ".join(map(str, workflows)))
+
     with _server(given) as server:
         ours = {"redis": server.url, **_defaults(given, out)}
         config = given.resolved(WorkerConfig, **ours)
@@ -98,10 +103,22 @@ class _Stage:
             self._out.document({"event": "serving", "redis": server.url, "workflows": names})
             return
 
-        first = next(iter(self._workflows)).name
-        self._out.say(f"serving {', '.join(names)} on {server.program} at {server.url}")
+        shown = without_password(server.url)
+        self._out.say(f"serving {', '.join(names)} on {server.program} at {shown}")
         if server.program != _INSIDE:
-            self._out.say(f"try: millstream enqueue {first} --wait --redis {server.url}")
+            self._out.say(f"try: {self._example(server.url)}")
+
+    def _example(self, url: str) -> str:
+        """Return a line that runs one of the workflows when it is pasted."""
+        asked = ClientConfig(redis=url, queue=self._config.queue)
+        for workflow in self._workflows:
+            flags = flags_for(workflow)
+            if flags is not None:
+                words = ["enqueue", workflow.name, *filter(None, [flags]), "--wait"]
+                return again(asked, *words, queue=self._config.queue[0])
+
+        first = next(iter(self._workflows)).name
+        return again(asked, "enqueue", first, "--json-args", "JSON", "--wait")
 
     async def play(self, workflow: str | None, arguments: Any, once: bool) -> Exit:
         """Serve until a signal comes, or until the run has ended when that is all."""

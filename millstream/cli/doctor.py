@@ -20,6 +20,7 @@ from millstream.cli.access import queues_there, refuse_memory
 from millstream.cli.exits import Exit
 from millstream.cli.extras import EXTRAS, missing
 from millstream.cli.flags import ClientConfig, command
+from millstream.cli.hints import again
 from millstream.cli.output import STYLES, Output, clean
 from millstream.client import Client
 from millstream.config import FILE
@@ -115,12 +116,12 @@ async def _queues(config: ClientConfig) -> AsyncIterator[Finding]:
     async with Client(config.redis, patience=config.patience) as client:
         for name in names:
             try:
-                yield await _queue(client, name)
+                yield await _queue(client, config, name)
             except MillstreamError as error:
                 yield _failure(f"queue {name}", error)
 
 
-async def _queue(client: Client, name: str) -> Finding:
+async def _queue(client: Client, config: ClientConfig, name: str) -> Finding:
     depth = await client.depth(name)
     agents = await client.agents(name)
     workflows = sorted({workflow for agent in agents for workflow in agent.workflows})
@@ -132,7 +133,7 @@ async def _queue(client: Client, name: str) -> Finding:
                 subject,
                 Level.WARNING,
                 f"{served}; {_count(depth.dead, 'dead letter')}",
-                f"millstream dead list -q {name}",
+                again(config, "dead", "list", queue=name),
             )
         return Finding(subject, Level.OK, f"{served}; {_count(depth.waiting, 'run')} waiting")
     open_runs = depth.waiting + depth.running + depth.scheduled + depth.parked
@@ -141,7 +142,7 @@ async def _queue(client: Client, name: str) -> Finding:
             subject,
             Level.WARNING,
             f"{_count(open_runs, 'open run')}, and no worker is alive",
-            f"millstream worker APP -q {name}",
+            again(config, "worker", "APP", queue=name),
         )
 
     return Finding(subject, Level.OK, "empty, and no worker is alive")

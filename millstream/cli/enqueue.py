@@ -18,6 +18,7 @@ import typer
 from millstream.cli.access import client_of, one_queue
 from millstream.cli.exits import Exit
 from millstream.cli.flags import ClientConfig, command
+from millstream.cli.hints import again
 from millstream.cli.output import Output
 from millstream.client import Client, Run
 from millstream.errors import (
@@ -97,7 +98,8 @@ async def enqueue(
     async with client_of(config) as client:
         await client.check()
         if not force:
-            await _expect_a_worker(client, out, queue, workflow, version)
+            remedy = again(config, "worker", "APP", queue=queue)
+            await _expect_a_worker(client, out, queue, workflow, version, remedy)
         run = await client.enqueue(
             workflow,
             arguments,
@@ -112,7 +114,8 @@ async def enqueue(
         if not run.created:
             out.note(f"run {run.id!r} was already there; nothing was added")
         if wait:
-            return await waited(run, out, wait_timeout)
+            look = again(config, "runs", "show", run.id, queue=queue)
+            return await waited(run, out, wait_timeout, look)
 
     out.document(_named(run)) if out.json else out.say(run.id)
     return Exit.OK
@@ -130,8 +133,13 @@ def read_arguments(pairs: Sequence[str], text: str | None, file: str | None) -> 
     return dict(_pair(pair) for pair in pairs)
 
 
-async def waited(run: Run, out: Output, timeout: float | None = None) -> Exit:
-    """Follow a run to its end and write its result. Raises how it ended, when it ended badly."""
+async def waited(
+    run: Run, out: Output, timeout: float | None = None, look: str | None = None
+) -> Exit:
+    """Follow a run to its end and write its result. Raises how it ended, when it ended badly.
+
+    ``look`` is the command that shows the run, for whoever does not wait for it.
+    """
     try:
         result = await _followed(run, out, timeout)
     except RunError as error:
@@ -139,7 +147,7 @@ async def waited(run: Run, out: Output, timeout: float | None = None) -> Exit:
             out.document({**_named(run), **_ending(error)})
         raise
     except anyio.get_cancelled_exc_class():
-        out.note(f"run {run.id!r} goes on; see: millstream runs show {run.id} -q {run.queue}")
+        out.note(f"run {run.id!r} goes on" + (f"; see: {look}" if look else ""))
         raise
 
     if out.json:
@@ -175,13 +183,13 @@ async def _tell_events(run: Run, tell: Callable[[str], None]) -> None:
         return  # what is told on the way is a courtesy; the result says what went wrong
 
 
-async def _expect_a_worker(
-    client: Client, out: Output, queue: str, workflow: str, version: str | None
+async def _expect_a_worker(  # noqa: PLR0917 - four say what is asked for, two how to tell
+    client: Client, out: Output, queue: str, workflow: str, version: str | None, remedy: str
 ) -> None:
     agents = await client.agents(queue)
     known = {name for agent in agents for name in agent.workflows}
     if not agents:
-        out.note(f"no worker serves queue {queue!r} now; the run waits until one does")
+        out.note(f"no worker serves queue {queue!r} now; the run waits for one: {remedy}")
     elif (f"{workflow}@{version}" if version else workflow) not in known | {
         name.partition("@")[0] for name in known
     }:

@@ -20,7 +20,7 @@ import anyio
 import typer
 
 from millstream.cli.output import Output
-from millstream.config import DEFAULT_REDIS, Setting, resolve, setting
+from millstream.config import DEFAULT_REDIS, Setting, check_names, resolve, setting
 
 Function = Callable[..., Any]
 T = TypeVar("T")
@@ -77,6 +77,7 @@ def command(
         def run(**values: Any) -> Any:
             flags = {each.name: values.pop(each.name) for each in settings}
             values["out"] = Output(json=values.pop("json"))
+            check_names(known_names(), os.environ, Path.cwd())
             given = Given(flags)
             if "given" in wanted:
                 values["given"] = given
@@ -90,6 +91,15 @@ def command(
         return run
 
     return decorate
+
+
+def known_names() -> set[str]:
+    """Return every setting that any process has: they share one file and one environment."""
+    from millstream_scheduler.config import SchedulerConfig
+    from millstream_worker.config import WorkerConfig
+
+    configs = (ClientConfig, WorkerConfig, SchedulerConfig)
+    return {each.name for cls in configs for each in fields(cls)} | {"debug"}
 
 
 def _own(function: Function) -> list[inspect.Parameter]:

@@ -1,4 +1,4 @@
-"""``millstream queues``: what the queues hold, and who serves them."""
+"""``millstream queues``: what the queues hold, who serves them, and how many lanes they have."""
 
 from __future__ import annotations
 
@@ -9,24 +9,32 @@ from typing import Annotated
 import typer
 
 from millstream.cli.access import client_of, queues_there, span
-from millstream.cli.flags import ClientConfig, command
+from millstream.cli.flags import ClientConfig, Given, command
 from millstream.cli.output import Listing, Output, Row
 from millstream.cli.runs import wants_wide
 from millstream.cli.watching import Interval, Watch, watched
 from millstream.client import Client
+from millstream.errors import UsageError
 
 _COLUMNS = ("QUEUE", "WAITING", "RUNNING", "SCHEDULED", "PARKED", "DEAD", "OLDEST", "WORKERS")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("queues")(queues)
+    """Add the commands."""
+    group = typer.Typer(
+        help="Show what queues hold and who serves them; OLDEST is the longest wait of a run.",
+        invoke_without_command=True,
+    )
+    group.callback()(queues)
+    group.command("lanes")(lanes)
+    app.add_typer(group, name="queues")
 
 
 @command(ClientConfig)
 async def queues(
     *,
-    config: ClientConfig,
+    context: typer.Context,
+    given: Given,
     out: Output,
     all: Annotated[
         bool, typer.Option("--all", "-A", help="Every queue that Redis holds something of.")
@@ -38,6 +46,12 @@ async def queues(
     interval: Interval = 2.0,
 ) -> None:
     """Show what queues hold and who serves them. OLDEST is the longest that a run has waited."""
+    if context.invoked_subcommand is not None:
+        if given.flags or out.json:
+            raise UsageError(f"flags of `queues {context.invoked_subcommand}` go behind that word")
+        return
+
+    config = given.resolved(ClientConfig)
     wide = wants_wide(output)
     async with client_of(config) as client:
 
@@ -48,6 +62,36 @@ async def queues(
             return Listing("queues", columns, rows)
 
         await watched(out, look, watch, interval)
+
+
+@command(ClientConfig, without=("queue",))
+async def lanes(
+    *,
+    config: ClientConfig,
+    out: Output,
+    queue: Annotated[str, typer.Argument(metavar="NAME", help="Name of the queue.")],
+    count: Annotated[
+        int | None,
+        typer.Option("--count", metavar="N", help="Give the queue so many lanes."),
+    ] = None,
+) -> None:
+    """Show how many lanes a queue has, or give it another number of them.
+
+    Lanes spread a queue over the masters of a cluster. Workers begin to serve new lanes within a
+    second; runs stay where they were accepted. One that was cut off is simply said again.
+    """
+    async with client_of(config) as client:
+        await client.check()
+        if count is None:
+            found = await client.layout(queue)
+        else:
+            found = await client.resize(queue, lanes=count)
+
+    if out.json:
+        out.document({"queue": queue, **asdict(found)})
+    else:
+        had = f", had {', '.join(map(str, found.past))} before" if found.past else ""
+        out.say(f"queue {queue} has {found.lanes} lane{'s' * (found.lanes != 1)}{had}")
 
 
 async def _row(client: Client, name: str, columns: Sequence[str]) -> Row:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from millstream.cli.access import ago, client_of, located, span
+from millstream.cli.access import ago, client_of, located, span, waits_for
 from millstream.cli.exits import Exit
 from millstream.cli.failures import tell
 from millstream.cli.flags import ClientConfig, command
@@ -147,7 +147,7 @@ def listing(name: str, found: Sequence[RunStatus], *, wide: bool) -> Listing:
 
 def document(status: RunStatus) -> dict[str, Any]:
     """Return what is known of a run for programs."""
-    return {name: value for name, value in asdict(status).items() if name != "arguments"}
+    return {**asdict(status), "waits_for": status.waits_for}
 
 
 def wants_wide(output: str | None) -> bool:
@@ -172,7 +172,7 @@ def _cells(status: RunStatus) -> dict[str, str]:
         "CRASHES": str(status.crashes),
         "AGE": ago(times.enqueued),
         "TOOK": "-" if took is None else span(took),
-        "ERROR": status.error or "-",
+        "ERROR": waits_for(status) or status.error or "-",
     }
 
 

@@ -19,6 +19,12 @@ directory, the default. It has one name in all of them: `--log-format` is
 `MILLSTREAM_LOG_FORMAT` is `log_format`. Lists are separated by commas in the environment, and
 are lists in the file. `REDIS_HOST`, `REDIS_PORT` and `REDIS_PASSWORD` together stand in for
 `--redis` where it is not set otherwise.
+
+A name in the file that is no setting is refused, with exit code 2, and so is a variable that looks
+like a misspelt one (`MILLSTREAM_LAESE`). Other variables that begin with `MILLSTREAM_` are somebody
+else's and left alone: a program of yours may have some, and Kubernetes adds
+`MILLSTREAM_PORT_8080_TCP` and its kin for a service that is called millstream.
+`MILLSTREAM_DEBUG=1` shows where an error came from.
 """
 
 

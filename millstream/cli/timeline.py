@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from millstream.cli.access import ago, span
+from millstream.cli.access import ago, span, waits_for
 from millstream.cli.output import STYLES, clean
 from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.run import RunState, RunStatus
@@ -39,11 +39,7 @@ class Story:
 
     def document(self) -> dict[str, Any]:
         """Return it for programs."""
-        run = {
-            name: value
-            for name, value in msgspec.to_builtins(self.status).items()
-            if name != "arguments"
-        }
+        run = {**msgspec.to_builtins(self.status), "waits_for": self.status.waits_for}
         return {
             "run": run,
             "arguments": self.arguments,
@@ -173,6 +169,8 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
         yield "started", f"{_clock(times.started)} after {span(times.started - times.enqueued)}"
     if times.due and not status.state.final:
         yield "goes on", _clock(times.due)
+    if (reason := waits_for(status)) is not None:
+        yield "waits", clean(reason)
     if times.ended:
         took = f" after {span(times.ended - times.started)}" if times.started else ""
         yield "ended", f"{_clock(times.ended)}{took}"

@@ -16,12 +16,12 @@ from typing import Any, Self, TypeVar
 
 import anyio
 
+from millstream.client.asking import new_run
 from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.queues import Queues
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
-    InvalidArguments,
     ResultTimeout,
     RunCancelled,
     RunFailed,
@@ -35,6 +35,7 @@ from millstream.model.run import Depth, Priority, RunState, RunStatus
 from millstream.store import agents, codec, journals, listing, results, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
+from millstream.store.layouts import Layout
 
 Answer = TypeVar("Answer")
 
@@ -100,7 +101,7 @@ class Client:
         `StoreError`.
         """
         asked = Enqueue(workflow, arguments, id, queue, priority, delay, tenant, timeout, version)
-        new = self._new_run(asked)
+        new = new_run(asked, self._limits, self._random)
         return self._handle(asked, new, await self._queues.send(queue, new))
 
     async def enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
@@ -109,7 +110,7 @@ class Client:
         An `IdConflict` is raised after the others of its batch were accepted; nothing is sent
         when one of them cannot be encoded.
         """
-        wanted = [(item, self._new_run(item)) for item in asked]
+        wanted = [(item, new_run(item, self._limits, self._random)) for item in asked]
         by_queue: dict[str, list[runs.NewRun]] = {}
         for item, new in wanted:
             by_queue.setdefault(item.queue, []).append(new)
@@ -149,8 +150,7 @@ class Client:
 
     async def status(self, run: Run) -> RunStatus:
         """Return what is known of the run. See `Run.status`."""
-        lane = await self._queues.lane(run.queue, run.id)
-        found = await self._queues.insist(lambda: runs.status(self._connection, lane, run.id))
+        found = await self._look(run, runs.status, None)
         if found is None:
             raise UnknownRun(run.id, run.queue)
 
@@ -158,7 +158,7 @@ class Client:
 
     async def events(self, run: Run, after: str = "") -> AsyncIterator[RunEvent]:
         """Iterate over what the run says, then how it ended. See `Run.events`."""
-        lane = await self._queues.lane(run.queue, run.id)
+        lane = await self._lane(run)
         client = self._connection.new_client(read_timeout_s=1.0)
         try:
             while True:
@@ -181,36 +181,40 @@ class Client:
 
     async def journal(self, run: Run) -> dict[str, Record]:
         """Return the records of a run by step key."""
-        lane = await self._queues.lane(run.queue, run.id)
-        return await self._queues.insist(lambda: journals.load(self._connection, lane, run.id))
+        return await self._look(run, journals.load, {})
 
     async def arguments(self, run: Run) -> Any:
         """Return the arguments a run was enqueued with."""
-        lane = await self._queues.lane(run.queue, run.id)
-        return await self._queues.insist(lambda: runs.arguments(self._connection, lane, run.id))
+        return await self._look(run, runs.arguments, None)
 
     # -- operate -------------------------------------------------------------------------------
 
     async def cancel(self, run: Run) -> RunState:
         """Ask a run to end. See `Run.cancel`."""
-        lane = await self._queues.lane(run.queue, run.id)
-        answer = await self._queues.insist(
-            lambda: runs.cancel(self._connection, lane, [run.id], self._retention)
-        )
-        if not answer[0]:
+
+        async def ask(lane: Lane) -> str:
+            (answer,) = await runs.cancel(self._connection, lane, [run.id], self._retention)
+            return answer
+
+        answer = await self._queues.look(run.queue, run.id, ask, "")
+        if not answer:
             raise UnknownRun(run.id, run.queue)
 
-        return RunState.RUNNING if answer[0] == "cancelling" else RunState(answer[0])
+        return RunState.RUNNING if answer == "cancelling" else RunState(answer)
 
     async def retry(self, run: Run) -> None:
         """Start a failed or cancelled run once more. See `Run.retry`."""
-        lane = await self._queues.lane(run.queue, run.id)
-        answer = await self._queues.insist(lambda: runs.revive(self._connection, lane, [run.id]))
-        if not answer[0]:
+
+        async def ask(lane: Lane) -> str:
+            (answer,) = await runs.revive(self._connection, lane, [run.id])
+            return answer
+
+        answer = await self._queues.look(run.queue, run.id, ask, "")
+        if not answer:
             raise UnknownRun(run.id, run.queue)
-        if answer[0] != RunState.QUEUED:
+        if answer != RunState.QUEUED:
             raise UsageError(
-                f"run {run.id!r} is {answer[0]}; only failed and cancelled runs are retried"
+                f"run {run.id!r} is {answer}; only failed and cancelled runs are retried"
             )
 
     async def depth(self, queue: str = "default") -> Depth:
@@ -221,9 +225,11 @@ class Client:
         return Depth(**counts, oldest_s=max(part.oldest_s for part in parts))
 
     async def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
-        """Return dead letters of a queue: runs that failed for good, newest first in each lane."""
+        """Return dead letters of a queue: runs that failed for good, the newest first."""
         ask = functools.partial(listing.dead_letters, self._connection, limit=limit)
-        return [status for part in await self._each(queue, ask) for status in part][:limit]
+        found = [status for part in await self._each(queue, ask) for status in part]
+        found.sort(key=lambda status: status.times.ended or 0.0, reverse=True)
+        return found[:limit]
 
     async def agents(self, queue: str = "default") -> Sequence[agents.Agent]:
         """Return the workers of a queue that are alive."""
@@ -259,7 +265,22 @@ class Client:
         ask = functools.partial(
             listing.list_runs, self._connection, states=wanted, limit=limit, matches=matches
         )
-        return [status for part in await self._each(queue, ask) for status in part][:limit]
+        found = [status for part in await self._each(queue, ask) for status in part]
+        found.sort(key=lambda status: status.times.enqueued, reverse=True)
+        return found[:limit]
+
+    async def layout(self, queue: str = "default") -> Layout:
+        """Return how many lanes a queue has. See `resize`."""
+        return await self._queues.layout(queue)
+
+    async def resize(self, queue: str, *, lanes: int) -> Layout:
+        """Give a queue another number of lanes, and return how it is laid out then.
+
+        Lanes spread a queue over the masters of a cluster. Runs stay where they were accepted;
+        new ones are spread over all lanes, which workers begin to serve within a second. When it
+        was cut off by a `StoreError`, say it again. Raises `UsageError` at a bound.
+        """
+        return await self._queues.resize(queue, lanes)
 
     # -- below ---------------------------------------------------------------------------------
 
@@ -270,24 +291,28 @@ class Client:
             for lane in await self._queues.lanes(queue)
         ]
 
-    def _new_run(self, asked: Enqueue) -> runs.NewRun:
-        arguments = {} if asked.arguments is None else asked.arguments
-        data = codec.encode(
-            arguments, f"the arguments of {asked.workflow!r}", self._limits.arguments
-        )
-        if not data.startswith(b"{"):
-            raise InvalidArguments(asked.workflow, "they must be given by name, as a mapping")
+    async def _look(
+        self,
+        run: Run,
+        ask: Callable[[Connection, Lane, str], Awaitable[Answer]],
+        missing: Answer,
+    ) -> Answer:
+        """Ask wherever a run may be, until the answer is another than ``missing``."""
 
-        return runs.NewRun(
-            ids.new_run_id(self._random) if asked.id is None else ids.check_run_id(asked.id),
-            _text("workflow", asked.workflow),
-            data,
-            _text("version", asked.version) if asked.version else "",
-            asked.priority if type(asked.priority) is Priority else _priority(asked.priority),
-            0.0 if asked.delay is None else _positive("delay", asked.delay),
-            None if asked.timeout is None else _positive("timeout", asked.timeout),
-            _text("tenant", asked.tenant) if asked.tenant else "",
-        )
+        async def one(lane: Lane) -> Answer:
+            return await ask(self._connection, lane, run.id)
+
+        return await self._queues.look(run.queue, run.id, one, missing)
+
+    async def _lane(self, run: Run) -> Lane:
+        async def ask(lane: Lane) -> Lane | None:
+            return lane if await runs.status(self._connection, lane, run.id) else None
+
+        found = await self._queues.look(run.queue, run.id, ask, None)
+        if found is None:
+            raise UnknownRun(run.id, run.queue)
+
+        return found
 
     def _handle(self, asked: Enqueue, new: runs.NewRun, answer: bool | str) -> Run:
         if isinstance(answer, str):
@@ -299,25 +324,3 @@ class Client:
     async def _close_connection(self) -> None:
         with anyio.move_on_after(2, shield=True):
             await self._connection.aclose()
-
-
-def _priority(value: Priority | str) -> Priority:
-    try:
-        return Priority(value)
-    except ValueError:
-        known = ", ".join(Priority)
-        raise UsageError(f"priority {value!r} is not one of {known}") from None
-
-
-def _positive(name: str, seconds: float) -> float:
-    if not 0 <= seconds < 10 * 366 * 86400:
-        raise UsageError(f"{name} must be seconds from 0 to ten years, not {seconds!r}")
-
-    return seconds
-
-
-def _text(what: str, value: str) -> str:
-    if not isinstance(value, str) or not value.isprintable() or not value:
-        raise UsageError(f"{what} must be a name, not {value!r}")
-
-    return value

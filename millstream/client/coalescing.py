@@ -46,11 +46,16 @@ class Coalescer(Generic[Item, Answer]):
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._arrived = asyncio.Event()
         self._closed = False
+        #: Whether a call is under way, and how many items left with the last one.
+        self._busy = False
+        self._last = 1
 
     async def ask(self, item: Item) -> Answer:
         """Return the answer to one item, or raise what the call that carried it raised."""
         if self._closed:
             raise UsageError(CLOSED)
+        if not self._busy and self._last == 1:
+            return await self._ask_alone(item)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._arrived.set()
@@ -62,12 +67,26 @@ class Coalescer(Generic[Item, Answer]):
             while True:
                 await self._arrived.wait()
                 self._arrived.clear()
-                while self._waiting:
-                    await self._serve(self._next())
+                while self._waiting and not self._busy:
+                    batch = self._next()
+                    self._busy, self._last = True, len(batch)
+                    await self._serve(batch)
+                    self._busy = False
         finally:
             self._closed = True
             for _, future in self._waiting:
                 give_up(future)
+
+    async def _ask_alone(self, item: Item) -> Answer:
+        """Send at once, without the detour over another task; who comes meanwhile waits."""
+        self._busy = True
+        try:
+            (answer,) = await self._send([item])
+        finally:
+            self._busy = False
+            if self._waiting:
+                self._arrived.set()
+        return answer
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
         batch = [self._waiting.popleft()]

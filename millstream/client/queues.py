@@ -1,12 +1,13 @@
 """What a client knows of queues: how they are laid out, and how to reach their lanes.
 
 Calls of many callers leave together. A queue that was resized meanwhile refuses, and is looked up
-again. While Redis does not answer, everything here is asked again, as long as patience lasts: all
-of it is safe to say twice.
+again; a run that was accepted before is found where it was accepted. While Redis does not answer,
+everything here is asked again, as long as patience lasts: all of it is safe to say twice.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -19,13 +20,15 @@ from millstream.client.waiting import Ended, Waiting
 from millstream.errors import StoreUnavailable, UsageError
 from millstream.model import ids
 from millstream.model.limits import LIMITS, MIB
-from millstream.store import runs
+from millstream.store import layouts, results, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 
 T = TypeVar("T")
 _Answer = bool | str | runs.Resized
-_Sent = tuple[Sequence[runs.NewRun], list[bool | str] | runs.Resized]
+#: A run, and what `runs.enqueue` says of it.
+_Known = tuple[runs.NewRun, bool | str]
+_Sent = tuple[Lane, Sequence[runs.NewRun], list[bool | str] | runs.Resized]
 #: Calls of one `send_all` that are under way at the same time.
 _AT_A_TIME = 3
 
@@ -34,13 +37,14 @@ _AT_A_TIME = 3
 class _Queue:
     """One queue, as it was when it was looked up."""
 
-    layout: runs.Layout
+    layout: layouts.Layout
+    #: With those that accept nothing any more.
     lanes: list[Lane]
     enqueueing: dict[Lane, Coalescer[runs.NewRun, _Answer]] = field(default_factory=dict)
-    waiting: dict[Lane, Waiting] = field(default_factory=dict)
 
-    def lane(self, run_id: str) -> Lane:
-        return self.lanes[ids.lane_of(run_id, self.layout.lanes)]
+    def candidates(self, run_id: str) -> list[Lane]:
+        """Where a run may be: first the lane that accepts it now."""
+        return [self.lanes[number] for number in self.layout.numbers(run_id)]
 
 
 #: The most that leaves in one call, unless a single run is larger.
@@ -55,6 +59,7 @@ class Queues:
         self._inbox = inbox
         self._patience_s = patience_s
         self._known: dict[str, _Queue] = {}
+        self._ends: dict[Lane, Waiting] = {}
         self._group: TaskGroup | None = None
 
     def open(self, group: TaskGroup | None) -> None:
@@ -62,41 +67,73 @@ class Queues:
         self._group = group
         # What was begun belongs to the tasks of before.
         self._known.clear()
+        self._ends.clear()
 
     async def lanes(self, queue: str) -> list[Lane]:
-        """Return the lanes of a queue."""
-        return (await self._queue(queue)).lanes
+        """Return every lane of a queue, as they are now."""
+        return (await self._looked_up(queue)).lanes
 
-    async def lane(self, queue: str, run_id: str) -> Lane:
-        """Return the lane of a run."""
-        return (await self._queue(queue)).lane(run_id)
+    async def layout(self, queue: str) -> layouts.Layout:
+        """Return how a queue is laid out now."""
+        return (await self._looked_up(queue)).layout
+
+    async def resize(self, queue: str, lanes: int) -> layouts.Layout:
+        """Give a queue another number of lanes. See `layouts.resize`."""
+        ids.check_queue(queue)
+        found = await self.insist(lambda: layouts.resize(self._connection, queue, lanes))
+        self._known.pop(queue, None)
+        return found
+
+    async def look(
+        self, queue: str, run_id: str, ask: Callable[[Lane], Awaitable[T]], missing: T
+    ) -> T:
+        """Ask wherever a run may be, until the answer is another than ``missing``."""
+        tried: set[Lane] = set()
+        found = await self._queue(queue)
+        while untried := [lane for lane in found.candidates(run_id) if lane not in tried]:
+            for lane in untried:
+                answer = await self.insist(functools.partial(ask, lane))
+                if answer != missing:
+                    return answer
+                tried.add(lane)
+            # The queue may have been resized since it was looked up.
+            found = await self._looked_up(queue)
+
+        return missing
 
     async def send(self, queue: str, new: runs.NewRun) -> bool | str:
         """Enqueue one run, together with what others enqueue just now. See `runs.enqueue`."""
+        known: list[_Known] = []
+        again = False
         while True:
             found = await self._queue(queue)
-            answer = await self._enqueueing(found, found.lane(new.id)).ask(new)
+            if not await self._set_known_aside(found, [new], known, again=again):
+                return known[0][1]
+            lane = found.candidates(new.id)[0]
+            answer = await self._enqueueing(found, lane).ask(new)
             if not isinstance(answer, runs.Resized):
                 return answer
-            self._known.pop(queue, None)
+            await self._agree(found, queue, lane)
+            again = True
 
-    async def send_all(
-        self, queue: str, news: Sequence[runs.NewRun]
-    ) -> list[tuple[runs.NewRun, bool | str]]:
+    async def send_all(self, queue: str, news: Sequence[runs.NewRun]) -> list[_Known]:
         """Enqueue many runs, a batch in one call; each comes back with its answer."""
-        answered: list[tuple[runs.NewRun, bool | str]] = []
+        answered: list[_Known] = []
         left = list(news)
+        again = False
         while left:
             found = await self._queue(queue)
+            left = await self._set_known_aside(found, left, answered, again=again)
             by_lane: dict[Lane, list[runs.NewRun]] = {}
             for new in left:
-                by_lane.setdefault(found.lane(new.id), []).append(new)
+                by_lane.setdefault(found.candidates(new.id)[0], []).append(new)
 
             left = []
-            for batch, answers in await self._enqueue_all(found, by_lane):
+            for lane, batch, answers in await self._enqueue_all(found, by_lane):
                 if isinstance(answers, runs.Resized):
-                    self._known.pop(queue, None)
+                    await self._agree(found, queue, lane)
                     left += batch
+                    again = True
                 else:
                     answered += zip(batch, answers, strict=True)
 
@@ -116,7 +153,7 @@ class Queues:
         async def send() -> None:
             for lane, batch in calls:
                 try:
-                    sent.append((batch, await self._enqueue(found, lane, batch)))
+                    sent.append((lane, batch, await self._enqueue(found, lane, batch)))
                 except Exception as error:  # noqa: BLE001 - raised below, as it is
                     failures.append(error)
                 if failures:
@@ -131,14 +168,11 @@ class Queues:
 
     async def end(self, queue: str, run_id: str) -> Ended:
         """Return how a run ended, once it has."""
-        found = await self._queue(queue)
-        lane = found.lane(run_id)
-        known = found.waiting.get(lane)
-        if known is None:
-            known = found.waiting[lane] = Waiting(self._connection, lane, self._inbox)
-            self._tasks().start_soon(known.serve_forever, name=f"results {lane}")
 
-        return await known.end(run_id, self.insist)
+        async def ask(lane: Lane) -> Ended:
+            return await self._waiting(lane).end(run_id, self.insist)
+
+        return await self.look(queue, run_id, ask, results.Unknown())
 
     async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask again while Redis does not answer, as long as patience lasts."""
@@ -153,6 +187,44 @@ class Queues:
                 await self._connection.reset()
                 await anyio.sleep(pause_s)
                 pause_s = min(1.0, pause_s * 2)
+
+    def _waiting(self, lane: Lane) -> Waiting:
+        known = self._ends.get(lane)
+        if known is None:
+            known = self._ends[lane] = Waiting(self._connection, lane, self._inbox)
+            self._tasks().start_soon(known.serve_forever, name=f"results {lane}")
+        return known
+
+    async def _set_known_aside(
+        self, found: _Queue, news: Sequence[runs.NewRun], answered: list[_Known], *, again: bool
+    ) -> list[runs.NewRun]:
+        """Return what no lane of before has accepted; the rest is answered.
+
+        An id that was made for this very call is new, unless it is sent ``again``: a reply may
+        have been lost.
+        """
+        by_lane: dict[Lane, list[runs.NewRun]] = {}
+        for new in news:
+            for lane in found.candidates(new.id)[1:] if new.chosen or again else ():
+                by_lane.setdefault(lane, []).append(new)
+
+        known: set[int] = set()
+        for lane, part in by_lane.items():
+            for batch in _batches(part):
+                for new, owner in zip(batch, await self._owners(lane, batch), strict=True):
+                    if owner is not None and id(new) not in known:
+                        known.add(id(new))
+                        answered.append((new, owner))
+        return [new for new in news if id(new) not in known]
+
+    async def _owners(self, lane: Lane, news: Sequence[runs.NewRun]) -> list[bool | str | None]:
+        return await self.insist(lambda: runs.owners(self._connection, lane, news))
+
+    async def _agree(self, found: _Queue, queue: str, lane: Lane) -> None:
+        """A lane has refused: bring a resize that was begun to its end, and look again."""
+        if self._known.get(queue) is found:
+            del self._known[queue]
+            await self.insist(lambda: layouts.agreed(self._connection, queue, lane))
 
     async def _enqueue(
         self, found: _Queue, lane: Lane, batch: Sequence[runs.NewRun]
@@ -175,12 +247,15 @@ class Queues:
         return known
 
     async def _queue(self, name: str) -> _Queue:
+        return self._known.get(name) or await self._looked_up(name)
+
+    async def _looked_up(self, name: str) -> _Queue:
+        ids.check_queue(name)
+        layout = await self.insist(lambda: layouts.layout(self._connection, name))
         known = self._known.get(name)
-        if known is None:
-            ids.check_queue(name)
-            layout = await self.insist(lambda: runs.layout(self._connection, name))
-            lanes = [Lane(name, number) for number in range(layout.lanes)]
-            known = self._known.setdefault(name, _Queue(layout, lanes))
+        if known is None or known.layout != layout:
+            lanes = [Lane(name, number) for number in range(layout.width)]
+            known = self._known[name] = _Queue(layout, lanes)
         return known
 
     def _tasks(self) -> TaskGroup:

@@ -18,6 +18,7 @@ from millstream.client.asynchronous import Client
 from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.errors import UsageError
 from millstream.model.run import Depth, RunState, RunStatus
+from millstream.store.layouts import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,16 @@ class SyncClient:
         """Return the dead letters of a queue. See `Client.dead`."""
         portal, client = self._parts()
         return portal.call(partial(client.dead, queue, limit=limit))
+
+    def layout(self, queue: str = "default") -> Layout:
+        """Return how many lanes a queue has. See `Client.layout`."""
+        portal, client = self._parts()
+        return portal.call(client.layout, queue)
+
+    def resize(self, queue: str, *, lanes: int) -> Layout:
+        """Give a queue another number of lanes. See `Client.resize`."""
+        portal, client = self._parts()
+        return portal.call(partial(client.resize, queue, lanes=lanes))
 
     def _parts(self) -> tuple[BlockingPortal, Client]:
         if self._portal is None or self._client is None:

@@ -30,6 +30,9 @@ class Limits:
     batch: int = 500
     #: An error's message.
     error: int = 4 * KIB
+    #: Lanes of a queue, and how many other numbers of lanes it may have had.
+    lanes: int = 256
+    past_layouts: int = 8
     #: Programs that wait for one run at the same time.
     waiters: int = 64
 

@@ -88,6 +88,19 @@ class RunStatus:
     #: How many workers in a row died while they held it, with nothing recorded in between.
     crashes: int = 0
     tenant: str | None = None
+    #: How many workers in a row have handed it back: they do not know its workflow, or its
+    #: journal is of a newer release.
+    refusals: int = 0
+
+    @property
+    def waits_for(self) -> str | None:
+        """Why it does not run, when that is for want of a worker that can."""
+        if not self.refusals or self.state not in {RunState.SCHEDULED, RunState.QUEUED}:
+            return None
+
+        version = f" version {self.version}" if self.version else ""
+        times = "once" if self.refusals == 1 else f"{self.refusals} times"
+        return f"no worker that took it can run workflow {self.workflow}{version}; refused {times}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

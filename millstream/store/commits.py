@@ -146,7 +146,7 @@ async def commit(
         args += item
 
     with connection.translated():
-        reply = await call(connection.client, "commit", lane, args)
+        reply = await call(connection.scripts, "commit", lane, args)
 
     if reply is None:
         raise StoreError("Redis had a later commit of this process before this one")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import redis
@@ -20,8 +20,18 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from millstream.errors import MissingExtra, StoreError, StoreFull, StoreUnavailable, UnfitStore
+from millstream.errors import (
+    ConfigError,
+    MissingExtra,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    UnfitStore,
+)
 from millstream.store.addresses import Address, StoreKind, parse_address
+
+if TYPE_CHECKING:
+    from millstream.store.wire import Wire
 
 #: How long an ordinary command may take before its connection counts as dead.
 COMMAND_TIMEOUT_S = 5.0
@@ -40,8 +50,18 @@ class Connection:
         self._timeout_s = command_timeout_s
         self._server = self._memory_server() if self.in_memory else None
         self._clients: list[Any] = []
+        #: What asks the sentinels, by the client that it finds a master for: it closes with it.
+        self._asking: dict[int, list[Any]] = {}
+        #: Whether it has ever answered: until then the address itself may be wrong.
+        self._met = False
         #: For ordinary commands.
         self.client: Any = self.new_client()
+        self._wire: Wire | None = self._new_wire(self._timeout_s)
+
+    @property
+    def scripts(self) -> Any:
+        """What scripts are sent with: one connection for all of them, where that is possible."""
+        return self._wire or self.client
 
     @property
     def in_memory(self) -> bool:
@@ -65,22 +85,24 @@ class Connection:
     async def close_client(self, client: Any) -> None:
         """Close one of the clients made by `new_client`."""
         self._clients.remove(client)
-        with contextlib.suppress(redis.RedisError, OSError):
-            await client.aclose()
+        await _close([client, *self._asking.pop(id(client), ())])
 
     async def aclose(self) -> None:
-        """Close every asynchronous client."""
-        for client in self._clients:
-            with contextlib.suppress(redis.RedisError, OSError):
-                await client.aclose()
-
+        """Close every client. A thread must not use its own any more."""
+        if self._wire is not None:
+            self._wire.drop()
+        asking = [each for part in self._asking.values() for each in part]
+        await _close([*self._clients, *asking])
         self._clients.clear()
+        self._asking.clear()
 
     async def reset(self) -> None:
-        """Drop all connections of the ordinary client.
+        """Drop all connections of the ordinary client, and the one of the scripts.
 
         The next command finds its server anew: a demoted master stays connected, and refuses.
         """
+        if self._wire is not None:
+            self._wire.drop()
         pool = getattr(self.client, "connection_pool", None)
         if pool is not None:
             with contextlib.suppress(redis.RedisError, OSError):
@@ -92,6 +114,7 @@ class Connection:
         """Turn errors of redis-py into ours."""
         try:
             yield
+            self._met = True
         except (redis.RedisError, OSError) as error:
             raise self._translate(error) from error
         except (RuntimeError, AttributeError) as error:
@@ -106,24 +129,54 @@ class Connection:
             return
 
         with self.translated():
-            info = await self.client.info("server")
-            settings = await self._settings()
+            infos = await self._infos("server")
+            # Hosted services forbid CONFIG; INFO says the same.
+            memories = await self._infos("memory")
 
+        for info, memory in zip(infos, memories, strict=True):
+            self._check_master(info, memory.get("maxmemory_policy", "noeviction"))
+
+    async def _infos(self, section: str) -> list[dict[str, str]]:
+        """Return what every master says of itself: any of them may be the one that is not fit."""
+        if self.address.kind is not StoreKind.CLUSTER:
+            return [await self.client.info(section)]
+
+        await self.client.initialize()
+        masters = self.client.get_primaries()
+        return [await self.client.info(section, target_nodes=node) for node in masters]
+
+    def _check_master(self, info: Mapping[str, str], policy: str) -> None:
         if "server_name" not in info and _version(info["redis_version"]) < MINIMUM_VERSION:
             raise self._unfit(
                 f"it is version {info['redis_version']}", "millstream needs Redis 7.0 or Valkey 8"
             )
-        policy = settings.get("maxmemory-policy", "noeviction")
         if policy != "noeviction":
             raise self._unfit(
                 f"it evicts keys when memory runs out (maxmemory-policy {policy})",
                 "set maxmemory-policy to noeviction, or runs will be lost",
             )
 
-    async def _settings(self) -> dict[str, str]:
-        """Return the policy in force. Hosted services forbid CONFIG; INFO says the same."""
-        info = await self.client.info("memory")
-        return {"maxmemory-policy": info.get("maxmemory_policy", "noeviction")}
+    def new_reader(self, read_timeout_s: float) -> Any:
+        """Return what blocking reads are sent with, to be closed with ``aclose``."""
+        wire = self._new_wire(read_timeout_s + self._timeout_s)
+        return wire or self.new_client(read_timeout_s=read_timeout_s)
+
+    def _new_wire(self, timeout_s: float) -> Wire | None:
+        """Return None where only redis-py knows the way: in memory, and in a cluster."""
+        if self.address.kind not in {StoreKind.SINGLE, StoreKind.SENTINEL}:
+            return None
+        try:
+            from millstream.store.wire import Wire
+        except ImportError:
+            return None  # hiredis is not installed
+        pool = self.client.connection_pool
+
+        async def opens() -> Any:
+            connection = pool.make_connection()
+            await connection.connect()
+            return connection
+
+        return Wire(opens, timeout_s, passes=lambda error: _passing(error, str(error)))
 
     def _unfit(self, reason: str, remedy: str) -> UnfitStore:
         return UnfitStore(str(self.address), reason, remedy)
@@ -135,12 +188,27 @@ class Connection:
             "ACL failure in script" in text or "user executing the script can't" in text
         ):
             return self._unfit(text, "check the user, its password and its ACL")
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            reason = text.partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl")[0]
+            return self._unfit(
+                f"its certificate is not trusted ({reason})",
+                "name the authority's file: rediss://...?ssl_ca_certs=FILE",
+            )
         if isinstance(error, refused.OutOfMemoryError):
             return StoreFull()
         if isinstance(error, refused.ResponseError) and not _passing(error, text):
             return StoreError(f"Redis at {self.address} refused: {text}")
 
-        return StoreUnavailable(str(self.address), text)
+        return StoreUnavailable(str(self.address), text + ("" if self._met else self._doubt(text)))
+
+    def _doubt(self, text: str) -> str:
+        """Return what may be wrong with an address that nobody has answered from yet."""
+        tls = ("WRONG_VERSION_NUMBER", "record layer", "Timeout connecting")
+        if self.address.tls and any(part in text for part in tls):
+            return " (it may speak no TLS: redis:// instead of rediss://)"
+        if not self.address.tls and ("reset by peer" in text or "closed by server" in text):
+            return " (it may speak TLS only: rediss:// instead of redis://)"
+        return ""
 
     def _memory_server(self) -> Any:
         try:
@@ -182,8 +250,15 @@ class Connection:
         if address.kind is StoreKind.SENTINEL:
             asking = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout")}
             sentinel = library.sentinel.Sentinel(list(address.hosts), sentinel_kwargs=asking)
-            return sentinel.master_for(address.name, db=address.db, **options)
+            client = sentinel.master_for(address.name, db=address.db, **options)
+            self._asking[id(client)] = sentinel.sentinels
+            return client
         if address.kind is StoreKind.CLUSTER:
+            if not hasattr(redis.asyncio.RedisCluster, "pubsub"):
+                raise ConfigError(
+                    f"redis {redis.__version__} cannot listen on a cluster from an event loop;"
+                    " pip install 'redis>=8'"
+                )
             nodes = [library.cluster.ClusterNode(host, port) for host, port in address.hosts]
             return library.cluster.RedisCluster(startup_nodes=nodes, **options)
 
@@ -212,6 +287,12 @@ def _packing(kind: type[Any]) -> type[Any]:
                 return super().pack_command(*args)  # type: ignore[no-any-return]
 
     return Packing
+
+
+async def _close(clients: Sequence[Any]) -> None:
+    for client in clients:
+        with contextlib.suppress(redis.RedisError, OSError):
+            await client.aclose() if hasattr(client, "aclose") else client.close()
 
 
 def _passing(error: Exception, text: str) -> bool:

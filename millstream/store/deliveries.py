@@ -97,7 +97,7 @@ async def holdings(
         args += (delivery.run_id, delivery.fence)
 
     with connection.translated():
-        lost, strays, cancelled = await call(connection.client, "holdings", lane, args)
+        lost, strays, cancelled = await call(connection.scripts, "holdings", lane, args)
 
     return Holdings(
         lost=frozenset(run_id.decode() for run_id in lost),

@@ -47,7 +47,10 @@ class Lane:
 
     @property
     def meta(self) -> str:
-        """Hash: lanes, epoch; swept, listed (when last), hold (reclaim nothing before)."""
+        """Hash: lanes, epoch, past, next; swept, listed (when last), hold (reclaim nothing before).
+
+        The first four are the layout of the queue, see `millstream.store.layouts`.
+        """
         return self.prefix + "meta"
 
     @property

@@ -55,6 +55,6 @@ async def resign(connection: Connection, seat: Seat, token: str) -> None:
 
 async def _elect(connection: Connection, seat: Seat, args: Sequence[Argument]) -> Answer:
     with connection.translated():
-        leading, fence, left_ms = await call(connection.client, "elect", seat, args)
+        leading, fence, left_ms = await call(connection.scripts, "elect", seat, args)
 
     return Answer(leading=bool(leading), fence=fence, left_s=left_ms / 1000)

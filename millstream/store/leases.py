@@ -35,6 +35,8 @@ class Sweep:
     poisoned: int
     #: When the next scheduled or parked run goes on, by the clock of Redis; None: no such run.
     next_due: float | None
+    #: Of the lane: when it grows the queue may have more lanes to serve.
+    epoch: int = 0
 
 
 def renew_blocking(
@@ -61,7 +63,7 @@ async def renew(
     now, lapsed = 0, 0
     with connection.translated():
         for lane in lanes:
-            reply = await call(connection.client, "renew", lane, [token, round(lease_s * 1000)])
+            reply = await call(connection.scripts, "renew", lane, [token, round(lease_s * 1000)])
             now, lapsed = reply[0], lapsed | reply[1]
 
     return Renewal(now=now / 1000, lapsed=bool(lapsed))
@@ -90,15 +92,15 @@ async def sweep(
     found = script("sweep")
     with connection.translated():
         try:
-            reply = await connection.client.execute_command(
+            reply = await connection.scripts.execute_command(
                 "EVALSHA", found.sha, *found.arguments(lane, [*args, 0])
             )
         except NoScriptError:
-            reply = await connection.client.execute_command(
+            reply = await connection.scripts.execute_command(
                 "EVAL", found.body, *found.arguments(lane, [*args, 1])
             )
 
-    now, cancelled, promoted, reclaimed, poisoned, next_due = reply
+    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch = reply
     return Sweep(
         now=now / 1000,
         cancelled=tuple(run_id.decode() for run_id in cancelled),
@@ -106,6 +108,7 @@ async def sweep(
         reclaimed=reclaimed,
         poisoned=poisoned,
         next_due=next_due / 1000 if next_due else None,
+        epoch=epoch,
     )
 
 

@@ -38,7 +38,7 @@ class Page:
 async def prune(connection: Connection, lane: Lane, level: str, after: str, count: int) -> Pruned:
     """Drop entries whose run has ended or has no record. Raises `StoreError`."""
     with connection.translated():
-        dropped, last = await call(connection.client, "prune", lane, [level, after, count])
+        dropped, last = await call(connection.scripts, "prune", lane, [level, after, count])
 
     return Pruned(dropped, last.decode() or BEGINNING)
 
@@ -65,6 +65,6 @@ async def restore(
     """Put back those of these runs that stand nowhere; return how many. Raises `StoreError`."""
     args: list[Argument] = [round(lease_s * 1000), round(retention_s * 1000), *ids]
     with connection.translated():
-        restored: int = await call(connection.client, "restore", lane, args)
+        restored: int = await call(connection.scripts, "restore", lane, args)
 
     return restored

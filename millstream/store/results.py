@@ -50,7 +50,7 @@ async def watch(
 ) -> list[End | Pending | Unknown]:
     """Read how runs ended, and ask to be told of those that have not. Raises `StoreError`."""
     with connection.translated():
-        answers = await call(connection.client, "watch", lane, [inbox, LIMITS.waiters, *ids])
+        answers = await call(connection.scripts, "watch", lane, [inbox, LIMITS.waiters, *ids])
 
     return [_answer(row) for row in answers]
 

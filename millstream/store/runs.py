@@ -14,7 +14,7 @@ from millstream.store.scripts import Argument, call
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
-    "crashes", "tenant",
+    "crashes", "tenant", "refusals", "refused", "fence",
 )  # fmt: skip
 
 
@@ -30,22 +30,16 @@ class NewRun(NamedTuple):
     timeout_s: float | None = None
     tenant: str = ""
     trace: str = ""
+    #: Somebody chose the id, so it may be known already. Not written.
+    chosen: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Resized:
-    """The queue has another number of lanes than the caller thought; nothing was written."""
+    """The queue has another number of lanes, or is about to; nothing was written."""
 
     lanes: int
     epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How many lanes a queue has, and how often that number has changed."""
-
-    lanes: int = 1
-    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +50,6 @@ class LaneDepth(Depth):
     #: Age of the oldest run that nobody holds, in seconds.
     oldest_s: float = 0.0
     workers: int = 0
-
-
-async def layout(connection: Connection, queue: str) -> Layout:
-    """Return how a queue is laid out; a queue that nobody has used has one lane."""
-    with connection.translated():
-        lanes, epoch = await connection.client.hmget(Lane(queue).meta, "lanes", "epoch")
-
-    return Layout(int(lanes or 1), int(epoch or 0))
 
 
 async def enqueue(
@@ -82,7 +68,7 @@ async def enqueue(
         )  # fmt: skip
 
     with connection.translated():
-        answers = await call(connection.client, "enqueue", lane, args)
+        answers = await call(connection.scripts, "enqueue", lane, args)
 
     if answers and answers[0] == -1:
         return Resized(answers[1], answers[2])
@@ -90,12 +76,29 @@ async def enqueue(
     return [bool(answer) if isinstance(answer, int) else answer.decode() for answer in answers]
 
 
+async def owners(
+    connection: Connection, lane: Lane, news: Sequence[NewRun]
+) -> list[bool | str | None]:
+    """Look for runs in a lane that accepts them no more: None where it has no such run.
+
+    Else as `enqueue` answers: False when it is the same run, or the name of the workflow whose
+    it is.
+    """
+    with connection.translated():
+        pipe = connection.client.pipeline(transaction=False)
+        for new in news:
+            pipe.hmget(lane.run(new.id), "workflow", "args")
+        rows = await pipe.execute() if news else []
+
+    return [_owner(new, *row) for new, row in zip(news, rows, strict=True)]
+
+
 async def cancel(
     connection: Connection, lane: Lane, ids: Sequence[str], retention_s: float
 ) -> list[str]:
     """Ask for runs to end. Per id: cancelled, cancelling, the state it ended in, or ''."""
     with connection.translated():
-        answers = await call(connection.client, "cancel", lane, [round(retention_s * 1000), *ids])
+        answers = await call(connection.scripts, "cancel", lane, [round(retention_s * 1000), *ids])
 
     return [answer.decode() for answer in answers]
 
@@ -103,7 +106,7 @@ async def cancel(
 async def revive(connection: Connection, lane: Lane, ids: Sequence[str]) -> list[str]:
     """Start failed or cancelled runs once more. Per id: queued, the state it is in, or ''."""
     with connection.translated():
-        answers = await call(connection.client, "revive", lane, ids)
+        answers = await call(connection.scripts, "revive", lane, ids)
 
     return [answer.decode() for answer in answers]
 
@@ -144,7 +147,7 @@ async def arguments(connection: Connection, lane: Lane, run_id: str) -> Any:
 async def depth(connection: Connection, lane: Lane) -> LaneDepth:
     """Count what a lane holds, at a cost that does not grow with it."""
     with connection.translated():
-        reply = await call(connection.client, "depth", lane, [])
+        reply = await call(connection.scripts, "depth", lane, [])
 
     waiting, running, scheduled, due, parked, dead, oldest_ms, workers = reply
     return LaneDepth(
@@ -168,6 +171,14 @@ def error_of(data: bytes | None) -> tuple[str, str]:
     return cause, message
 
 
+def _owner(new: NewRun, workflow: bytes | None, arguments: bytes | None) -> bool | str | None:
+    if workflow is None:
+        return None
+
+    name = workflow.decode()
+    return False if (name, arguments) == (new.workflow, new.arguments) else name
+
+
 def _status(
     lane: Lane, run_id: str, fields: Mapping[str, bytes | None], due: float | None
 ) -> RunStatus:
@@ -188,6 +199,8 @@ def _status(
         ),
         crashes=int(fields["crashes"] or 0),
         tenant=_text(fields["tenant"]),
+        # They count while nobody has taken it since who refused it last.
+        refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
     )
 
 

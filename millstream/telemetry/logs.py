@@ -8,16 +8,13 @@ lines go, nor what a worker is.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
 import sys
-import threading
 import time
 from collections.abc import Callable
 from copy import copy
-from datetime import UTC, datetime
 from typing import Any, Literal, Self, TextIO, get_args
 
 import msgspec
@@ -26,6 +23,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from millstream.errors import ConfigError
 from millstream.events import Event
+from millstream.telemetry.lines import Clock, Lines
 from millstream.telemetry.redaction import redact_fields
 from millstream.telemetry.severities import severity
 
@@ -55,7 +53,7 @@ def make_logger(
 
     stream = sys.stderr if stream is None else stream
     wrapped = structlog.wrap_logger(
-        _Lines(stream),
+        Lines(stream),
         processors=[
             structlog.processors.format_exc_info,
             _finished(wall, _as_json if log_format == "json" else _for_people(stream)),
@@ -181,62 +179,9 @@ def _yielding(fields: dict[str, Any]) -> dict[str, Any]:
 # -- from fields to a line ---------------------------------------------------------------------
 
 
-class _Lines:
-    """Where lines end up: whole lines only, whatever thread they come from.
-
-    What is said in one turn of an event loop leaves in one write, at the end of that turn; what is
-    loud, or said outside of a loop, leaves at once.
-    """
-
-    #: A stream that hangs holds one thread. The others, above all the one that renews leases,
-    #: give the line up rather than hang with it.
-    _PATIENCE_S = 1.0
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
-        self._waiting: list[str] = []
-        self._scheduled = False
-
-    def msg(self, line: str) -> None:
-        self._waiting.append(line)
-        self._write()
-
-    def info(self, line: str) -> None:
-        self._waiting.append(line)
-        if self._scheduled:
-            return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._write()
-        else:
-            self._scheduled = True
-            loop.call_soon(self._write)
-
-    debug = info
-    warning = error = critical = msg
-
-    def _write(self) -> None:
-        if not self._lock.acquire(timeout=self._PATIENCE_S):
-            self._waiting, self._scheduled = [], False
-            return
-        try:
-            self._scheduled = False
-            lines, self._waiting = self._waiting, []
-            if lines:
-                lines.append("")
-                self._stream.write("\n".join(lines))
-                self._stream.flush()
-        except (OSError, ValueError):
-            pass  # the reader is gone or the stream is closed; no run fails for that
-        finally:
-            self._lock.release()
-
-
 def _finished(wall: Callable[[], float], render: Processor) -> Processor:
     """Return what makes a line of an entry: stamped, without secrets, and always a line."""
-    clock = _Clock(wall)
+    clock = Clock(wall)
 
     def finished(logger: WrappedLogger, method: str, entry: EventDict) -> str:
         event = entry.pop("event")
@@ -247,23 +192,6 @@ def _finished(wall: Callable[[], float], render: Processor) -> Processor:
             return json.dumps({**first, "unrenderable": type(error).__name__})
 
     return finished
-
-
-class _Clock:
-    """The time as text. Within a second only the milliseconds are made anew."""
-
-    def __init__(self, wall: Callable[[], float]) -> None:
-        self._wall = wall
-        self._second = -1
-        self._head = ""
-
-    def __call__(self) -> str:
-        now = self._wall()
-        second = int(now)
-        if second != self._second:
-            self._head = datetime.fromtimestamp(second, UTC).isoformat(timespec="seconds")[:-6]
-            self._second = second
-        return f"{self._head}.{int((now - second) * 1000):03d}+00:00"
 
 
 _encoder = msgspec.json.Encoder()

@@ -8,6 +8,7 @@ healthy, and it writes no log: a probe every second is no news.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import socket
@@ -103,6 +104,15 @@ class Probes:
         return opened.enter_context(_serving(self._host, port, routes, self._mono))
 
 
+def _remedy(error: OSError | OverflowError) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return (
+            "the port is taken, perhaps by another worker on this machine; start this one with"
+            " --http 0 --metrics 0 (0 picks a free port, -1 opens none)"
+        )
+    return f"{error}; choose another port with --http and --metrics (0 picks a free one)"
+
+
 def _probe(ask: Callable[[], Verdict]) -> _Route:
     def answer(_accept: str) -> _Answer:
         verdict = ask()
@@ -133,9 +143,7 @@ def _serving(
     try:
         server = _Server(host, port, routes, mono)
     except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"cannot listen on {host}:{port} ({error}); choose another port, or 0 for a free one"
-        ) from error
+        raise ConfigError(f"cannot listen on {host}:{port}: {_remedy(error)}") from error
 
     with server:  # closes the socket and every conversation on the way out
         thread = threading.Thread(

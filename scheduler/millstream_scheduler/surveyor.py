@@ -8,7 +8,7 @@ import anyio
 
 from millstream.errors import StoreError
 from millstream.events import Emit
-from millstream.store import runs
+from millstream.store import layouts
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream_scheduler.outage import Outage
@@ -21,7 +21,10 @@ Map = dict[str, tuple[Lane, ...]]
 
 
 class Surveyor:
-    """Reads the layout of the queues, at the cost of one look-up a queue."""
+    """Reads the layout of the queues, at the cost of one look-up a queue.
+
+    Of the lanes that accept nothing any more, those that still hold runs count.
+    """
 
     def __init__(
         self,
@@ -53,5 +56,5 @@ class Surveyor:
             await anyio.sleep(_LOOK_S)
 
     async def _lanes_of(self, queue: str) -> tuple[Lane, ...]:
-        layout = await runs.layout(self._connection, queue)
-        return tuple(Lane(queue, number) for number in range(layout.lanes))
+        _, lanes = await layouts.in_use(self._connection, queue)
+        return tuple(lanes)

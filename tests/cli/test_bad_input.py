@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,6 +141,46 @@ def test_a_variable_is_named_when_it_is_wrong(apps: Program) -> None:
 
     (apps.directory / "millstream.toml").write_text("queue = [", "utf-8")
     _expect(apps("queues"), 2, "millstream.toml")
+
+
+def test_a_setting_that_nobody_has_is_refused(apps: Program) -> None:
+    """A lease that was misspelt would be the default, and nobody would know."""
+    (apps.directory / "millstream.toml").write_text("laese = 1\n", "utf-8")
+    for arguments in (("worker", "flows:app"), ("queues",)):
+        _expect(apps(*arguments), 2, "millstream.toml: 'laese' is no setting; did you mean lease?")
+
+    (apps.directory / "millstream.toml").write_text("lease = 1\n", "utf-8")
+    assert apps("queues").code == 0, "a setting of another process"
+    wrong = {**apps.environment, "MILLSTREAM_CONCURENCY": "1"}
+    remedy = "MILLSTREAM_CONCURENCY is no setting; did you mean MILLSTREAM_CONCURRENCY?"
+    _expect(replace(apps, environment=wrong)("queues"), 2, remedy)
+
+
+def test_variables_of_others_are_left_alone(apps: Program) -> None:
+    """Kubernetes adds some for a service of that name, and a program of the user may have some."""
+    theirs = {
+        "MILLSTREAM_SERVICE_HOST": "10.0.0.1",
+        "MILLSTREAM_SERVICE_PORT_HTTP": "8080",
+        "MILLSTREAM_PORT": "tcp://10.0.0.1:8080",
+        "MILLSTREAM_HTTP_PORT": "tcp://10.0.0.1:8080",
+        "MILLSTREAM_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "MILLSTREAM_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "MILLSTREAM_WORKER_SERVICE_PORT": "8080",
+        "MILLSTREAM_CUSTOMER_TABLE": "tides",
+        "MILLSTREAM_DEBUG": "0",
+    }
+
+    assert replace(apps, environment={**apps.environment, **theirs})("queues").code == 0
+
+
+def test_a_port_that_is_taken_says_how_two_workers_live_on_one_machine(apps: Program) -> None:
+    """The second worker is the first thing that a newcomer tries."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for flag, other in (("--http", "--metrics"), ("--metrics", "--http")):
+            said = apps("worker", "flows:app", "--host", "127.0.0.1", flag, port, other, "-1")
+            _expect(said, 2, f":{port}: the port is taken")
+            assert "--http 0 --metrics 0" in said.err
 
 
 @pytest.mark.parametrize("arguments", [("enqueue", "add"), ("worker", "flows:app")])

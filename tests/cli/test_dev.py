@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_one_command_runs_a_workflow(server: str, alone: Program) -> None:
     more = ("--redis", "memory://") if server == "memory" else ()
 
     said = Program(alone.directory, environment)(
-        "dev", "flows:app", "--enqueue", "add", "--args", '{"a": 4}', "--once", "--json", *more
+        "dev", "flows:app", "--enqueue", "add", "--arg", "a=4", "--once", "--json", *more
     )
 
     assert said.code == 0, said.err
@@ -53,7 +54,7 @@ def test_once_ends_as_the_run_ended(alone: Program) -> None:
 def test_others_reach_it_until_it_is_stopped(alone: Program) -> None:
     """The address that it prints is good for every other command."""
     dev = alone.start("dev", "flows:app")
-    address = dev.until("--redis", stream="out").split("--redis ")[1].strip()
+    address = dev.until("--redis", stream="out").split("--redis ")[1].split()[0]
     dev.until("worker_started")
     said = alone("enqueue", "add", "-a", "a=1", "--wait", "--redis", address)
     ended = dev.stop(signal.SIGINT)
@@ -66,5 +67,33 @@ def test_others_reach_it_until_it_is_stopped(alone: Program) -> None:
 def test_what_belongs_together_is_asked_for_together(alone: Program) -> None:
     """`--once` without a run would end at once, or never."""
     assert alone("dev", "flows:app", "--once").lines == [
-        "error: --args and --once belong to --enqueue WORKFLOW"
+        "error: arguments and --once belong to --enqueue WORKFLOW"
     ]
+    assert alone("dev", "flows:app", "-a", "a=1").code == 2
+
+
+def test_a_run_of_a_workflow_that_it_does_not_have_is_refused_at_once(alone: Program) -> None:
+    """It would be handed back by its only worker for eight minutes."""
+    said = alone("dev", "flows:app", "--enqueue", "nope", "--once")
+
+    assert said.code == 2
+    assert len(said.lines) == 1
+    assert "knows workflow 'nope' (known: add@1" in said.err
+
+
+def test_the_line_that_it_suggests_works_when_pasted(alone: Program) -> None:
+    """It has the arguments that the workflow requires, the address and the queue."""
+    dev = alone.start("dev", "flows:app", "--queue", "trial", "--json")
+    served = json.loads(dev.until("serving", stream="out").splitlines()[0])
+    dev.until("worker_started")
+    try:
+        said = alone("dev", "flows:app", "--redis", served["redis"], "--queue", "other", "--once",
+                     "--enqueue", "add", "-a", "a=1")  # fmt: skip
+        line = next(x for x in said.out.splitlines() if x.startswith("try: millstream "))
+        words = shlex.split(line.removeprefix("try: millstream "))
+        pasted = alone(*["trial" if word == "other" else word for word in words])
+    finally:
+        dev.stop(signal.SIGINT)
+
+    assert words[:4] == ["enqueue", "add", "--arg", "a=1"]
+    assert (pasted.code, pasted.out) == (0, "2\n")

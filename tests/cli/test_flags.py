@@ -32,7 +32,7 @@ def test_a_process_has_a_flag_for_each_of_its_settings_and_no_other(
     settings = {each.name.replace("_", "-") for each in fields(PROCESSES[name])}
     assert said.code == 0
     assert flags - settings == {"help", "json"} | (
-        {"enqueue", "args", "once"} if name == "dev" else set()
+        {"enqueue", "arg", "json-args", "file", "once"} if name == "dev" else set()
     )
     assert settings <= flags
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -53,6 +54,21 @@ def test_a_run_is_shown_with_each_step_on_a_timeline(served: Program, ended: Non
     assert names[-1] == "sleep#0"
     assert {"double#0", "double#1"} <= set(names)
     assert all("=" in line for line in steps)
+
+
+def test_a_run_that_no_worker_can_run_says_so(served: Program) -> None:
+    """It looks as if it were only slow."""
+    served("enqueue", "unheard-of", "--version", "7", "--id", "stuck", "--force")
+    reason = "no worker that took it can run workflow unheard-of version 7; refused"
+    deadline = time.monotonic() + 20
+    while reason not in (shown := served("runs", "show", "stuck").out):
+        assert time.monotonic() < deadline, shown
+
+    assert reason in served("runs", "list", "--workflow", "unheard-of").out
+    (run,) = served("runs", "list", "--workflow", "unheard-of", "--json").json["runs"]
+    assert run["waits_for"].startswith(reason)
+    assert run["refusals"] >= 1
+    assert served("runs", "show", "stuck", "--json").json["run"]["waits_for"].startswith(reason)
 
 
 def test_a_failed_step_says_why(served: Program, ended: None) -> None:

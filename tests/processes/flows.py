@@ -9,7 +9,7 @@ import time
 
 import anyio
 
-from millstream import Context, Workflows
+from millstream import Context, RetryPolicy, Workflows
 from tests.processes.effects import BEGUN, DONE, KEYED, Effects
 
 app = Workflows()
@@ -109,3 +109,31 @@ async def poison(ctx: Context, how: str = "exit") -> None:
     """Kill whoever runs it."""
     await ctx.step(act, ctx.run_id, 0, 0.05)
     await ctx.step(die, ctx.run_id, 1, how)
+
+
+async def refuse_at_first(run: str, step: int) -> int:
+    """Fail the first time that it is tried."""
+    first = not effects.all(BEGUN, run)
+    effects.write(BEGUN, run, step)
+    if first:
+        raise ValueError("not yet")
+    return step
+
+
+@app.workflow(retry=RetryPolicy(max_attempts=2, initial=0.05))
+async def stubborn(ctx: Context) -> int:
+    """Succeed at the second attempt."""
+    return await ctx.step(refuse_at_first, ctx.run_id, 0, retry=RetryPolicy(max_attempts=1))
+
+
+@app.workflow()
+async def hopeless(ctx: Context) -> int:
+    """Succeed when an operator starts it once more."""
+    return await ctx.step(refuse_at_first, ctx.run_id, 0, retry=RetryPolicy(max_attempts=1))
+
+
+@app.workflow()
+async def asleep(ctx: Context, seconds: float) -> str:
+    """Be parked for a while."""
+    await ctx.sleep(seconds)
+    return "awake"

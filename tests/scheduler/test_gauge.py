@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -14,7 +15,7 @@ from millstream.store.keys import Lane
 from millstream_scheduler.gauge import Gauge
 from millstream_scheduler.term import Term
 from tests.scheduler.replicas import Transcript, replicas
-from tests.store.bench import Bench
+from tests.store.bench import Bench, Send
 from tests.store.states import put
 
 
@@ -91,13 +92,12 @@ async def test_a_reading_costs_one_call_a_lane(bench: Bench, monkeypatch: Any) -
     await sample(bench.store, bench.lane)
     await bench.accept(*(f"r{n}" for n in range(200)))
     sent = []
-    real = bench.redis.execute_command
 
-    async def counted(*args: Any, **options: Any) -> Any:
-        sent.append(args[0])
-        return await real(*args, **options)
+    async def counted(send: Send, command: Sequence[Any]) -> Any:
+        sent.append(command[0])
+        return await send(*command)
 
-    monkeypatch.setattr(bench.redis, "execute_command", counted)
+    bench.intercept(monkeypatch, counted)
     reading = await sample(bench.store, bench.lane)
 
     assert reading.waiting == 200
@@ -106,15 +106,14 @@ async def test_a_reading_costs_one_call_a_lane(bench: Bench, monkeypatch: Any) -
 
 async def test_no_reading_is_made_up_while_redis_is_away(bench: Bench, monkeypatch: Any) -> None:
     """A zero would scale the fleet away."""
-    real = bench.redis.execute_command
     away = True
 
-    async def cut(*args: Any, **options: Any) -> Any:
+    async def cut(send: Send, command: Sequence[Any]) -> Any:
         if away:
             raise ConnectionResetError("cut")
-        return await real(*args, **options)
+        return await send(*command)
 
-    monkeypatch.setattr(bench.redis, "execute_command", cut)
+    bench.intercept(monkeypatch, cut)
     told = Transcript()
     term = Term(1, anyio.current_time)
     term.trust(anyio.current_time() + 600)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +18,7 @@ from millstream_scheduler.janitor import Janitor
 from millstream_scheduler.term import Term
 from tests.scheduler.replicas import Transcript, replicas
 from tests.scheduler.test_losses import lose_entries
-from tests.store.bench import RETENTION_S, Bench
+from tests.store.bench import RETENTION_S, Bench, Send
 
 LEASE_S = 0.6
 
@@ -219,15 +218,14 @@ async def test_an_outage_is_told_when_it_begins_and_when_it_ends(
 ) -> None:
     """A line for each of its seconds and lanes would hide everything else."""
     away = True
-    real = type(bench.redis).execute_command
 
-    async def cut(self: Any, *args: Any, **options: Any) -> Any:
-        if away and args[0] in {"EVALSHA", "EVAL", "SCAN"}:
+    async def cut(send: Send, command: Sequence[Any]) -> Any:
+        if away and command[0] in {"EVALSHA", "EVAL", "SCAN"}:
             await checkpoint()
             raise ConnectionResetError("cut")
-        return await real(self, *args, **options)
+        return await send(*command)
 
-    monkeypatch.setattr(bench.redis, "execute_command", functools.partial(cut, bench.redis))
+    bench.intercept(monkeypatch, cut)
     async with looked_after(bench, trusted()) as told:
         await told.until(lambda: len(told.of(StoreFailed)) == 2)
         away = False

@@ -34,8 +34,9 @@ def main() -> int:
             if verdict.broken:
                 failed.append(verdict)
                 _tell([verdict])
-            if number % 500 == 0:
-                print(f"{number} seeds, {len(failed)} failed, {time.monotonic() - began:.0f} s")
+            if number % 100 == 0:
+                took_s = time.monotonic() - began
+                print(f"{number} seeds, {len(failed)} failed, {took_s:.0f} s", flush=True)
 
     print(f"{len(seeds) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0

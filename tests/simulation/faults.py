@@ -6,16 +6,16 @@ others are a bit of everything. The last of them ends at a known time: after it,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
-from tests.simulation.network import Fate, Link
+from tests.simulation.network import Fate
 
 #: Kinds of fault, and how often each comes in a history that allows it, on average.
 KINDS = {
     "crash": 3.0,
     "freeze": 2.0,
+    "zombie": 2.0,
     "block": 1.0,
     "cut": 2.0,
     "lapse": 2.0,
@@ -48,14 +48,6 @@ class Fault:
         return (
             f"{self.kind} of {self.target} for {self.lasts:.2f} s, {self.style}, {self.amount:+.2f}"
         )
-
-
-@dataclass(slots=True)
-class Odds:
-    """How likely each fate of a request is, while the network is flaky."""
-
-    odds: dict[Fate, float] = field(default_factory=dict)
-    late_s: float = 3.0
 
 
 def draw(random: Random, until: float, lease_s: float) -> list[Fault]:
@@ -94,9 +86,8 @@ def _poisson(random: Random, mean: float) -> int:
 class Flakiness:
     """What fate the requests have: none but the fine one, unless somebody says so."""
 
-    def __init__(self, random: Random, name_of: Callable[[bytes], str]) -> None:
+    def __init__(self, random: Random) -> None:
         self._random = random
-        self._name_of = name_of
         self.odds: dict[Fate, float] = {}
 
     def draw_odds(self) -> None:
@@ -104,10 +95,10 @@ class Flakiness:
         self.odds = {
             fate: self._random.choice([0.0, 0.02, 0.1, 0.4]) * self._random.random()
             for fate in Fate
-            if fate is not Fate.FINE
+            if fate not in {Fate.FINE, Fate.HELD_UP}
         }
 
-    def fate(self, link: Link, data: bytes) -> tuple[Fate, float]:
+    def fate(self) -> tuple[Fate, float]:
         """Decide what becomes of a request."""
         if not self.odds:
             return Fate.FINE, 0.0

@@ -15,23 +15,24 @@ from typing import Any
 
 from millstream.model.run import FINAL
 from millstream.store.keys import Lane
+from millstream_scheduler.config import SchedulerConfig
 from millstream_worker.config import WorkerConfig
 from tests.simulation import faults as faulty
 from tests.simulation import promises
+from tests.simulation.director import Director
 from tests.simulation.driver import Memory, client_main
-from tests.simulation.faults import Fault, Flakiness
 from tests.simulation.flows import SimulatedTools, World, workflows
 from tests.simulation.network import Link, Network
 from tests.simulation.plans import Job, jobs
-from tests.simulation.processes import Process, sweeper_main, worker_main
+from tests.simulation.processes import Process, scheduler_main, worker_main
 from tests.simulation.shadow import Shadow
 from tests.simulation.view import View
-from tests.simulation.virtual import HOST, Stuck, VirtualLoop, virtual_time
+from tests.simulation.virtual import Stuck, VirtualLoop, virtual_time
 
-FAULTS_S = 20.0
-SETTLED_S = 200.0
+FAULTS_S = 9.0
+SETTLED_S = 150.0
 WORKERS = 3
-SWEEPERS = 2
+SCHEDULERS = 2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +97,11 @@ class History:
             park_after=0.5, retention=7200.0, poison=6,
         )  # fmt: skip
         self.network = Network(loop, Random(random.getrandbits(64)))
+        self.scheduling = SchedulerConfig(
+            redis=self.config.redis, lease=self.config.lease, sample=5.0,
+            retention=self.config.retention, poison=self.config.poison,
+        )  # fmt: skip
+        self.network = Network(loop, Random(random.getrandbits(64)))
         self.lane = Lane(self.config.queue[0])
         self.view = View(self.network, self.lane)
         self.shadow = Shadow(self.view, self.broken)
@@ -104,34 +110,34 @@ class History:
         self.jobs: Sequence[Job] = jobs(
             Random(random.getrandbits(64)), random.randint(6, 14), FAULTS_S * 0.8
         )
-        self.faults = faulty.draw(Random(random.getrandbits(64)), FAULTS_S, self.config.lease)
-        self.flakiness = Flakiness(Random(random.getrandbits(64)), lambda _: "")
-        self.network.fate = self.flakiness.fate
+        faults = faulty.draw(Random(random.getrandbits(64)), FAULTS_S, self.config.lease)
+        self.director = Director(self, faults, Random(random.getrandbits(64)))
+        self.network.fate = self.director.fate
         self.network.observe = self._observe
         self._random = random
         self._number = 0
-        self.workers: list[Process] = []
-        self.sweepers: list[Process] = []
+        #: Whoever stands at each place: the workers, then the schedulers.
+        self.places: list[Process] = []
         self.client: Process | None = None
-        #: When the faults have ended.
-        self.healed = FAULTS_S
         #: Runs that nobody can go on with at the moment, and since when.
         self.homeless: dict[str, float] = {}
-        self.processes: list[Process] = []
+        #: Everybody who ever lived, by name.
+        self.processes: dict[str, Process] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing that happens from here on counts."""
+        return self._over
 
     # -- the story -----------------------------------------------------------------------------
 
     async def play(self) -> None:
         """Let it happen, and check what came of it."""
-        for kind in range(WORKERS):
-            self.workers.append(self._start_worker(kind))
-        for _ in range(SWEEPERS):
-            self.sweepers.append(self._start("sweeper", sweeper_main(self.config)))
-        self.client = self._start_client()
-        for fault in self.faults:
-            self.loop.outside(fault.at, self._break, fault)
+        self.places = [self.start(place) for place in range(WORKERS + SCHEDULERS)]
+        self.client = self.start_client()
+        self.director.begin()
         await self._watch_until(FAULTS_S)
-        self._heal()
+        self.director.heal()
         deadline = FAULTS_S + SETTLED_S
         while self.loop.time() < deadline and not self._settled():
             await self._watch_until(self.loop.time() + 0.5)
@@ -142,15 +148,17 @@ class History:
     async def _watch_until(self, at: float) -> None:
         while self.loop.time() < at:
             await asyncio.sleep(min(0.25, at - self.loop.time()))
-            for promise, what in promises.check_places(self):
+            for promise, what in (*promises.check_places(self), *promises.check_leaders(self)):
                 self.broken(promise, what)
-            for process in self.processes:
+            for process in self.processes.values():
                 if process.error is not None:
                     self.broken("no process dies of an error", f"{process}: {process.error!r}")
 
     def _settled(self) -> bool:
-        return len(self.memory.done) == len(self.jobs) and all(
-            self.view.run(job.id).get(b"state", b"").decode() in FINAL for job in self.jobs
+        return (
+            len(self.memory.done) == len(self.jobs)
+            and all(self.view.run(job.id).get(b"state", b"").decode() in FINAL for job in self.jobs)
+            and not any(promises.check_left(self))
         )
 
     def broken(self, promise: str, what: str) -> None:
@@ -164,14 +172,20 @@ class History:
 
     # -- processes -----------------------------------------------------------------------------
 
-    def _start_worker(self, kind: int) -> Process:
-        # Not every worker knows everything: a deployment is under way.
-        app = workflows(self.world, versions=("1", "2") if kind else ("1",), rare=kind != 1)
-        return self._start(
-            f"worker{kind}", worker_main(self.config, app, SimulatedTools(self.world), self._said)
-        )
+    def start(self, place: int) -> Process:
+        """Start whoever belongs at a place."""
+        if place >= WORKERS:
+            main = scheduler_main(self.scheduling, self._said)
+            return self._start(f"scheduler{place - WORKERS}", main)
 
-    def _start_client(self) -> Process:
+        # Not every worker knows everything: a deployment is under way.
+        versions = ("1", "2") if place else ("1",)
+        app = workflows(self.world, versions=versions, rare=place != 1)
+        tools = SimulatedTools(self.world)
+        return self._start(f"worker{place}", worker_main(self.config, app, tools, self._said))
+
+    def start_client(self) -> Process:
+        """Start the client, which knows what it knew before."""
         main = client_main(list(self.jobs), self.memory, self.config.retention, self.seed)
         return self._start("client", main)
 
@@ -180,7 +194,7 @@ class History:
         process = Process(
             self.network, f"{name}.{self._number}", main, Random(self._random.getrandbits(64))
         )
-        self.processes.append(process)
+        self.processes[process.name] = process
         self.note(process.name, "starts")
         process.start()
         return process
@@ -190,89 +204,10 @@ class History:
         self._over = True
         self._tracing = False
         self.network.away = "refuse"
-        for process in self.processes:
+        for process in self.processes.values():
             await process.bury()
         self.network.break_all()
         await asyncio.sleep(30)
-
-    # -- faults --------------------------------------------------------------------------------
-
-    def _break(self, fault: Fault) -> None:
-        if self._over:
-            return
-        self.note("fault", str(fault))
-        end = self.loop.time() + fault.lasts
-        slot = fault.target % WORKERS
-        worker = self.workers[slot]
-        match fault.kind:
-            case "crash":
-                worker.host.after(int(fault.amount), lambda: self._crash(slot, worker, fault))
-            case "freeze" | "block":
-                worker.host.after(
-                    int(fault.amount), lambda: worker.freeze(whole=fault.kind == "freeze")
-                )
-                self.loop.outside(end, worker.thaw)
-            case "cut" | "lapse":
-                worker.cut(fault.style, renewer_only=fault.kind == "lapse")
-                self.loop.outside(end, worker.heal)
-            case "outage" | "restart":
-                self.network.away = fault.style
-                if fault.kind == "restart":
-                    self.network.restart()
-                elif fault.style == "refuse":
-                    self.network.break_all()
-                self.loop.outside(end, self._back)
-            case "stall":
-                self.network.stalled_until = end
-            case "clock":
-                self.loop.redis_offset += fault.amount
-            case "flaky":
-                self.flakiness.draw_odds()
-                self.loop.outside(end, self.flakiness.odds.clear)
-            case "slow":
-                self.network.latency_s = 0.3 * fault.amount / 40
-                self.loop.outside(end, self._quick)
-            case "client":
-                self._restart_client()
-            case "deploy":
-                if worker.worker is not None:
-                    worker.worker.drain.set()
-                self.workers[slot] = self._start_worker(slot)
-
-    def _crash(self, slot: int, worker: Process, fault: Fault) -> None:
-        if not worker.alive or self.workers[slot] is not worker:
-            return
-        self.note(worker.name, "crashes")
-        worker.crash(power_loss=fault.style == "hang")
-        self.loop.outside(self.loop.time() + fault.lasts, self._replace, slot)
-
-    def _replace(self, slot: int) -> None:
-        if not (self._over or self.workers[slot].alive):
-            self.workers[slot] = self._start_worker(slot)
-
-    def _back(self) -> None:
-        self.network.away = ""
-
-    def _quick(self) -> None:
-        self.network.latency_s = 0.002
-
-    def _restart_client(self) -> None:
-        assert self.client is not None
-        self.client.crash(power_loss=False)
-        self.client = self._start_client()
-
-    def _heal(self) -> None:
-        self.note("fault", "no more of them")
-        self._back()
-        self._quick()
-        self.flakiness.odds.clear()
-        self.network.stalled_until = 0.0
-        for process in self.processes:
-            process.host.after(0, lambda: None)
-            process.thaw()
-            process.heal()
-        for slot in range(WORKERS):
-            self._replace(slot)
 
     # -- what is seen --------------------------------------------------------------------------
 
@@ -287,6 +222,9 @@ class History:
         self.note(by, f"effect {label}")
         if self.shadow.recorded(label):
             self.broken("a recorded step never runs again", f"{label} by {by}")
+        for promise, what in promises.check_beginning(self, label, self.processes[by]):
+            self.broken(promise, what)
+        self.director.began(self.processes[by])
 
     def _said(self, process: Process, event: Any) -> None:
         if self._tracing:
@@ -299,6 +237,7 @@ class History:
         if self._tracing:
             self.note(link.host.name, f"> {self._told(fields)} -> {reply!r}")
         self.shadow.executed(link, fields, reply)
+        self.director.executed()
 
     def _told(self, fields: list[bytes]) -> str:
         name = self.shadow.name_of(fields)
@@ -306,9 +245,3 @@ class History:
             return b" ".join(fields).decode("utf-8", "replace")
         args = fields[3 + int(fields[2]) :]
         return f"{name} {b' '.join(args).decode('utf-8', 'replace')}"
-
-
-def running() -> str:
-    """Return the name of whoever runs right now."""
-    host = HOST.get()
-    return "nobody" if host is None else host.name

@@ -10,8 +10,11 @@ from fakeredis import _msgs as messages
 from fakeredis._helpers import SimpleError
 from fakeredis.commands_mixins import scripting_mixin
 
+from tests.simulation.quick import Resolver
+
+_word = scripting_mixin._convert_redis_arg
+_PLAIN = frozenset({bytes, int})
 _NOTHING: Mapping[bytes, Any] = {}
-_EXPECTED: frozenset[bytes] = frozenset()
 
 
 class Lua:
@@ -24,6 +27,8 @@ class Lua:
         self._compiled: dict[bytes, Callable[..., Any]] = {}
         self._shas: dict[bytes, bytes] = {}
         self._socket: Any = None
+        self._key_tables: dict[tuple[bytes, ...], Any] = {}
+        self._resolver = Resolver()
         install = self._runtime.eval(
             "function(call, pcall) redis = {call = call, pcall = pcall} end"
         )
@@ -38,7 +43,7 @@ class Lua:
         self._socket = socket
         socket._script_resp = 2
         try:
-            result = found(self.table_from(keys), self.table_from(args))
+            result = found(self._keys(tuple(keys)), self.table_from(args))
         except scripting_mixin.LUA_MODULE.LuaError as error:
             raise SimpleError(messages.SCRIPT_ERROR_MSG.format("", error)) from error
         finally:
@@ -54,6 +59,12 @@ class Lua:
             self._shas[script] = found
         return found
 
+    def _keys(self, keys: tuple[bytes, ...]) -> Any:
+        found = self._key_tables.get(keys)
+        if found is None:
+            found = self._key_tables[keys] = self.table_from(keys)
+        return found
+
     # -- what fakeredis asks of an interpreter -------------------------------------------------
 
     def table_from(self, value: Any) -> Any:
@@ -65,10 +76,29 @@ class Lua:
         return _NOTHING
 
     def _call(self, name: bytes, *args: Any) -> Any:
-        return self._socket._lua_redis_call(self, _EXPECTED, name, *args)
+        words = [arg if type(arg) is bytes else _word(arg) for arg in args]
+        reply = self._resolver.run(self._socket, name, words)
+        if type(reply) is list:
+            return self._table(reply)
+        return reply if type(reply) in _PLAIN else self._socket._convert_redis_result(self, reply)
+
+    def _table(self, reply: list[Any]) -> Any:
+        """Return a reply as a table; nearly everything in replies is bytes, a number or nothing."""
+        items = [
+            (False if item is None else item)
+            if type(item) in _PLAIN or item is None
+            else self._table(item)
+            if type(item) is list
+            else self._socket._convert_redis_result(self, item)
+            for item in reply
+        ]
+        return self._runtime.table_from(items)
 
     def _pcall(self, name: bytes, *args: Any) -> Any:
-        return self._socket._lua_redis_pcall(self, _EXPECTED, name, *args)
+        try:
+            return self._call(name, *args)
+        except SimpleError as error:
+            return self.table_from({b"err": str(error)})
 
 
 LUA = Lua()

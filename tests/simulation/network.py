@@ -9,24 +9,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from contextvars import Context
 from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fakeredis
 import redis.asyncio
-import redis.exceptions
-from fakeredis._clients._async import FakeAsyncRedisConnection
-from fakeredis._socket import AsyncFakeSocket
 
-from millstream.store.connection import Connection
 from tests.simulation.lua import LUA
+from tests.simulation.quick import QuickSocket
 from tests.simulation.virtual import Host, Ordered, VirtualLoop
 
-_BROKEN = object()
-_numbers = itertools.count(1)
+if TYPE_CHECKING:
+    from tests.simulation.wires import Wire
+
+#: Read by a process where its connection is broken.
+BROKEN = object()
+numbers = itertools.count(1)
+#: A command as its words; as bytes where several of them come together.
+Request = list[bytes] | bytes
 
 
 class Fate(Enum):
@@ -38,6 +40,7 @@ class Fate(Enum):
     REPLY_LOST = "reply lost"  # executed; the connection breaks before the reply arrives
     LATE = "late"  # the connection breaks, and the request is executed seconds later
     TWICE = "twice"  # executed, and executed again seconds later
+    HELD_UP = "held up"  # on its way until the director lets it through
 
 
 @dataclass(slots=True, eq=False)
@@ -57,17 +60,20 @@ class Network:
         self.loop = loop
         self.random = random
         self.server = fakeredis.FakeServer(server_type="redis", version=(7, 0))
-        self.server.dbs[0]._change_callbacks = Ordered()  # type: ignore[assignment]
+        database = self.server.dbs[0]
+        database._change_callbacks = Ordered()  # type: ignore[assignment]
+        database.notify_watch = self._changed  # type: ignore[method-assign]
         #: Where Redis is: '' here; ``refuse`` or ``hang`` as with a link that is cut.
         self.away = ""
         #: Until when Redis answers nobody; what was sent is executed then.
         self.stalled_until = 0.0
         #: The most that a message is on its way, in seconds.
         self.latency_s = 0.002
-        self.fate: Callable[[Link, bytes], tuple[Fate, float]] = lambda *_: (Fate.FINE, 0.0)
+        self.fate: Callable[[Link, Request], tuple[Fate, float]] = lambda *_: (Fate.FINE, 0.0)
         #: Told of every command that the server has executed, with its reply.
         self.observe: Callable[[Link, list[bytes], Any], None] = lambda *_: None
         self._sockets: Ordered[ServerSocket] = Ordered()
+        self._held_up: list[tuple[Link, Request]] = []
 
     def delay(self) -> float:
         """Draw how long a message is on its way: mostly short, now and then long."""
@@ -98,24 +104,41 @@ class Network:
         self._sockets.discard(socket)
         socket.hang_up()
 
-    def execute_later(self, link: Link, data: bytes, at: float) -> None:
+    def _changed(self, key: bytes) -> None:
+        """Wake those who wait for deliveries: for a stream only, everything else is not read so."""
+        if b":stream:" in key:
+            for wake in self.server.dbs[0]._change_callbacks:
+                wake()
+
+    def hold_up(self, link: Link, request: Request) -> None:
+        """Keep a request on its way."""
+        self._held_up.append((link, request))
+
+    def let_through(self, link: Link) -> None:
+        """Let what one process sent arrive now, whatever has become of its connection."""
+        for sender, request in self._held_up:
+            if sender is link:
+                self.execute_later(link, request, self.loop.time())
+        self._held_up = [held for held in self._held_up if held[0] is not link]
+
+    def execute_later(self, link: Link, request: Request, at: float) -> None:
         """Have a request executed although nobody waits for it any more."""
 
         def execute() -> None:
             if self.away:
                 return
             socket = ServerSocket(self, link, None)
-            socket.sendall(data)
+            socket.take(request)
             socket.hang_up()
 
         self.loop.outside(at, execute)
 
 
-class ServerSocket(AsyncFakeSocket):
+class ServerSocket(QuickSocket):
     """The server's end of one connection."""
 
     def __init__(self, network: Network, link: Link, wire: Wire | None) -> None:
-        self.number = next(_numbers)
+        self.number = next(numbers)
         super().__init__(network.server, 0, client_class=redis.asyncio.Redis)
         self.network = network
         self.link = link
@@ -131,15 +154,22 @@ class ServerSocket(AsyncFakeSocket):
     def __hash__(self) -> int:
         return self.number
 
-    def request(self, data: bytes, fate: Fate) -> None:
+    def request(self, request: Request, fate: Fate) -> None:
         """Take a request in, after its way through the network; they stay in their order."""
         loop = self.network.loop
         self._requested = max(
             self._requested, loop.time() + self.network.delay(), self.network.stalled_until
         )
-        loop.outside(self._requested, self._arrived, data, fate)
+        loop.outside(self._requested, self._arrived, request, fate)
 
-    def _arrived(self, data: bytes, fate: Fate) -> None:
+    def take(self, request: Request) -> None:
+        """Execute what was requested."""
+        if isinstance(request, bytes):
+            self.sendall(request)
+        else:
+            self.execute(request)
+
+    def _arrived(self, request: Request, fate: Fate) -> None:
         if self.network.away == "hang" or self.link.cut == "hang":
             return
         if self._killed or self.network.away or self.link.cut:
@@ -149,14 +179,14 @@ class ServerSocket(AsyncFakeSocket):
             return
 
         self.mute = self.mute or fate is Fate.REPLY_LOST
-        self.sendall(data)
+        self.take(request)
         if self.mute:
             self.break_wire()
 
     def break_wire(self) -> None:
         """Let the process find out that the connection is broken."""
         self.network.hang_up(self)
-        super().put_response(_BROKEN)
+        super().put_response(BROKEN)
 
     def hang_up(self) -> None:
         """Forget the other side: a command that blocks for it ends."""
@@ -198,113 +228,10 @@ class ServerSocket(AsyncFakeSocket):
         self._server.script_cache[LUA.sha(script)] = script
         return LUA.run(self, script, rest[:numkeys], rest[numkeys:])
 
+    def hrandfield(self, key: Any, *args: Any) -> list[bytes]:
+        """Return the first fields of a hash, where Redis returns any."""
+        return sorted(key.value)[: int(args[0])]
+
     def smembers(self, key: Any) -> list[bytes]:
         """Return the members of a set, in the same order every time."""
         return sorted(key.value)
-
-
-class Wire(FakeAsyncRedisConnection):
-    """The process's end of one connection, as redis-py sees it."""
-
-    def __init__(
-        self, *args: Any, network: Network, link: Link, timeout_s: float, **kw: Any
-    ) -> None:
-        self.number = next(_numbers)
-        self._network = network
-        self._link = link
-        self._timeout_s = timeout_s
-        super().__init__(*args, server=network.server, driver_info=None, **kw)
-
-    def __hash__(self) -> int:
-        return self.number
-
-    async def _connect(self) -> None:
-        style = self._network.away or self._link.cut
-        if style == "hang" or self._network.stalled_until > self._network.loop.time():
-            await asyncio.sleep(min(self._timeout_s, 5.0))
-            raise redis.exceptions.TimeoutError("Timeout connecting to server")
-        await asyncio.sleep(self._network.delay())
-        if self._network.away or self._link.cut:
-            raise redis.exceptions.ConnectionError("Connection refused")
-        self._sock = Context().run(ServerSocket, self._network, self._link, self)
-        self._link.wires.add(self)
-        self._reader = self._writer = _OPEN  # type: ignore[assignment]
-
-    async def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Skip the greeting: nothing of it matters here."""
-        self._parser.on_connect(self)  # type: ignore[no-untyped-call]
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Send a request on its way, if its fate allows."""
-        if not self.is_connected:
-            await self.connect_check_health(check_health=False)
-        data = command if isinstance(command, bytes) else b"".join(command)
-        fate, late_s = self._network.fate(self._link, data)
-        if fate is Fate.REFUSED or self._sock is None:
-            await self.disconnect()
-            raise redis.exceptions.ConnectionError("Connection reset while writing")
-        if fate in {Fate.LATE, Fate.TWICE}:
-            self._network.execute_later(self._link, data, self._network.loop.time() + late_s)
-        self._sock.request(data, fate)  # type: ignore[attr-defined]
-
-    async def _read_response(self, **kwargs: Any) -> Any:
-        if self._sock is None:
-            raise redis.exceptions.ConnectionError("Connection closed")
-        asked: float | None = kwargs.get("timeout")
-        try:
-            async with asyncio.timeout(self._timeout_s if asked is None else min(asked, 1e9)):
-                response = await self._sock.responses.get()
-        except TimeoutError:
-            if asked is not None:
-                return None
-            raise redis.exceptions.TimeoutError("Timeout reading from the socket") from None
-
-        if response is _BROKEN:
-            await self.disconnect()
-            raise redis.exceptions.ConnectionError("Connection closed by server")
-        return response
-
-    async def can_read(self, timeout: float | None = 0) -> bool:
-        """Return whether something lies unread, such as the news that this is broken."""
-        return self._sock is None or not self._sock.responses.empty()
-
-    async def disconnect(self, nowait: bool = False, **kwargs: Any) -> None:  # type: ignore[override]
-        """Close; the server learns of it after a while."""
-        socket, self._sock = self._sock, None
-        self._reader = self._writer = None
-        self._link.wires.discard(self)
-        if socket is not None and not (self._link.cut or self._network.away):
-            loop = self._network.loop
-            loop.outside(loop.time() + self._network.delay(), self._network.hang_up, socket)
-
-
-class _Open:
-    """Stands where redis-py keeps its streams."""
-
-    def close(self) -> None:
-        """Nothing is behind this."""
-
-
-_OPEN = _Open()
-
-
-class SimulatedConnection(Connection):
-    """`Connection` over a link."""
-
-    def __init__(self, network: Network, link: Link, command_timeout_s: float = 5.0) -> None:
-        self._network = network
-        self._link = link
-        super().__init__("memory://simulated", command_timeout_s=command_timeout_s)
-
-    def _memory_server(self) -> Any:
-        return self._network.server
-
-    def _new(self, library: Any, retry: Any, timeout_s: float) -> Any:
-        pool = redis.asyncio.ConnectionPool(
-            connection_class=Wire,
-            network=self._network,
-            link=self._link,
-            timeout_s=timeout_s,
-            protocol=2,
-        )
-        return redis.asyncio.Redis(connection_pool=pool)

@@ -10,18 +10,19 @@ from unittest import mock
 from millstream.store import commits, scripts
 from millstream.store.keys import GROUP
 from millstream_worker.consumer import Consumer
+from millstream_worker.lease import Lease
 
 _read = scripts._read
 
 
 @contextmanager
-def _script(name: str, right: str, wrong: str) -> Iterator[None]:
+def _script(name: str, *changes: tuple[str, str]) -> Iterator[None]:
     def read(part: str) -> str:
         text = _read(part)
-        if part != name:
-            return text
-        assert right in text, f"{name}.lua no longer has {right!r}"
-        return text.replace(right, wrong)
+        for right, wrong in changes if part == name else ():
+            assert right in text, f"{name}.lua no longer has {right!r}"
+            text = text.replace(right, wrong)
+        return text
 
     scripts.script.cache_clear()
     try:
@@ -62,25 +63,81 @@ def _never_compares() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _grants_back() -> Iterator[None]:
+    """Take a renewal for a grant of everything that was held before the lease lapsed."""
+    right = Lease.renewed
+
+    def wrong(self: Lease, sent: float, *, lapsed: bool) -> None:
+        lapses = self.lapses
+        right(self, sent, lapsed=lapsed)
+        self.lapses = lapses
+
+    with mock.patch.object(Lease, "renewed", wrong):
+        yield
+
+
+@contextmanager
+def _trusts_for_ever() -> Iterator[None]:
+    """Start new steps although no renewal was granted since long ago."""
+    with mock.patch.object(Lease, "trusted", property(lambda self: self._trusted_until > 0)):
+        yield
+
+
 PLANTED: dict[str, Callable[[], Any]] = {
     "settle without the fence check": lambda: _script(
-        "commit", "local mine = run[2] == fence and run[3] == TOKEN", "local mine = true"
+        "commit",
+        (
+            "local mine, key, run = held(at)\n  if not mine then return '0' end",
+            "local _, key, run = held(at)",
+        ),
+    ),
+    "journal without the fence check": lambda: _script(
+        "commit",
+        (
+            "if not mine or run[1] ~= 'running' then return '0' end",
+            "if run[1] ~= 'running' then return '0' end",
+        ),
     ),
     "acknowledge before the result": _acknowledges_first,
     "reclaim without looking at the lease": lambda: _script(
         "sweep",
-        "'ZRANGEBYSCORE', LEASES, '-inf', digits(NOW), 'LIMIT'",
-        "'ZRANGEBYSCORE', LEASES, '-inf', '+inf', 'LIMIT'",
+        (
+            "'ZRANGEBYSCORE', LEASES, '-inf', digits(NOW), 'LIMIT'",
+            "'ZRANGEBYSCORE', LEASES, '-inf', '+inf', 'LIMIT'",
+        ),
     ),
     "strand what a lost reply brought": _never_compares,
+    "a renewal grants back blindly": _grants_back,
+    "trust the lease for ever": _trusts_for_ever,
+    "elect whoever asks": lambda: _script(
+        "elect",
+        ("elseif mine or (FENCE == 0 and not taken) then", "elseif mine or FENCE == 0 then"),
+    ),
+    "remember what came after the burial": lambda: _script(
+        "sweep", ("    list_consumers()\n    forget_strangers()", "    list_consumers()")
+    ),
+    "promote a timer twice": lambda: _script(
+        "sweep",
+        ("if state == expected then", "if state == expected or state == 'queued' then"),
+        (
+            "    redis.call('ZREM', index, id)",
+            "    if state ~= expected then redis.call('ZREM', index, id) end",
+        ),
+    ),
+    "lose the timer of a run that was tried before": lambda: _script(
+        "sweep",
+        ("if state == expected then", "if state == expected and (resumed or not fence) then"),
+    ),
     "forget the journal on a retry": lambda: _script(
         "commit",
-        "redis.call('HDEL', key, 'ran')",
-        "redis.call('HDEL', key, 'ran') redis.call('DEL', journal_key(id))",
+        (
+            "redis.call('HDEL', key, 'ran')",
+            "redis.call('HDEL', key, 'ran') redis.call('DEL', journal_key(id))",
+        ),
     ),
     "say an event again on every replay": lambda: _script(
         "commit",
-        "if redis.call('HEXISTS', journal_key(id), key) == 0 then",
-        "if true then",
+        ("if redis.call('HEXISTS', journal_key(id), ARGV[at + 4]) == 0 then", "if true then"),
     ),
 }

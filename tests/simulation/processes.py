@@ -20,13 +20,17 @@ from millstream.store import leases
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.workflow import Log, Workflows
+from millstream_scheduler import compose as scheduling
+from millstream_scheduler.config import SchedulerConfig
+from millstream_scheduler.serve import Scheduler
 from millstream_worker import compose
 from millstream_worker.config import WorkerConfig
 from millstream_worker.environment import Tools
 from millstream_worker.lease import Lease
 from millstream_worker.serve import Renews, Worker
-from tests.simulation.network import Link, Network, SimulatedConnection
+from tests.simulation.network import Link, Network
 from tests.simulation.virtual import HOST, Host
+from tests.simulation.wires import SimulatedConnection
 
 Main = Callable[["Process"], Coroutine[Any, Any, None]]
 
@@ -44,6 +48,7 @@ class Process:
         self.link = Link(self.host)
         self.thread_link = Link(self.thread)
         self.worker: Worker | None = None
+        self.scheduler: Scheduler | None = None
         #: Why it ended by itself; None: it has not, or in good order.
         self.error: BaseException | None = None
         self.ended = False
@@ -74,6 +79,18 @@ class Process:
     def alive(self) -> bool:
         """Whether it has neither crashed nor ended."""
         return not (self.host.dead or self.ended)
+
+    @property
+    def token(self) -> str:
+        """Its name in the store; empty as long as it has none."""
+        found = self.worker or self.scheduler
+        return "" if found is None else found.token
+
+    def drain(self) -> None:
+        """Tell it to leave, as by SIGTERM."""
+        found = self.worker or self.scheduler
+        if found is not None:
+            found.drain.set()
 
     def crash(self, *, power_loss: bool) -> None:
         """Stop for good, between two callbacks. After a power loss nobody tells Redis."""
@@ -243,25 +260,21 @@ async def _composed(config: WorkerConfig, workflows: Workflows, parts: compose.P
             await asyncio.sleep(0.5)
 
 
-def sweeper_main(config: WorkerConfig) -> Main:
-    """Return the main function of a process that only looks after the lane."""
+def scheduler_main(config: SchedulerConfig, emit: Callable[[Process, Any], None]) -> Main:
+    """Return the main function of a scheduler process."""
 
     async def main(process: Process) -> None:
-        connection = process.connection()
-        token = f"{process.name}"
-        while True:
-            try:
-                await leases.sweep(
-                    connection,
-                    Lane(config.queue[0]),
-                    token,
-                    interval_s=min(1.0, config.lease / 10),
-                    lease_s=config.lease,
-                    retention_s=config.retention,
-                    poison=config.poison,
-                )
-            except StoreError:
-                await connection.reset()
-            await asyncio.sleep(config.lease / 10)
+        parts = scheduling.Parts(
+            connection=process.connection(),
+            emit=lambda event: emit(process, event),
+            random=process.random,
+            mono=process.network.loop.time,
+        )
+        try:
+            process.scheduler = scheduling.compose(config, parts)
+            await process.scheduler.serve()
+        finally:
+            with anyio.move_on_after(2, shield=True):
+                await parts.connection.aclose()
 
     return main

@@ -13,6 +13,7 @@ from tests.simulation.plans import Job
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
+    from tests.simulation.processes import Process
 
 #: For so many leases a delivery may be with a process that is dead, and that nobody misses yet.
 HOMELESS_LEASES = 4
@@ -24,10 +25,11 @@ def check_places(history: History) -> Iterator[Violation]:
     """Every run that has not ended stands somewhere from where it can go on."""
     view, lane = history.view, history.lane
     now, patience_s = history.loop.time(), HOMELESS_LEASES * history.config.lease
+    healed = history.director.healed
     timers, parked = view.scores(lane.timers), view.scores(lane.parked)
     leases = view.scores(lane.leases)
     alive = {
-        process.worker.token for process in history.processes if process.worker and process.alive
+        process.token for process in history.processes.values() if process.worker and process.alive
     }
     places: dict[str, list[tuple[str, str, str | None]]] = {}
     for level, entry, run_id, consumer in view.entries():
@@ -52,16 +54,52 @@ def check_places(history: History) -> Iterator[Violation]:
                 sound = True
         if sound:
             history.homeless.pop(run_id, None)
-        elif now - max(history.homeless.setdefault(run_id, now), history.healed) > patience_s:
+        elif now - max(history.homeless.setdefault(run_id, now), healed) > patience_s:
             yield (
                 "a run always stands where it can go on",
                 f"{run_id} {run} {places.get(run_id)} leases {dict(leases)} alive {alive}",
             )
 
 
+def check_beginning(history: History, label: str, process: Process) -> Iterator[Violation]:
+    """A worker begins an effect: the run must be its own, or it would know better."""
+    # Where the clock of Redis jumps, a lease may end long before its worker can think so.
+    if "clock" in history.director.kinds:
+        return
+    run = history.view.run(label.partition("/")[0])
+    if (run.get(b"state"), run.get(b"owner")) != (b"running", process.token.encode()):
+        yield ("who has lost a run starts nothing new", f"{label} by {process}: {run}")
+
+
+def check_leaders(history: History) -> Iterator[Violation]:
+    """At most one scheduler leads."""
+    leading = [x.name for x in history.processes.values() if x.scheduler and x.scheduler.leading]
+    if len(leading) > 1 and "clock" not in history.director.kinds:
+        yield ("one scheduler leads", f"{leading}")
+
+
+def check_left(history: History) -> Iterator[Violation]:
+    """Whoever has left is forgotten: lease, consumer, what it said of itself, what it was told."""
+    view, lane = history.view, history.lane
+    for process in history.processes.values():
+        token = process.token
+        if process.alive or not token:
+            continue
+        traces = {
+            "lease": token.encode() in view.scores(lane.leases),
+            "consumer": token in view.consumers(),
+            "agent": any(field.decode().endswith(token) for field in view.fields(lane.agents)),
+            "control": view.stands(f"{lane.prefix}control:{token}"),
+        }
+        left = [name for name, stands in traces.items() if stands]
+        if left:
+            yield ("who has left is forgotten", f"{process} {token}: {left}")
+
+
 def check(history: History) -> Iterator[Violation]:
     """All runs have ended, as they may; nothing is left over."""
     memory = history.memory
+    yield from check_left(history)
     for job in history.jobs:
         if job.id not in memory.done:
             yield (

@@ -14,12 +14,17 @@ from redis.exceptions import NoScriptError
 from millstream.model.journal import RecordStatus
 from millstream.model.run import FINAL, MOVES, RunState
 from millstream.store import codec, scripts
-from tests.simulation.network import Link
+from tests.simulation.network import Link, Request
 from tests.simulation.view import View
 
 SCRIPTS = (
-    "cancel", "commit", "depth", "enqueue", "holdings", "renew", "revive", "sweep", "watch",
+    "cancel", "commit", "depth", "elect", "enqueue", "holdings", "prune", "renew", "restore",
+    "revive", "sweep", "watch",
 )  # fmt: skip
+_WRITE = {"cancel", "commit", "enqueue", "prune", "restore", "revive", "sweep", "watch"}
+_REMOVE = {b"XACK", b"XDEL", b"ZREM", b"DEL"}
+#: Where a run stands that is not in a stream.
+_INDEXES = {b"scheduled": "timers", b"parked": "parked"}
 _PASSING = {RecordStatus.INTENT, RecordStatus.WAITING}
 
 
@@ -33,6 +38,7 @@ class Shadow:
         self._bodies = {scripts.script(name).body: name for name in SCRIPTS}
         self._runs: dict[str, dict[bytes, bytes]] = {}
         self._journals: dict[str, dict[bytes, bytes]] = {}
+        self._length: tuple[int, ...] = ()
         #: How often a run was started again by the client, as far as the store knows.
         self.revived: dict[str, int] = {}
 
@@ -57,7 +63,9 @@ class Shadow:
     def executed(self, link: Link, fields: list[bytes], reply: Any) -> None:
         """Check what a command has done to the runs."""
         name = self.name_of(fields)
-        if name not in {"commit", "sweep", "cancel", "revive", "enqueue"}:
+        if name not in _WRITE:
+            if fields[0].upper() in _REMOVE:
+                self._check_places(fields[0].decode())
             return
         if isinstance(reply, Exception):
             if not isinstance(reply, NoScriptError):
@@ -65,24 +73,63 @@ class Shadow:
             return
 
         token = fields[3 + int(fields[2])] if name == "commit" else b""
-        for run_id in self._view.ids():
-            run = self._view.run(run_id)
+        moved = False
+        if name == "enqueue":
+            self._view.look_for_runs()
+        for run_id, run, journal in self._view.live():
             before = self._runs.get(run_id)
             if run != before:
-                self._moved(run_id, before, run, name)
-            journal = self._view.journal(run_id)
+                moved = True
+                self._moved(run_id, before, dict(run), name, token)
             if journal != self._journals.get(run_id, {}):
                 owners = {run.get(b"owner"), (before or {}).get(b"owner")}
                 self._written(run_id, owners, token, name)
+        length = self._view.length()
+        if moved or length != self._length:
+            self._length = length
+            self._check_places(name)
+
+    def writes(self, request: Request) -> bool:
+        """Whether a request is a commit with something to write."""
+        if isinstance(request, bytes) or self.name_of(request) != "commit":
+            return False
+        return len(request) > 3 + int(request[2]) + len(scripts.script("commit").args)
+
+    def _check_places(self, name: str) -> None:
+        """State, timer and delivery are one: a run stands where its state says, at any instant."""
+        view, lane = self._view, self._view.lane
+        standing = {(entry, run_id) for _, entry, run_id, _ in view.entries()}
+        for run_id, run in self._runs.items():
+            state, key = run[b"state"], run_id.encode()
+            if state in {b"queued", b"running"}:
+                sound = (run[b"entry"].decode(), run_id) in standing
+            elif state in _INDEXES:
+                sound = key in view.scores(getattr(lane, _INDEXES[state]))
+            else:
+                sound = True
+            if not sound:
+                self._broken("state and delivery move together", f"{run_id} after {name}: {run}")
+        for expected, index in _INDEXES.items():
+            for key in view.scores(getattr(lane, index)):
+                run = self._runs.get(key.decode(), {})
+                if run.get(b"state") != expected:
+                    self._broken("a timer stands once", f"{key!r} in {index} after {name}: {run}")
 
     # -- one run -------------------------------------------------------------------------------
 
     def _moved(
-        self, run_id: str, before: dict[bytes, bytes] | None, run: dict[bytes, bytes], name: str
+        self,
+        run_id: str,
+        before: dict[bytes, bytes] | None,
+        run: dict[bytes, bytes],
+        name: str,
+        token: bytes,
     ) -> None:
         self._runs[run_id] = run
         if before is None:
             return
+        if name == "commit" and before[b"state"] == b"running" and before[b"owner"] != token:
+            self._broken("no zombie writes", f"{run_id} by {token!r}: {before} became {run}")
 
         old, new = RunState(before[b"state"].decode()), RunState(run[b"state"].decode())
         if name == "revive" and old in FINAL:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from millstream.store.keys import GROUP, LEVELS, Lane
@@ -18,23 +18,47 @@ class View:
         self.lane = lane
         self._db = network.server.dbs[0]
         self._run_prefix = lane.run("").encode()
+        self._ids: list[str] = []
+        self._keys: dict[str, tuple[bytes, bytes]] = {}
+
+    def look_for_runs(self) -> None:
+        """Find the runs there are: new ones have been enqueued."""
+        prefix = self._run_prefix
+        self._ids = [
+            key[len(prefix) :].decode() for key in self._db._dict if key.startswith(prefix)
+        ]
+        self._keys = {
+            run_id: (self.lane.run(run_id).encode(), self.lane.journal(run_id).encode())
+            for run_id in self._ids
+        }
 
     def ids(self) -> list[str]:
         """Return the ids of all runs that have a record."""
-        prefix = self._run_prefix
-        return [
-            key[len(prefix) :].decode()
-            for key in self._db._dict
-            if key.startswith(prefix) and self._item(key) is not None
-        ]
+        return self._ids
 
-    def keys(self) -> list[str]:
-        """Return every key that stands."""
-        return [key.decode() for key in self._db._dict if self._item(key) is not None]
+    def live(self) -> Iterator[tuple[str, Mapping[bytes, bytes], Mapping[bytes, bytes]]]:
+        """Yield the record and the journal of every run; live values, not to be kept."""
+        items = self._db._dict
+        for run_id, (run, journal) in self._keys.items():
+            found = items.get(journal)
+            yield run_id, items[run].value._values, _EMPTY if found is None else found.value._values
+
+    def stands(self, key: str) -> bool:
+        """Whether there is such a key."""
+        return self._item(key.encode()) is not None
 
     def run(self, run_id: str) -> dict[bytes, bytes]:
         """Return the record of a run; empty when there is none."""
         return dict(self._hash(self.lane.run(run_id)))
+
+    def held_by(self, token: str) -> set[str]:
+        """Return the ids of the runs that a process is running, by the account of the store."""
+        owner = token.encode()
+        return {
+            run_id
+            for run_id in self.ids()
+            if (run := self.run(run_id)).get(b"state") == b"running" and run.get(b"owner") == owner
+        }
 
     def journal(self, run_id: str) -> Mapping[bytes, bytes]:
         """Return the journal of a run; the live value, not to be kept."""
@@ -72,16 +96,24 @@ class View:
 
         return found
 
-    def pending(self) -> list[tuple[str, str, str]]:
-        """Return what is delivered and not acknowledged: level, entry, consumer."""
-        found = []
+    def consumers(self) -> set[str]:
+        """Return the names of all consumers of all streams."""
+        found = set()
         for level in LEVELS:
             stream = self._item(self.lane.stream(level).encode())
             group = stream.group_get(GROUP.encode()) if stream is not None else None
-            for key, entry in (group.pel if group else {}).items():
-                found.append((level, key.encode().decode(), entry.consumer_name.decode()))
+            found |= {name.decode() for name in (group.consumers if group else {})}
 
         return found
+
+    def length(self) -> tuple[int, ...]:
+        """Return how long the streams and the indexes are."""
+        streams = [self._item(self.lane.stream(level).encode()) for level in LEVELS]
+        return (
+            *(0 if stream is None else len(stream._ids) for stream in streams),
+            len(self.scores(self.lane.timers)),
+            len(self.scores(self.lane.parked)),
+        )
 
     def said(self, run_id: str) -> list[bytes]:
         """Return what a run has emitted."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import itertools
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, MutableSet
 from contextvars import Context, ContextVar
@@ -112,19 +113,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
     """An event loop without sockets, threads or waiting."""
 
     _ready: Any
-    _scheduled: list[asyncio.TimerHandle]
     _stopping: bool
 
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
         self._at_once = 0
-        self._clock_resolution = 1e-9
+        #: Timers, soonest first, and among equals in the order in which they were set.
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._set = itertools.count()
         #: Raised as soon as the running callback is over: the end of the history.
         self.halt: BaseException | None = None
         #: How far the clock of Redis is off, in seconds.
         self.redis_offset = 0.0
         self.set_task_factory(lambda loop, coro, **kw: _Task(coro, loop=loop, **kw))
+        self.set_exception_handler(self._tripped)
 
     def time(self) -> float:
         """Return the virtual time, in seconds since the start."""
@@ -137,6 +140,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def resume(self, handles: Iterable[asyncio.Handle]) -> None:
         """Run callbacks that had to wait."""
         self._ready.extend(handles)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Set a timer."""
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._set), handle))
+        return handle
 
     def outside(self, at: float, action: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
         """Call something at a time, as nobody's callback: the network, or the director."""
@@ -151,23 +162,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
     # -- what the base class calls -------------------------------------------------------------
 
     def _run_once(self) -> None:
-        scheduled, ready = self._scheduled, self._ready
-        while scheduled and scheduled[0].cancelled():
-            self._due()
+        timers, ready = self._timers, self._ready
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
         if not ready and not self._stopping:
-            if not scheduled:
+            if not timers:
                 raise Stuck("nothing is left to happen")
-            self._now = max(self._now, scheduled[0].when())
+            self._now = max(self._now, timers[0][0])
             self._at_once = 0
-        while scheduled and scheduled[0].when() <= self._now:
-            ready.append(self._due())
+        while timers and timers[0][0] <= self._now:
+            ready.append(heapq.heappop(timers)[2])
 
         self._at_once += len(ready)
         if self._at_once > MOST_AT_ONCE:
             raise Stuck(f"a hot loop at {self._now:.6f}: {ready[0]!r}")
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if handle.cancelled():
+            if handle._cancelled:
                 continue
             host = handle._context.get(HOST)
             if host is None or host.admits(handle):
@@ -176,10 +187,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 halt, self.halt = self.halt, None
                 raise halt
 
-    def _due(self) -> asyncio.TimerHandle:
-        handle = heapq.heappop(self._scheduled)
-        handle._scheduled = False  # type: ignore[attr-defined]
-        return handle
+    def _tripped(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Stop: a callback raised. What a task raised is the concern of whoever awaits it."""
+        if "handle" in context and isinstance(error := context.get("exception"), Exception):
+            self.halt = self.halt or error
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Cancelled timers leave the heap when their time comes."""

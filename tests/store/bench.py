@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ RETENTION_S = 3600.0
 LONG_S = 1000.0
 
 Snapshot = dict[str, Any]
+Send = Callable[..., Awaitable[Any]]
 
 
 @dataclass(slots=True)
@@ -141,6 +143,15 @@ class Bench:
             await self.redis.pexpireat(key, 1)
         await self.redis.zadd(lane.ended, {run_id: 1}, xx=True)
 
+    # -- what stands between
+
+    def intercept(self, monkeypatch: Any, act: Callable[[Send, Sequence[Any]], Any]) -> None:
+        """Have ``act(send, command)`` stand in for the sending of every command, and of scripts."""
+        # By identity: in memory, and where hiredis is missing, both are the same client.
+        for client in {id(x): x for x in (self.redis, self.store.scripts)}.values():
+            send = client.execute_command
+            monkeypatch.setattr(client, "execute_command", _intercepted(send, act))
+
     # -- what stands in the store
 
     async def now_ms(self) -> int:
@@ -216,3 +227,10 @@ class Bench:
 def ending(held: Delivery, outcome: Outcome, version: str = "1", drop: Sequence[str] = ()) -> Item:
     """The item that gives a delivery its end."""
     return commits.ending(held, outcome, version, RETENTION_S, drop)
+
+
+def _intercepted(send: Send, act: Callable[[Send, Sequence[Any]], Any]) -> Send:
+    async def execute_command(*command: Any, **options: Any) -> Any:
+        return await act(functools.partial(send, **options), command)
+
+    return execute_command

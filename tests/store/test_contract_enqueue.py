@@ -9,7 +9,8 @@ from millstream.model.outcome import Completed
 from millstream.model.run import Priority, RunState
 from millstream.store import runs
 from millstream.store.keys import Lane
-from millstream.store.runs import Layout, NewRun, Resized
+from millstream.store.layouts import Layout, layout
+from millstream.store.runs import NewRun, Resized
 from millstream.store.scripts import call
 from tests.store.bench import LONG_S, Bench
 from tests.store.states import put
@@ -141,14 +142,14 @@ async def test_an_old_epoch_is_refused_and_told_the_new_layout(bench: Bench) -> 
     assert await runs.enqueue(bench.store, bench.lane, 3, new) == Resized(4, 2)
     assert await bench.snapshot() == before
 
-    assert await runs.layout(bench.store, "default") == Layout(4, 2)
+    assert await layout(bench.store, "default") == Layout(4, 2)
     assert await runs.enqueue(bench.store, bench.lane, 2, new) == [True]
 
 
 async def test_a_queue_that_nobody_used_has_one_lane(bench: Bench) -> None:
     """The first enqueue into a queue needs no preparation: not even a worker."""
     lane = Lane("fresh")
-    assert await runs.layout(bench.store, "fresh") == Layout(1, 0)
+    assert await layout(bench.store, "fresh") == Layout(1, 0)
 
     new = [NewRun(id="r1", workflow="flow", arguments=b"{}")]
     assert await runs.enqueue(bench.store, lane, 0, new) == [True]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millstream.model.outcome import Completed, Failed, Released
+from millstream.model.outcome import Completed, Failed, Refused, Released
 from millstream.model.run import Priority, RunState, RunStatus
 from millstream.store import agents, listing, runs
 from millstream.store.agents import Agent
@@ -201,3 +201,32 @@ async def test_an_agent_is_known_while_its_lease_holds(bench: Bench) -> None:
 
     await bench.lapse("w1")
     assert await agents.living(bench.store, bench.lane) == []
+
+
+async def test_a_run_that_workers_hand_back_says_why_it_waits(bench: Bench) -> None:
+    """Until somebody has taken it who can: then nothing is held against it any more."""
+
+    async def waits_for() -> str | None:
+        status = await runs.status(bench.store, bench.lane, "r1")
+        assert status is not None
+        return status.waits_for
+
+    held = await bench.held("r1", version="2")
+    assert await waits_for() is None
+    await bench.end(held, Refused(0))
+    reason = "no worker that took it can run workflow flow version 2"
+    assert await waits_for() == f"{reason}; refused once"
+    for _ in range(2):
+        await bench.fall_due("r1")
+        await bench.sweep()
+        (held,) = await bench.take("w1")
+        await bench.end(held, Refused(0))
+    assert str(await waits_for()).endswith("refused 3 times")
+
+    await bench.fall_due("r1")
+    await bench.sweep()
+    assert await waits_for() is not None, "queued, and nobody can"
+    (held,) = await bench.take("w2")
+    assert await waits_for() is None
+    await bench.end(held, Released())
+    assert await waits_for() is None

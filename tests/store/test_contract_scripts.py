@@ -37,6 +37,8 @@ BOUNDED_BY = {
     "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'-', '\+', (BATCH|1000), \w+",
     # As many as one process holds.
     "SMEMBERS": r"control$",
+    # Some of what the processes of a fleet say of themselves.
+    "HRANDFIELD": r"AGENTS, \d+$",
     # One group a stream; consumers, once a lease: as many as the fleet has processes.
     "XINFO": r"'(GROUPS', stream|CONSUMERS', STREAM\[level\], GROUP)$",
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from millstream.model.limits import Limits
 from millstream.model.outcome import Cancelled, Completed, Outcome, Parked, Released, Retry
 from millstream.model.run import Delivery, Priority, RunState
-from millstream.store import commits, listing, runs
+from millstream.store import agents, commits, listing, runs
+from millstream.store.agents import Agent
 from millstream.store.commits import Verdict
 from tests.store.bench import LEASE_S, LONG_S, Bench
 from tests.store.states import put
@@ -346,6 +348,37 @@ async def test_a_consumer_without_lease_and_without_work_is_removed(bench: Bench
     await bench.sweep()
 
     assert await bench.consumers() == {"w1"}
+
+
+async def test_what_a_process_says_after_its_burial_is_forgotten(bench: Bench) -> None:
+    """It was frozen, or its message was late: a lapsed lease is buried once, and it has none."""
+    about = {"host": "h", "pid": 1, "concurrency": 1, "started": 0.0, "release": "1"}
+    await bench.renew("gone", "w1")
+    await bench.lapse("gone")
+    await bench.sweep()
+    for token in ("gone", "w1"):
+        agent = msgspec.convert({**about, "token": token, "workflows": ()}, Agent)
+        await agents.register(bench.store, bench.lane, agent)
+        await commits.commit(bench.store, bench.lane, token, [], sequence=7)
+
+    await bench.redis.hset(bench.lane.meta, "listed", "0")
+    await bench.sweep()
+
+    assert set(await bench.redis.hkeys(bench.lane.agents)) == {b"w1", b"sequence:w1"}
+
+
+async def test_a_sweep_forgets_some_of_those_who_are_gone_and_never_all_at_once(
+    bench: Bench,
+) -> None:
+    """While the script runs nobody else is served, however many processes a fleet has had."""
+    await bench.redis.hset(bench.lane.agents, mapping={f"gone{n}": "" for n in range(250)})
+    left = []
+    for _ in range(3):
+        await bench.redis.hset(bench.lane.meta, "listed", "0")
+        await bench.sweep()
+        left.append(await bench.redis.hlen(bench.lane.agents))
+
+    assert left == [150, 50, 0]
 
 
 async def test_whoever_is_found_without_a_lease_has_the_time_of_one_to_renew(bench: Bench) -> None:

@@ -273,7 +273,7 @@ def test_a_closed_stream_fails_no_run() -> None:
 
 def test_a_stream_that_hangs_holds_one_thread_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that renews leases logs too, and must not hang with the loop's thread."""
-    monkeypatch.setattr("millstream.telemetry.logs._Lines._PATIENCE_S", 0)
+    monkeypatch.setattr("millstream.telemetry.lines.Lines._PATIENCE_S", 0)
     hanging, released = threading.Event(), threading.Event()
 
     class Hanging(Sink):

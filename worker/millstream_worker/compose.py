@@ -13,16 +13,13 @@ from dataclasses import dataclass, field
 from random import Random, SystemRandom
 from typing import Any
 
-import anyio
-
 from millstream import __version__
-from millstream.errors import InferenceRejected, StoreUnavailable, ToolRejected
+from millstream.errors import InferenceRejected, ToolRejected
 from millstream.events import Emit
 from millstream.model import ids
 from millstream.model.inference import CallOptions
 from millstream.model.run import Delivery
 from millstream.model.tool import ToolResult
-from millstream.store import runs
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
@@ -38,6 +35,7 @@ from millstream_worker.executor import Executor
 from millstream_worker.inference.declared import BUILT_IN, load_models
 from millstream_worker.inference.notices import Notices
 from millstream_worker.inference.service import InferenceService
+from millstream_worker.lanes import Lanes
 from millstream_worker.lease import Lease
 from millstream_worker.renewer import Renewer
 from millstream_worker.serve import LaneDuties, Renews, Worker
@@ -112,7 +110,8 @@ class Parts:
 
 async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> Worker:
     """Return a worker that is ready to serve, as soon as Redis answers."""
-    lanes = await _lanes(parts.connection, config.queue)
+    lanes = Lanes(parts.connection, config.queue, parts.emit)
+    await lanes.look_up()
     agent = _agent(config, workflows, parts)
     lease = Lease(config.lease, parts.mono)
     executor = Executor(
@@ -120,14 +119,20 @@ async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> W
     )
     slots = Slots(config.concurrency)
     parts.inference.attend(lambda: slots.total - slots.free)
+
+    def make_duties(lane: Lane) -> LaneDuties:
+        return _duties(config, lane, agent, lease, slots, executor, parts, lanes.noticed)
+
+    lanes.make_duties = make_duties
     return Worker(
         parts.connection,
         agent,
-        [_duties(config, lane, agent, lease, slots, executor, parts) for lane in lanes],
-        parts.make_renewer(parts.connection, lanes, agent.token, lease, parts.emit),
+        [make_duties(lane) for lane in lanes.served],
+        parts.make_renewer(parts.connection, lanes.served, agent.token, lease, parts.emit),
+        lease,
+        more_lanes=lanes,
         emit=parts.emit,
         grace_s=config.grace,
-        until_trusted=lease.until_trusted,
         on_drain=parts.health.draining,
     )
 
@@ -166,6 +171,7 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
     slots: Slots,
     executor: Executor,
     parts: Parts,
+    noticed: Callable[[Lane, int], None],
 ) -> LaneDuties:
     consumer = Consumer(
         parts.connection,
@@ -187,6 +193,7 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         retention_s=config.retention,
         poison=config.poison,
         turned=parts.health.loop_turned,
+        noticed=noticed,
     )
     execute = functools.partial(executor.execute, consumer)
     return LaneDuties(consumer=consumer, sweeper=sweeper, execute=execute)
@@ -260,25 +267,6 @@ async def inference(
     notices = Notices(connection, ids.new_process_token(SystemRandom()))
     async with InferenceService(declared, emit=emit, notices=notices) as service:
         yield service
-
-
-async def _lanes(connection: Connection, queues: Sequence[str]) -> list[Lane]:
-    lanes = []
-    for queue in dict.fromkeys(queues):
-        layout = await _layout(connection, ids.check_queue(queue))
-        lanes += [Lane(queue, number) for number in range(layout.lanes)]
-
-    return lanes
-
-
-async def _layout(connection: Connection, queue: str) -> runs.Layout:
-    """Insist: Redis may be away for a moment just now."""
-    while True:
-        try:
-            return await runs.layout(connection, queue)
-        except StoreUnavailable:
-            await connection.reset()
-            await anyio.sleep(0.5)
 
 
 def _answered(health: Health, lease: Lease, refusal: str | None) -> None:

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from millstream.errors import StoreError
 from millstream.events import Emit, StoreFailed, StoreRecovered
@@ -31,11 +31,12 @@ from millstream.store.keys import SUSPECT, Lane
 from millstream_worker import turns
 from millstream_worker.held import Held, Stop
 from millstream_worker.lease import Lease
+from millstream_worker.reader import Reader
 from millstream_worker.slots import Shares, Slots
 from millstream_worker.turns import Submission
 
-#: How long one blocking read waits. Short enough to notice a dead connection soon.
-BLOCK_S = 5.0
+#: How long the loop waits for something to do before it shows that it turns.
+TURN_S = 5.0
 
 
 class Consumer:
@@ -78,7 +79,7 @@ class Consumer:
         self._turning = False
         #: The clock of Redis, as an offset to the loop's own.
         self._offset_s = 0.0
-        slots.on_free.append(self._wake.set)
+        slots.share(self._wake.set, lambda: self._taking and not self._dry.is_set())
         slots.on_cleared.append(self._look_again)
         lease.serve(lane)
 
@@ -134,12 +135,15 @@ class Consumer:
     async def commit_forever(self) -> None:
         """Write and take, one call after the other."""
         while True:
-            with anyio.move_on_after(BLOCK_S):
+            with anyio.move_on_after(TURN_S):
                 await self._wake.wait()
             self._wake.clear()
             self._turning = True
             await self._turn()
             self._turning = False
+            if self._slots.hungry > 1:
+                # Those who were told of free slots look before this lane does.
+                await anyio.lowlevel.checkpoint()
 
     async def _turn(self) -> None:
         if self._comparing:
@@ -245,9 +249,10 @@ class Consumer:
 
         # Half of all at most: while one half is written and taken, the other half runs.
         most = min(turns.MOST_ITEMS, -(-self._slots.total // 2))
-        granted = self._slots.take(max(0, most - leaving))
+        kept = min(most, self._slots.kept(leaving, len(self.held) - leaving))
+        granted = self._slots.take(most - kept)
         suspect = not (self._slots.suspecting or any(stray.level == SUSPECT for stray in strays))
-        return Want(**self._shares.split(min(most, granted + leaving)), suspect=suspect), granted
+        return Want(**self._shares.split(kept + granted), suspect=suspect), granted
 
     def _clear_suspects(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> None:
         """Whoever records something here is past the place where its workers died.
@@ -260,7 +265,7 @@ class Consumer:
                 self._slots.clear(held)
 
     def _look_again(self) -> None:
-        """A suspect may be waiting, and the blocking read that is under way does not see it."""
+        """Something may be waiting that the blocking read did not bring, or does not see."""
         self._dry.clear()
         self._wake.set()
 
@@ -290,53 +295,30 @@ class Consumer:
 
     async def read_forever(self) -> None:
         """Wait for work whenever the lane is dry and there is room for it."""
-        client = self._connection.new_client(read_timeout_s=BLOCK_S)
-        try:
-            while True:
-                await self._dry.wait()
-                if self._slots.free < 1:
-                    await self._until_free()
-                    continue
-                await self._read(client)
-        finally:
-            with anyio.move_on_after(1, shield=True):
-                await client.aclose()
+        reader = Reader(
+            self._connection,
+            self.lane,
+            self._token,
+            self._slots,
+            self._dry,
+            found=self._found,
+            failed=self._read_failed,
+            look=self._look_again,
+        )
+        await reader.read_forever()
 
-    async def _read(self, client: Any) -> None:
-        try:
-            found = await deliveries.wait_for_delivery(
-                self._connection,
-                client,
-                self.lane,
-                self._token,
-                BLOCK_S,
-                suspect=not self._slots.suspecting,
-            )
-        except StoreError as error:
-            self._refused("read", error)
-            self.compare()
-            await self._recover(error)
-            await anyio.sleep(0.2)
-            return
-
+    def _found(self, strays: Sequence[Stray]) -> None:
         self._alive()
         self._answered(None)
-        if found:
-            self._adopting += found
-            self._dry.clear()
-            self._wake.set()
+        if strays:
+            self._adopting += strays
+            self._look_again()
 
-    async def _until_free(self) -> None:
-        """The lane is full: what a settling run frees is taken by its own commit."""
-        self._dry.clear()
-        self._wake.set()
-        while not self._slots.free:
-            freed = asyncio.Event()
-            self._slots.on_free.append(freed.set)
-            try:
-                await freed.wait()
-            finally:
-                self._slots.on_free.remove(freed.set)
+    async def _read_failed(self, error: StoreError) -> None:
+        self._refused("read", error)
+        self.compare()
+        await self._recover(error)
+        await anyio.sleep(0.2)
 
     # -- telling -------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from millstream.errors import Suspended, UsageError
+from millstream.errors import NeverAwaited, Suspended, UsageError
 from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.tool import ToolResult
@@ -36,16 +36,30 @@ DEFAULT_RETRY = RetryPolicy(max_attempts=3, initial=0.5, maximum=30.0)
 
 
 class Call(Awaitable[T]):
-    """Something a workflow has called and not yet awaited. It can be awaited once."""
+    """Something a workflow has called and not yet awaited. It can be awaited once.
 
-    def __init__(self, act: Callable[[], Coroutine[Any, Any, T]]) -> None:
+    ``unawaited`` has the keys of such calls, in the order in which they were made.
+    """
+
+    def __init__(
+        self,
+        act: Callable[[], Coroutine[Any, Any, T]],
+        key: str = "",
+        unawaited: dict[str, None] | None = None,
+    ) -> None:
         self._act: Callable[[], Coroutine[Any, Any, T]] | None = act
+        self._key = key
+        self._unawaited = unawaited
+        if unawaited is not None:
+            unawaited[key] = None
 
     def __await__(self) -> Generator[Any, Any, T]:
         if self._act is None:
             raise UsageError("a step was awaited twice; keep its value instead")
 
         act, self._act = self._act, None
+        if self._unawaited is not None:
+            self._unawaited.pop(self._key, None)
         return act().__await__()
 
 
@@ -70,6 +84,12 @@ class RunContext(Context):
         self._wall = wall
         self._park = park
         self._log: Log | None = None
+        self._unawaited: dict[str, None] = {}
+
+    def check_awaited(self) -> None:
+        """Raise `NeverAwaited` when the run ends with calls that nothing came of."""
+        if self._unawaited:
+            raise NeverAwaited(tuple(self._unawaited))
 
     @property
     def run_id(self) -> str:
@@ -124,7 +144,7 @@ class RunContext(Context):
                     retry=retry or DEFAULT_RETRY, timeout_s=timeout,
                 )  # fmt: skip
 
-        return Call(act)
+        return Call(act, step.key, self._unawaited)
 
     def tool(
         self,
@@ -158,7 +178,7 @@ class RunContext(Context):
             with self._parking.acting:
                 return await toolsteps.call_tool(self._recorder, step, call, record, self._pins)
 
-        return Call(act)
+        return Call(act, step.key, self._unawaited)
 
     def infer(
         self,
@@ -213,7 +233,7 @@ class RunContext(Context):
                 await self._recorder.write(step, record)
             await self._until(record.value)
 
-        return Call(act)
+        return Call(act, step.key, self._unawaited)
 
     def gather(self, *awaitables: Awaitable[Any]) -> Awaitable[list[Any]]:
         if self._held.stopped is not None:
@@ -222,7 +242,10 @@ class RunContext(Context):
                     each.close()
             return Call(self._too_late)
         branches = self._replay.branch.children(len(awaitables))
-        return Call(lambda: self._gather(awaitables, branches))
+        # The path of a branch is the key of its gather, and where in it the branch stands.
+        key = branches[0].path.rpartition(".")[0] if branches else ""
+        unawaited = self._unawaited if branches else None
+        return Call(lambda: self._gather(awaitables, branches), key, unawaited)
 
     def now(self) -> float:
         return typing.cast("float", self._value("now", lambda: round(self._recorder.wall(), 6)))

@@ -271,6 +271,7 @@ class _Attempt:
         limit_s = self._timeout_s
         result = await (call if limit_s is None else self._bounded(call, limit_s - delivery.ran_s))
         if self._held.stopped is None:
+            context.check_awaited()
             replay.check_complete()
         return result
 

@@ -37,8 +37,8 @@ class Lease:
         self._trusted_until = sent + 0.9 * self.length_s
 
     def serve(self, lane: Lane) -> None:
-        """Have the lease say nothing of a lane whose losses are not known."""
-        self._compared[lane] = 0
+        """Have the lease say nothing of a lane whose losses are not known; now there are none."""
+        self._compared[lane] = self.lapses
         self._known = min(self._compared.values())
 
     def compared(self, lane: Lane, lapses: int) -> None:

@@ -32,6 +32,7 @@ class Renewer:
         mono: Callable[[], float],
     ) -> None:
         self._connection = connection
+        #: Grows while this thread runs.
         self._lanes = lanes
         self._token = token
         self._lease = lease
@@ -59,7 +60,7 @@ class Renewer:
             sent = self._mono()
             try:
                 renewal = leases.renew_blocking(
-                    self._connection, client, self._lanes, self._token, self._lease.length_s
+                    self._connection, client, tuple(self._lanes), self._token, self._lease.length_s
                 )
             except MillstreamError as error:
                 client.close()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,8 +26,10 @@ from millstream.events import Emit, StoreFailed, WorkerDraining, WorkerStarted, 
 from millstream.store import agents, deliveries, leases
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
+from millstream.store.keys import Lane
 from millstream_worker.consumer import Consumer
 from millstream_worker.held import Held, Stop
+from millstream_worker.lease import Lease
 from millstream_worker.sweeper import Sweeper
 from millstream_worker.tasks import Tasks
 
@@ -56,6 +58,16 @@ class LaneDuties:
     execute: Callable[[Held], Coroutine[Any, Any, None]]
 
 
+class MoreLanes(Protocol):
+    """Knows when there are more lanes to serve, and how each is served."""
+
+    async def awaited(self) -> Sequence[Lane]:
+        """Return the lanes of a queue, once it has another number of them."""
+
+    def begin(self, lane: Lane) -> LaneDuties:
+        """Have the lease renewed in a lane from now on, and return what serves it."""
+
+
 class Worker:
     """A worker process, put together. ``serve`` runs it."""
 
@@ -65,19 +77,21 @@ class Worker:
         agent: Agent,
         lanes: Sequence[LaneDuties],
         renewer: Renews,
+        lease: Lease,
         *,
+        more_lanes: MoreLanes,
         emit: Emit,
         grace_s: float,
-        until_trusted: Callable[[], Awaitable[None]],
         on_drain: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
         self._agent = agent
-        self._lanes = lanes
+        self._lanes = list(lanes)
+        self._more_lanes = more_lanes
         self._renewer = renewer
+        self._lease = lease
         self._emit = emit
         self._grace_s = grace_s
-        self._until_trusted = until_trusted
         self._on_drain = on_drain
         self._tasks = Tasks(self._escape)
         self._escaped: BaseException | None = None
@@ -141,15 +155,20 @@ class Worker:
     async def _prepare(self) -> None:
         """Make what the lanes need, however long Redis is away."""
         for lane in self._lanes:
-            while True:
-                try:
-                    await deliveries.ensure_groups(self._connection, lane.consumer.lane)
-                    await agents.register(self._connection, lane.consumer.lane, self._agent)
-                    break
-                except StoreError as error:
-                    self._emit(StoreFailed(during="start", error=str(error)))
-                    await self._connection.reset()
-                    await anyio.sleep(0.5)
+            await self._prepare_lane(lane.consumer.lane)
+
+    async def _prepare_lane(self, lane: Lane, lease_s: float = 0.0) -> None:
+        while True:
+            try:
+                await deliveries.ensure_groups(self._connection, lane)
+                await agents.register(self._connection, lane, self._agent)
+                if lease_s:
+                    await leases.renew(self._connection, [lane], self.token, lease_s)
+                return
+            except StoreError as error:
+                self._emit(StoreFailed(during="start", error=str(error)))
+                await self._connection.reset()
+                await anyio.sleep(0.5)
 
     async def _take_in(self, support: TaskGroup, intake: TaskGroup) -> None:
         """Take work once everything it needs stands."""
@@ -157,10 +176,10 @@ class Worker:
         for lane in self._lanes:
             support.start_soon(lane.consumer.commit_forever)
             support.start_soon(lane.sweeper.sweep_forever)
-        await self._until_trusted()
+        await self._lease.until_trusted()
         for lane in self._lanes:
-            lane.consumer.open(functools.partial(self._start_run, lane))
-            intake.start_soon(lane.consumer.read_forever)
+            self._open(lane, intake)
+        intake.start_soon(self._take_in_more, support, intake)
         self.started.set()
         self._emit(
             WorkerStarted(
@@ -170,6 +189,25 @@ class Worker:
                 concurrency=self._agent.concurrency,
             )
         )
+
+    async def _take_in_more(self, support: TaskGroup, intake: TaskGroup) -> None:
+        """Serve the lanes that a queue gets meanwhile."""
+        while True:
+            there = {duties.consumer.lane for duties in self._lanes}
+            for lane in await self._more_lanes.awaited():
+                if lane not in there:
+                    # Alive there first: whoever reads without a lease would not be missed.
+                    await self._prepare_lane(lane, self._lease.length_s)
+                    # Nothing is waited for from here on: a lane is served whole or not at all.
+                    duties = self._more_lanes.begin(lane)
+                    self._lanes.append(duties)
+                    support.start_soon(duties.consumer.commit_forever)
+                    support.start_soon(duties.sweeper.sweep_forever)
+                    self._open(duties, intake)
+
+    def _open(self, lane: LaneDuties, intake: TaskGroup) -> None:
+        lane.consumer.open(functools.partial(self._start_run, lane))
+        intake.start_soon(lane.consumer.read_forever)
 
     def _start_run(self, lane: LaneDuties, held: Held) -> None:
         self._tasks.start(lane.execute(held))

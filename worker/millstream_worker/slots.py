@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 
@@ -11,8 +12,10 @@ class Slots:
     def __init__(self, total: int) -> None:
         self.total = total
         self.free = total
-        #: Called when slots became free, so that lanes with waiting work can ask again.
+        #: Called when slots became free, beside the lanes.
         self.on_free: list[Callable[[], None]] = []
+        self._lanes: deque[Callable[[], None]] = deque()
+        self._hungry: list[Callable[[], bool]] = []
         #: Called when the last suspect is cleared, so that lanes can look for the next one.
         self.on_cleared: list[Callable[[], None]] = []
         self._suspects: set[object] = set()
@@ -23,11 +26,39 @@ class Slots:
         self.free -= granted
         return granted
 
+    def share(self, notify: Callable[[], None], hungry: Callable[[], bool]) -> None:
+        """Have a lane told of free slots, so that it can ask again while it has work.
+
+        ``hungry`` says whether it has.
+        """
+        self._lanes.append(notify)
+        self._hungry.append(hungry)
+
+    @property
+    def hungry(self) -> int:
+        """How many lanes have work for a slot."""
+        return sum(each() for each in self._hungry)
+
+    def kept(self, leaving: int, staying: int) -> int:
+        """Return how many of the slots that a lane's runs leave it may fill again itself.
+
+        ``staying`` of its runs do not leave. A lane alone keeps all; while others have work too,
+        it keeps no more than its part, and the rest goes to whoever hears of it first.
+        """
+        hungry = self.hungry
+        if hungry < 2:
+            return leaving
+        return min(leaving, max(0, self.total // hungry - staying))
+
     def give(self, count: int) -> None:
-        """Return slots; a negative count takes back what was returned a moment ago."""
+        """Return slots; a negative count takes back what was returned a moment ago.
+
+        Who hears of it first gets them: each lane in turn, or the last one would starve.
+        """
         self.free += count
         if count > 0:
-            for notify in self.on_free:
+            self._lanes.rotate(-1)
+            for notify in (*self._lanes, *self.on_free):
                 notify()
 
     @property

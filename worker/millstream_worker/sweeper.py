@@ -16,6 +16,7 @@ from millstream.events import Emit, LaneSwept, StoreFailed
 from millstream.store import agents, leases
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
+from millstream.store.keys import Lane
 from millstream_worker.consumer import Consumer
 from millstream_worker.lease import Lease
 
@@ -34,6 +35,7 @@ class Sweeper:
         retention_s: float,
         poison: int,
         turned: Callable[[], None] = lambda: None,
+        noticed: Callable[[Lane, int], None] = lambda _lane, _epoch: None,
     ) -> None:
         self._connection = connection
         self._consumer = consumer
@@ -43,6 +45,8 @@ class Sweeper:
         self._retention_s = retention_s
         self._poison = poison
         self._turned = turned
+        #: Told the epoch of the lane: it grows when the queue gets another number of lanes.
+        self._noticed = noticed
         self._interval_s = min(1.0, lease.length_s / 10)
         self._lapses = lease.lapses
 
@@ -77,6 +81,7 @@ class Sweeper:
             self._emit(StoreFailed(during=f"sweep {self._consumer.lane}", error=str(error)))
             return self._interval_s
 
+        self._noticed(self._consumer.lane, found.epoch)
         for run_id in found.cancelled:
             self._consumer.cancel(run_id)
         if found.promoted or found.reclaimed or found.poisoned:

@@ -5,14 +5,16 @@
 -- ARGV ...     per run nine values: id, workflow, version, arguments, priority, delay_ms,
 --              timeout_ms, tenant, trace; an empty string where there is none
 --
--- Returns  {-1, lanes, epoch}  the queue was resized; nothing was written
+-- Returns  {-1, lanes, epoch}  the queue was resized, or is about to be; nothing was written
 --          per run: 1 accepted, 0 already here with the same workflow and arguments,
 --          or the name of the workflow that holds this id: nothing was written for it
 --
 -- Safe to send twice: the second time every run is already here.
 
-local epoch, lanes = unpack(redis.call('HMGET', META, 'epoch', 'lanes'))
-if (epoch or '0') ~= ARGV[1] then return {-1, tonumber(lanes or '1'), tonumber(epoch or '0')} end
+local epoch, lanes, next_ = unpack(redis.call('HMGET', META, 'epoch', 'lanes', 'next'))
+if next_ or (epoch or '0') ~= ARGV[1] then
+  return {-1, tonumber(lanes or '1'), tonumber(epoch or '0')}
+end
 
 -- Read every run before the first write: a script that fails half-way is not rolled back.
 if (#ARGV - 1) % 9 ~= 0 then error('enqueue: a run is cut short') end

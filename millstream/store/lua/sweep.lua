@@ -10,9 +10,10 @@
 -- ARGV dead_max      ids the dead-letter index may hold
 -- ARGV fresh         1 when this server did not know the script: it has restarted, or was promoted
 --
--- Returns {now_ms, cancelled, promoted, reclaimed, poisoned, next_due_ms}
+-- Returns {now_ms, cancelled, promoted, reclaimed, poisoned, next_due_ms, epoch}
 --   cancelled    ids of runs held by this process that somebody asked to cancel
 --   next_due_ms  when the next scheduled or parked run goes on; 0 when there is none
+--   epoch        of the lane: when it grows the queue may have more lanes to serve
 --
 -- After a restart, and after any time in which nobody swept (Redis away, its clock set forward),
 -- nothing is reclaimed for one lease: the living renew first.
@@ -37,13 +38,13 @@ local function next_due()
   return math.min(timer or parked or 0, parked or timer or 0)
 end
 
-local swept, hold = unpack(redis.call('HMGET', META, 'swept', 'hold'))
-swept, hold = tonumber(swept or '0'), tonumber(hold or '0')
+local swept, hold, epoch = unpack(redis.call('HMGET', META, 'swept', 'hold', 'epoch'))
+swept, hold, epoch = tonumber(swept or '0'), tonumber(hold or '0'), tonumber(epoch or '0')
 local gap = NOW - swept
 local due = next_due()
 if ARGV[7] ~= '1' and gap >= 0 and gap < INTERVAL and not (due > 0 and due <= NOW) then
   if #told > 0 then redis.call('DEL', control) end
-  return {NOW, cancelled, 0, 0, 0, due}
+  return {NOW, cancelled, 0, 0, 0, due, epoch}
 end
 if ARGV[7] == '1' or gap < 0 or gap > math.max(LEASE / 2, 3 * INTERVAL) then
   hold = NOW + LEASE
@@ -142,6 +143,15 @@ local function list_consumers()
   redis.call('HSET', META, 'listed', digits(NOW))
 end
 
+-- What a process says of itself may arrive after its burial, and then nobody would take it away:
+-- a lapsed lease is buried once. A living process says it again once a lease.
+local function forget_strangers()
+  for _, field in ipairs(redis.call('HRANDFIELD', AGENTS, 100) or {}) do
+    local token = string.match(field, '^sequence:(.*)$') or field
+    if not redis.call('ZSCORE', LEASES, token) then redis.call('HDEL', AGENTS, field) end
+  end
+end
+
 if NOW >= hold then
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(NOW), 'LIMIT', 0, 5)) do
     if token ~= TOKEN then bury_worker(token) end
@@ -151,7 +161,10 @@ if NOW >= hold then
     redis.call('ZADD', LEASES, digits(NOW + LEASE), token)
   end
   local listed = tonumber(redis.call('HGET', META, 'listed') or '0')
-  if NOW < listed or NOW >= listed + LEASE then list_consumers() end
+  if NOW < listed or NOW >= listed + LEASE then
+    list_consumers()
+    forget_strangers()
+  end
 end
 
 -- Indexes of what has expired.
@@ -161,4 +174,4 @@ if #gone > 0 then
   redis.call('ZREM', DEAD, unpack(gone))
 end
 
-return {NOW, cancelled, promoted, reclaimed, poisoned, next_due()}
+return {NOW, cancelled, promoted, reclaimed, poisoned, next_due(), epoch}

@@ -1,0 +1,55 @@
+"""Turn what a caller asks for into the run that is written, or refuse it: nothing was sent."""
+
+from __future__ import annotations
+
+from random import Random
+
+from millstream.client.handles import Enqueue
+from millstream.errors import InvalidArguments, UsageError
+from millstream.model import ids
+from millstream.model.limits import Limits
+from millstream.model.run import Priority
+from millstream.store import codec, runs
+
+
+def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
+    """Return what is written. Raises `UsageError`: nothing was sent."""
+    ids.check_queue(asked.queue)
+    arguments = {} if asked.arguments is None else asked.arguments
+    data = codec.encode(arguments, f"the arguments of {asked.workflow!r}", limits.arguments)
+    if not data.startswith(b"{"):
+        raise InvalidArguments(asked.workflow, "they must be given by name, as a mapping")
+
+    return runs.NewRun(
+        id=ids.new_run_id(random) if asked.id is None else ids.check_run_id(asked.id),
+        workflow=_text("workflow", asked.workflow),
+        arguments=data,
+        version=_text("version", asked.version) if asked.version else "",
+        priority=asked.priority if type(asked.priority) is Priority else _priority(asked.priority),
+        delay_s=0.0 if asked.delay is None else _positive("delay", asked.delay),
+        timeout_s=None if asked.timeout is None else _positive("timeout", asked.timeout),
+        tenant=_text("tenant", asked.tenant) if asked.tenant else "",
+        chosen=asked.id is not None,
+    )
+
+
+def _priority(value: Priority | str) -> Priority:
+    try:
+        return Priority(value)
+    except ValueError:
+        known = ", ".join(Priority)
+        raise UsageError(f"priority {value!r} is not one of {known}") from None
+
+
+def _positive(name: str, seconds: float) -> float:
+    if not 0 <= seconds < 10 * 366 * 86400:
+        raise UsageError(f"{name} must be seconds from 0 to ten years, not {seconds!r}")
+
+    return seconds
+
+
+def _text(what: str, value: str) -> str:
+    if not isinstance(value, str) or not value.isprintable() or not value:
+        raise UsageError(f"{what} must be a name, not {value!r}")
+
+    return value

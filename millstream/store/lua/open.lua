@@ -1,0 +1,15 @@
+-- open: begin an epoch in a lane. Every lane of the epoch before was closed first.
+-- USES _lane
+--
+-- ARGV epoch  the epoch that begins
+-- ARGV lanes  how many lanes the queue has in it
+-- ARGV past   the numbers of lanes the queue has had before, newest first, with commas
+--
+-- Returns 1 when it began now, 0 when the lane was of this epoch already, or of a newer one
+--
+-- Safe to send twice, and at any later time.
+
+if tonumber(redis.call('HGET', META, 'epoch') or '0') >= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', META, 'epoch', ARGV[1], 'lanes', ARGV[2], 'past', ARGV[3])
+redis.call('HDEL', META, 'next')
+return 1

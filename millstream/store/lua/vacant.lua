@@ -1,0 +1,14 @@
+-- vacant: does a lane hold nothing, neither runs that go on nor records of those that have ended?
+-- USES _lane
+--
+-- Returns 1 when it is empty, else 0
+--
+-- A lane that accepts no runs any more and is vacant stays so: nobody needs to serve it.
+
+for _, level in ipairs(LEVELS) do
+  if redis.call('XLEN', STREAM[level]) > 0 then return 0 end
+end
+for _, index in ipairs({TIMERS, PARKED, ENDED}) do
+  if redis.call('ZCARD', index) > 0 then return 0 end
+end
+return 1

@@ -1,0 +1,46 @@
+"""A cluster is as fit as the least fit of its masters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from millstream.errors import ConfigError, UnfitStore
+from millstream.store.connection import Connection
+from tests.arranged import Cluster
+from tests.servers import RedisServer
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    if not RedisServer.available("redis-server"):
+        pytest.skip("redis-server is not on PATH")
+    with Cluster(request.param) as cluster:
+        yield cluster
+
+
+async def test_every_master_is_looked_at(cluster: Cluster) -> None:
+    """The runs of whichever lane stands on the one that evicts would be lost."""
+    connection = Connection(cluster.url)
+    await connection.check()
+
+    for server in cluster.servers:
+        with server.client() as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        with pytest.raises(UnfitStore, match="evicts keys"):
+            await connection.check()
+        with server.client() as client:
+            client.config_set("maxmemory-policy", "noeviction")
+    await connection.check()
+    await connection.aclose()
+
+
+def test_a_library_that_is_too_old_for_clusters_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would fail at the first result, in the middle of a program."""
+    import redis.asyncio
+
+    monkeypatch.delattr(redis.asyncio.RedisCluster, "pubsub")
+
+    with pytest.raises(ConfigError, match="redis>=8"):
+        Connection("redis+cluster://127.0.0.1:1")
