@@ -14,18 +14,37 @@ happened and what to do. ``Suspended`` stands outside the tree: user code must n
 
 from __future__ import annotations
 
+from millstream.errors.root import MillstreamError, said
+from millstream.errors.steps import (
+    CallError,
+    DeadlineExceeded,
+    InferenceError,
+    InferenceFailed,
+    InferenceOverloaded,
+    InferenceRejected,
+    InferenceUnavailable,
+    ItemTooLarge,
+    OutcomeUnknown,
+    StepError,
+    StepFailed,
+    StepTimeout,
+    ToolError,
+    ToolInterrupted,
+    ToolNotSent,
+    ToolRejected,
+)
 
-class MillstreamError(Exception):
-    """Base of all errors raised here. Catch it to catch them all."""
-
-
-def said(error: BaseException) -> str:
-    """Return what an error says, whatever it is: some cannot even say that, or not in UTF-8."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - an error's own text may fail in any way
-        text = f"{type(error).__name__} without a message"
-    return text.encode("utf-8", "replace").decode()
+__all__ = [
+    "CallError", "ConfigError", "DeadlineExceeded", "DuplicateKey", "IdConflict",
+    "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
+    "InferenceUnavailable", "InvalidArguments", "ItemTooLarge", "JournalFull", "LeaseLost",
+    "LoadError", "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord",
+    "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
+    "RunCancelled", "RunError", "RunFailed", "StepError", "StepFailed", "StepTimeout",
+    "StoreError", "StoreFull", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted",
+    "ToolNotSent", "ToolRejected", "UnfitStore", "UnknownRun", "UnknownWorkflow", "UsageError",
+    "said",
+]  # fmt: skip
 
 
 # -- the caller has to act ---------------------------------------------------------------------
@@ -227,94 +246,6 @@ class LeaseLost(MillstreamError):
         super().__init__(f"run {run_id!r} is no longer held under fence {fence}")
         self.run_id = run_id
         self.fence = fence
-
-
-# -- steps -------------------------------------------------------------------------------------
-
-
-class StepError(MillstreamError):
-    """A step ended badly. It is journaled: a replay raises it again."""
-
-    def __init__(self, message: str, *, key: str = "", cause: str = "") -> None:
-        super().__init__(message)
-        #: The step's key in the journal.
-        self.key = key
-        #: The name of the original exception's class.
-        self.cause = cause
-
-
-class StepFailed(StepError):
-    """A step raised, and its retries are used up or do not apply."""
-
-
-class StepTimeout(StepError):
-    """A step did not end within its timeout."""
-
-
-class CallError(StepError):
-    """Something outside was called and gave no answer."""
-
-    retryable = False  # may it be called again as it is?
-
-    def __init__(
-        self, message: str, *, key: str = "", cause: str = "", retry_after: float | None = None
-    ) -> None:
-        super().__init__(message, key=key, cause=cause)
-        self.retry_after = retry_after  # seconds that we were asked to wait, where we were
-
-
-class ToolError(CallError):
-    """A tool call ended without an answer of the tool."""
-
-
-class ToolNotSent(ToolError):
-    """The call never reached the server: refused, unresolved, overloaded, or circuit open."""
-
-    retryable = True
-
-
-class ToolRejected(ToolError):
-    """The call can never succeed: unknown server or tool, invalid arguments, forbidden."""
-
-
-class ToolInterrupted(ToolError):
-    """The call was sent and no answer came. It may have run. Retried only where that is safe."""
-
-
-class OutcomeUnknown(ToolError):
-    """A call that is not safe to repeat was sent, or may have been, and no answer is recorded."""
-
-
-class InferenceError(CallError):
-    """An inference ended without an answer of the model."""
-
-
-class InferenceRejected(InferenceError):
-    """The call can never succeed: unknown model or option, an input that is none."""
-
-
-class ItemTooLarge(InferenceRejected):
-    """An input that no device here has room for, or that is longer than the model takes."""
-
-
-class InferenceFailed(InferenceError):
-    """The model failed on this input, and would again."""
-
-
-class InferenceOverloaded(InferenceError):
-    """More waits for the model than may wait. Nothing was computed; try later."""
-
-    retryable = True
-
-
-class InferenceUnavailable(InferenceError):
-    """The device or the server is away. Try later."""
-
-    retryable = True
-
-
-class DeadlineExceeded(InferenceError):
-    """The answer did not come within the call's time."""
 
 
 # -- runs --------------------------------------------------------------------------------------
