@@ -182,7 +182,7 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
 
 
 def _step(key: str, record: Record) -> dict[str, Any]:
-    found: dict[str, Any] = {"key": key, **msgspec.to_builtins(record)}
+    found: dict[str, Any] = {"key": key, **msgspec.to_builtins(record._asdict())}
     if record.status is RecordStatus.FAILED:
         value = found.pop("value")
         found["error"] = value
