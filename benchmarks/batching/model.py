@@ -22,6 +22,9 @@ class Forward:
         self.torch = torch
         self.device = device
         cuda = device != "cpu"
+        if cuda:
+            # As our own backend does: it would make a plan anew for every shape of a batch.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         size = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
         if not cuda:
             size = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -156,6 +156,10 @@ class TransformersBackend(Backend):
         model = kind.from_pretrained(self._path, **options).eval()
         self._model = model if self._set["device_map"] else model.to(device)
         self._device = torch.device(device)
+        if self._device.type == "cuda":
+            # cuDNN's attention makes a plan for each shape that it has not seen, which takes
+            # longer than the batch. A batcher that forms groups shows it hundreds of shapes.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         if self.task == "generation":
             continuous = bool(self._set["continuous"]) and self._device.type == "cuda"
             share = float(self._set["continuous_memory"]) if continuous else 0.0
