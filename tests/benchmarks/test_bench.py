@@ -24,8 +24,9 @@ from benchmarks.runner import Mistaken, Row, plan
 
 def start(*arguments: str, temporary: Path) -> subprocess.Popen[str]:
     """Start the command; what it leaves behind would lie in a directory of ours."""
+    out = str(temporary / "out")
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", "--quick", *arguments],
+        [sys.executable, "-m", "benchmarks", "--quick", "--out", out, *arguments],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(temporary)},
         stdin=subprocess.DEVNULL,
@@ -39,7 +40,6 @@ def test_a_run_writes_lines_and_a_table(tmp_path: Path) -> None:
     """Enqueue, drain and latency of ourselves, twice: every figure is a number."""
     process = start(
         *("--measures", "enqueue,drain,latency", "--systems", "millstream", "--repeat", "2"),
-        *("--out", str(tmp_path / "out")),
         temporary=tmp_path,
     )
     out, err = process.communicate(timeout=100)
