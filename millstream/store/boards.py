@@ -38,7 +38,7 @@ async def pin(
     """Pin a note, and return the notes of the others. Raises `StoreError`."""
     with connection.translated():
         found = await call(
-            connection.client, "board", board, [token, note, max(1, round(ttl_s * 1000))]
+            connection.scripts, "board", board, [token, note, max(1, round(ttl_s * 1000))]
         )
 
     rows = [part if isinstance(part, bytes) else str(part).encode() for part in found]

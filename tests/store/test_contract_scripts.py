@@ -38,7 +38,7 @@ BOUNDED_BY = {
     # As many as one process holds.
     "SMEMBERS": r"control$",
     # Some of what the processes of a fleet say of themselves.
-    "HRANDFIELD": r"AGENTS, \d+$",
+    "HRANDFIELD": r"(AGENTS, \d+|BOARD, \d+, 'WITHVALUES')$",
     # One group a stream; consumers, once a lease: as many as the fleet has processes.
     "XINFO": r"'(GROUPS', stream|CONSUMERS', STREAM\[level\], GROUP)$",
 }
