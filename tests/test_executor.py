@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from millstream import Context, RetryPolicy, RunCancelled, RunFailed, Suspended, Workflows
+from millstream.errors import StepFailed
 from millstream.events import RunSettled
 from millstream.testing import Harness
 from millstream_worker.threads import Threads
@@ -68,6 +69,19 @@ async def fails_in_a_group(ctx: Context) -> None:
 
 
 @app.workflow()
+async def makes_a_key_up(ctx: Context) -> None:
+    raise StepFailed("of my own making", key="\ud800", cause="Mine")
+
+
+@app.workflow()
+async def is_cancelled_in_a_branch(ctx: Context) -> list[object]:
+    async def cancelled() -> None:
+        raise asyncio.CancelledError("of its own making")
+
+    return await ctx.gather(ctx.step(cancelled), ctx.step(str, 1))
+
+
+@app.workflow()
 async def fine(ctx: Context) -> str:
     return "fine"
 
@@ -86,6 +100,8 @@ async def swallows(ctx: Context) -> str:
         ("leaves", "SystemExit"),
         ("cancels_itself", "CancelledError"),
         ("suspends_itself", "Suspended"),
+        ("makes_a_key_up", "Mine"),
+        ("is_cancelled_in_a_branch", "CancelledError"),
         ("speaks_no_utf8", "ValueError"),
         ("returns_an_object", "NotEncodable"),
         ("awaits_twice", "UsageError"),

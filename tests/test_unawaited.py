@@ -32,6 +32,7 @@ def _app(done: list[str], *, mended: list[bool] | None = None) -> Workflows:
         ctx.gather(ctx.step(act, "a", key="a"), ctx.step(act, "b", key="b"))
         ctx.sleep(1)
         ctx.tool("server", "tool")
+        ctx.infer("model", "text")
 
     @app.workflow()
     async def raises(ctx: Context) -> None:
@@ -76,9 +77,9 @@ async def test_once_mended_the_run_goes_on_with_what_it_has() -> None:
 
 
 async def test_everything_that_is_awaited_can_be_forgotten() -> None:
-    """Steps, tools, sleeps and gathers; of many the first are named."""
+    """Steps, tools, models, sleeps and gathers; of many the first are named."""
     async with Harness(_app([])) as bench:
-        with pytest.raises(RunFailed, match=r"'gather#0' and 2 more were called and never awaited"):
+        with pytest.raises(RunFailed, match=r"'gather#0' and 3 more were called and never awaited"):
             await bench.run("forgets_all")
 
 

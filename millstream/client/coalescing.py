@@ -54,7 +54,8 @@ class Coalescer(Generic[Item, Answer]):
         """Return the answer to one item, or raise what the call that carried it raised."""
         if self._closed:
             raise UsageError(CLOSED)
-        if not self._busy and self._last == 1:
+        # Whoever waits already goes first: a caller that asks in a row would never let them.
+        if not self._busy and self._last == 1 and not self._waiting:
             return await self._ask_alone(item)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))

@@ -39,6 +39,9 @@ class Wire:
         self._passes = passes
         self._line: _Line | None = None
         self._opening = asyncio.Lock()
+        #: How often opening has failed, and why the last time.
+        self._failures = 0
+        self._failure: Exception | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command and return its reply. Raises errors of redis-py."""
@@ -64,9 +67,20 @@ class Wire:
             self._line = None
 
     async def _open(self) -> _Line:
+        failures = self._failures
         async with self._opening:
-            if self._line is None or self._line.closed:
+            if self._line is not None and not self._line.closed:
+                return self._line
+            if self._failure is not None and self._failures != failures:
+                # Who waited for this attempt shares its end: each trying anew, one after the
+                # other, the last would wait as many times as long.
+                raise self._failure
+            try:
                 self._line = _Line.take_over(await self._opens(), self._timeout_s)
+            except Exception as error:
+                self._failures, self._failure = self._failures + 1, error
+                raise
+            self._failure = None
             return self._line
 
 

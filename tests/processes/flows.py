@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -130,6 +132,15 @@ async def stubborn(ctx: Context) -> int:
 async def hopeless(ctx: Context) -> int:
     """Succeed when an operator starts it once more."""
     return await ctx.step(refuse_at_first, ctx.run_id, 0, retry=RetryPolicy(max_attempts=1))
+
+
+@app.workflow()
+async def clings(ctx: Context) -> None:
+    """Swallow every cancellation."""
+    effects.write(BEGUN, ctx.run_id, 0)
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
 
 
 @app.workflow()

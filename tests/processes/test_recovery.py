@@ -154,6 +154,20 @@ def test_what_does_not_end_in_time_goes_on_elsewhere_at_once(
     assert fleet.effects.after_their_record() == []
 
 
+def test_a_run_that_does_not_let_go_keeps_no_worker_from_leaving(
+    fleet: Fleet, client: SyncClient
+) -> None:
+    """It swallows every cancellation: the process waits a few seconds for it, not for ever."""
+    (leaving,) = fleet.start(grace=0.1)
+    run = client.enqueue("clings")
+    wait_until(lambda: fleet.effects.all(BEGUN, run.id), 10, "it is under way")
+
+    leaving.terminate()
+
+    assert leaving.exit_code(20) == 0
+    assert leaving.events[-1]["event"] == "worker_stopped"
+
+
 def test_a_second_signal_hands_back_at_once(fleet: Fleet, client: SyncClient) -> None:
     """An operator who insists does not wait for the grace."""
     (leaving,) = fleet.start(grace=60)

@@ -60,6 +60,16 @@ async def test_entries_of_runs_that_are_gone_are_dropped(bench: Bench) -> None:
     assert await bench.waiting() == [("normal", "sound")]
 
 
+async def test_a_lane_that_was_never_served_is_pruned_too(bench: Bench) -> None:
+    """No worker has made its groups."""
+    fresh = Bench(bench.store, Lane("fresh"))
+    await fresh.accept("ended", "sound")
+    await fresh.cancel("ended")
+
+    assert await prune(fresh) == 1
+    assert await fresh.redis.xlen(fresh.lane.stream("normal")) == 1
+
+
 async def test_a_spare_entry_is_dropped(bench: Bench) -> None:
     """The record names the one that counts."""
     await bench.accept("r1")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
 
+from millstream.errors import StoreError
 from millstream.model.limits import Limits
 from millstream.model.outcome import (
     Cancelled,
@@ -18,8 +20,9 @@ from millstream.model.outcome import (
     Retry,
 )
 from millstream.model.run import RunState
-from millstream.store import codec, commits, listing, runs
+from millstream.store import codec, commits, deliveries, listing, runs
 from millstream.store.commits import Verdict
+from millstream.store.keys import GROUP
 from tests.store.bench import LONG_S, RETENTION_S, Bench, ending
 
 #: Far ahead of every clock.
@@ -307,3 +310,33 @@ async def test_an_end_that_was_reached_stands_against_a_cancellation(
 
     state = await bench.state("r1")
     assert state is (RunState.COMPLETED if isinstance(outcome, Completed) else RunState.FAILED)
+
+
+@pytest.mark.parametrize("want", [commits.NOTHING, commits.Want(normal=1)], ids=["end", "take"])
+async def test_an_end_is_listed_although_the_group_was_lost(
+    bench: Bench, want: commits.Want
+) -> None:
+    """The commit that fails for it has written the end; said again it does not write it again."""
+    held = await bench.held("r1")
+    await bench.redis.xgroup_destroy(bench.lane.stream("normal"), GROUP)
+
+    with contextlib.suppress(StoreError):
+        await bench.commit("w1", ending(held, Completed(b"1")), want=want)
+    await deliveries.ensure_groups(bench.store, bench.lane)
+    assert await bench.end(held, Completed(b"1")) is Verdict.WRITTEN
+
+    assert await bench.redis.zrange(bench.lane.ended, 0, -1) == [b"r1"]
+
+
+async def test_a_retry_may_drop_as_many_records_as_a_journal_has(bench: Bench) -> None:
+    """All of ten thousand steps may have failed, and their errors have escaped together."""
+    held = await bench.held("r1")
+    names = [f"step{number}" for number in range(10_000)]
+    for first in range(0, len(names), 1000):
+        records = [(name, b"x") for name in names[first : first + 1000]]
+        assert await bench.verdict("w1", commits.journal(held, records, "")) is Verdict.WRITTEN
+
+    assert await bench.end(held, Retry(LONG_S, "E", "m", tuple(names))) is Verdict.WRITTEN
+
+    assert await bench.redis.hlen(bench.lane.journal("r1")) == 0
+    assert await bench.redis.zrange(bench.lane.timers, 0, -1) == [b"r1"]

@@ -140,3 +140,26 @@ async def test_large_answers_and_questions_arrive_whole(wire: Wire) -> None:
     await wire.execute_command("SET", "large", value)
 
     assert await wire.execute_command("GET", "large") == value
+
+
+async def test_who_waits_for_a_connection_shares_its_failure() -> None:
+    """A server that accepts and says nothing is tried once for all who wait, not once for each."""
+    tried = 0
+
+    async def opens() -> object:
+        nonlocal tried
+        tried += 1
+        await anyio.lowlevel.checkpoint()
+        raise refused.TimeoutError("nobody says anything")
+
+    silent = Wire(opens, 1.0, passes=lambda _: False)
+
+    async def ask() -> None:
+        with pytest.raises(refused.TimeoutError):
+            await silent.execute_command("PING")
+
+    for times in (1, 2):
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(ask)
+        assert tried == times

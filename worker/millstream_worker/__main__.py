@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 
 from millstream.errors import StoreUnavailable
 from millstream.events import StoreFailed
@@ -28,9 +29,7 @@ def run(config: WorkerConfig, target: str, directory: Path) -> None:
     anyio.run(serve, config, workflows, backend_options={"use_uvloop": sys.platform != "win32"})
     if any(not thread.daemon for thread in threading.enumerate()[1:]):
         # A step hangs in a thread. Its run was released and goes on elsewhere: do not wait for it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        _exit_at_once()
 
 
 async def serve(config: WorkerConfig, workflows: Workflows) -> None:
@@ -44,6 +43,7 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
         metrics_port=_port(config.metrics),
         host=config.host,
     )
+    stuck = False
     try:
         # The servers' file is read first: what is wrong with it ends the process in one line.
         async with (
@@ -69,9 +69,14 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                     group.start_soon(_beat, watched)
                     await worker.serve()
                     group.cancel_scope.cancel()
+                stuck = worker.stuck
     finally:
         with anyio.move_on_after(2, shield=True):
             await connection.aclose()
+    if stuck:
+        # A workflow swallows every cancellation, and the loop would not close before it ends.
+        await anyio.lowlevel.checkpoint()  # for the last line of the log
+        _exit_at_once()
 
 
 async def _until_fit(connection: Connection, watched: compose.Telemetry) -> bool:
@@ -107,6 +112,12 @@ async def _beat(watched: compose.Telemetry) -> None:
     while True:
         watched.health.loop_turned()
         await anyio.sleep(0.2)
+
+
+def _exit_at_once() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _settle_heap() -> None:

@@ -22,7 +22,7 @@ from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.tool import ToolResult
 from millstream.store import codec
 from millstream.workflow import Context, Log
-from millstream_worker import infersteps, steps, toolsteps
+from millstream_worker import infersteps, steps, tasks, toolsteps
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held
 from millstream_worker.parking import Parking
@@ -212,7 +212,7 @@ class RunContext(Context):
             with self._parking.acting:
                 return await infersteps.call_model(self._recorder, step, call)
 
-        return Call(act)
+        return Call(act, step.key, self._unawaited)
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         if not 0 <= seconds < 10 * 366 * 86400:
@@ -331,10 +331,10 @@ class RunContext(Context):
                     values[index] = await awaitables[index]
                 except Suspended:
                     pass  # said once for all branches, below
-                except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
-                    # Raised below, when all have ended. The last two would end the worker if
-                    # they left this task.
-                    failures[index] = error
+                except tasks.ERRORS as error:
+                    # Raised below, when all have ended. Two of them would end the worker if they
+                    # left this task, and a cancellation of its own making would go unheard.
+                    failures[index] = tasks.own(error)
             ended()
 
         with self._parking.split(len(awaitables)) as ended:

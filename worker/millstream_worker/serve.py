@@ -107,6 +107,11 @@ class Worker:
         """The name of this process in the store."""
         return self._agent.token
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a run was given up that does not end although it was told to."""
+        return len(self._tasks) > 0
+
     def stop_renewing(self) -> None:
         """Stop the renewals although the worker did not end in good order."""
         self._renewer.stop()
@@ -206,6 +211,8 @@ class Worker:
                     self._open(duties, intake)
 
     def _open(self, lane: LaneDuties, intake: TaskGroup) -> None:
+        if self.drain.is_set():
+            return  # in this very turn: what has been closed must not be opened any more
         lane.consumer.open(functools.partial(self._start_run, lane))
         intake.start_soon(lane.consumer.read_forever)
 

@@ -13,6 +13,17 @@ from typing import Any
 
 import anyio
 
+#: What code that an author wrote may raise, and end nothing but itself.
+ERRORS = (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError)
+
+
+def own(error: BaseException) -> BaseException:
+    """Return an error of the running task's own making; raise a cancellation that was asked for."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+    return error
+
 
 class Tasks:
     """The tasks of one worker. ``escaped`` is told of an error that a task did not handle."""

@@ -57,8 +57,10 @@ def escaped_keys(error: BaseException) -> Iterator[str]:
         if found is None or id(found) in seen:
             continue
         seen.add(id(found))
-        if isinstance(found, StepError) and isinstance(found.key, str) and found.key:
-            yield found.key
+        # A workflow may have made the error itself: what cannot be printed is no record's key.
+        key = found.key if isinstance(found, StepError) else None
+        if isinstance(key, str) and key and key.isprintable():
+            yield key
         if isinstance(found, BaseExceptionGroup):
             queue.extend(found.exceptions)
         queue += (found.__cause__, found.__context__)

@@ -46,10 +46,17 @@ end
 -- Every entry before the first pending one has been acknowledged, and none of them means anything
 -- any more. Trimming drops whole nodes of the stream; XDEL searches a node for every entry.
 local function delete_entries(stream, entries)
-  local pending = redis.call('XPENDING', stream, GROUP, '-', '+', 1)[1]
+  -- A stream that nobody has served has no group; nor has one whose group was lost.
+  local found = redis.pcall('XPENDING', stream, GROUP, '-', '+', 1)
+  local pending = not found.err and found[1]
   local gone = pending and redis.call('XTRIM', stream, 'MINID', pending[1]) or 0
   -- Nothing else was acknowledged and still there: as many as were acknowledged are these.
   if gone < #entries then in_parts(entries, 500, function(...) redis.call('XDEL', stream, ...) end) end
+end
+
+local function index_ends()
+  in_parts(indexed, 500, function(...) redis.call('ZADD', ENDED, ...) end)
+  indexed = {}
 end
 
 local function flush()
@@ -58,8 +65,8 @@ local function flush()
     in_parts(entries, 500, function(...) redis.call('XACK', stream, GROUP, ...) end)
     delete_entries(stream, entries)
   end
-  in_parts(indexed, 500, function(...) redis.call('ZADD', ENDED, ...) end)
-  spent, indexed = {}, {}
+  spent = {}
+  index_ends()
 end
 
 -- Tell everybody who waits for this run. A hint: whoever misses it reads the state later.

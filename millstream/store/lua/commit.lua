@@ -189,7 +189,9 @@ function apply.R(at)
     local attempt = tonumber(redis.call('HGET', key, 'attempt') or '1')
     redis.call('HSET', key, 'state', 'scheduled', 'error', ARGV[at + 9], 'attempt', digits(attempt + 1))
     redis.call('HDEL', key, 'ran')
-    if dropped > 0 then redis.call('HDEL', journal_key(id), unpack(ARGV, at + 10, at + 9 + dropped)) end
+    for first = at + 10, at + 9 + dropped, 1000 do
+      redis.call('HDEL', journal_key(id), unpack(ARGV, first, math.min(first + 999, at + 9 + dropped)))
+    end
     redis.call('ZADD', TIMERS, digits(NOW + tonumber(ARGV[at + 7])), id)
   end)
 end
@@ -294,6 +296,8 @@ end
 local high, normal, low = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local want = high + normal + low
 if want > 0 then
+  -- A group that was lost ends the script here. Said again, an end that stands is not indexed again.
+  index_ends()
   if ARGV[5] == '1' then want = want - read('suspect', 1) end
   want = want - read('resume', want)
   want = want - read('high', math.min(high, want))
