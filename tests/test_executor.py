@@ -350,3 +350,27 @@ async def test_threads_that_hang_keep_their_places() -> None:
         assert len(begun) == 2
         release.set()
         assert await threads(lambda: "free again") == "free again"
+
+
+async def test_what_a_step_shields_is_done_although_its_run_is_stopped() -> None:
+    """A time-out ends the run; what it must put in order behind itself is put in order."""
+    app = Workflows()
+    done: list[str] = []
+
+    async def careful() -> None:
+        try:
+            await anyio.sleep(3600)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.3)
+                done.append("put in order")
+
+    @app.workflow(timeout=0.05)
+    async def flow(ctx: Context) -> None:
+        await ctx.step(careful)
+
+    async with Harness(app) as bench:
+        with pytest.raises(RunFailed) as caught:
+            await bench.run("flow")
+    assert caught.value.cause == "TimeoutError"
+    assert done == ["put in order"]

@@ -97,12 +97,11 @@ class Connection:
         self._asking.clear()
 
     async def reset(self) -> None:
-        """Drop all connections of the ordinary client, and the one of the scripts.
+        """Drop all connections of the ordinary client.
 
-        The next command finds its server anew: a demoted master stays connected, and refuses.
+        The next command finds its server anew: a demoted master stays connected, and refuses. The
+        wire of the scripts sees to that itself; others may have calls under way on it.
         """
-        if self._wire is not None:
-            self._wire.drop()
         pool = getattr(self.client, "connection_pool", None)
         if pool is not None:
             with contextlib.suppress(redis.RedisError, OSError):

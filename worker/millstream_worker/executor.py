@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from millstream.errors import (
@@ -47,7 +48,6 @@ from millstream_worker.context import RunContext
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held, Stop
 from millstream_worker.replayer import Replay
-from millstream_worker.tasks import Stopper
 from millstream_worker.toolsteps import session_of
 
 #: A run that this many workers in a row did not know is given up: about eight minutes.
@@ -204,31 +204,44 @@ class _Attempt:
         self, load: Callable[[], Awaitable[dict[str, Record]]], began: float
     ) -> _Verdict:
         """Run the workflow; return its outcome, and the records of a failure that escaped it."""
-        task = asyncio.current_task()
-        assert task is not None, "a run has a task of its own"
-        stopper = Stopper(task)
-        self._held.on_stop(stopper)
+        # A scope, and not a mere cancellation of the task: it respects what a workflow shields.
+        with anyio.CancelScope() as scope:
+            self._held.on_stop(scope.cancel)
+            try:
+                return await self._ended(load, began)
+            finally:
+                self._held.on_stop(None)
+        return self.put_aside(began)
+
+    async def _ended(
+        self, load: Callable[[], Awaitable[dict[str, Record]]], began: float
+    ) -> _Verdict:
         try:
             result = await self._run(await load())
             if self._held.stopped is not None:
                 return self.put_aside(began)
             limit = self._environment.limits.result
             encoded = codec.encode(result, f"the result of {self._workflow.name!r}", limit)
+        except asyncio.CancelledError as error:
+            # Somebody outside wants this attempt to end, unless the workflow made that up itself:
+            # then no scope around it is cancelled, and waiting a moment is allowed.
+            if self._held.stopped is not None:
+                raise
+            task = asyncio.current_task()
+            while task is not None and task.cancelling():
+                task.uncancel()
+            await anyio.lowlevel.checkpoint()
+            return self._failed(error)
         except NewerRecord as error:
             delivery = self._held.delivery
             if delivery.refusals < MOST_REFUSALS:
                 return _refused(delivery, self._environment.random), ()
             return self._failed(error)
         except BaseException as error:  # noqa: BLE001
-            # Whatever a workflow raises is its outcome, a cancellation of its own making too,
-            # unless it was stopped from outside.
+            # Whatever a workflow raises is its outcome, unless it was stopped from outside.
             return self.put_aside(began) if self._held.stopped is not None else self._failed(error)
         else:
             return Completed(encoded), ()
-        finally:
-            # From here on nothing waits, so no cancellation that is still on its way can strike.
-            self._held.on_stop(None)
-            stopper.over()
 
     def put_aside(self, began: float) -> _Verdict:
         """Return the outcome of an attempt that was stopped from outside."""

@@ -71,32 +71,3 @@ class Tasks:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._escaped(error)
-
-
-class Stopper:
-    """Cancels a task until it ends: code that catches it once is asked again."""
-
-    #: How long a task that has caught its cancellation is left alone.
-    _AGAIN_S = 0.1
-
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self._task = task
-        self._stopping = False
-        self._over = False
-
-    def __call__(self) -> None:
-        """Cancel the task, unless that has begun."""
-        if not self._stopping and not self._over:
-            self._stopping = True
-            self._cancel()
-
-    def over(self) -> None:
-        """The part of the task that may be cancelled has ended."""
-        self._over = True
-        while self._task.cancelling():
-            self._task.uncancel()
-
-    def _cancel(self) -> None:
-        if not self._over:
-            self._task.cancel()
-            asyncio.get_running_loop().call_later(self._AGAIN_S, self._cancel)
