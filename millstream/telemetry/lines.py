@@ -7,7 +7,9 @@ a lease. It does not know what a line says.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
@@ -27,8 +29,10 @@ class Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
-        self._waiting: list[str] = []
-        self._scheduled = False
+        #: Taken from one by one: another thread may add to it at any moment.
+        self._waiting: deque[str] = deque()
+        #: The loop that will write what waits.
+        self._scheduled: asyncio.AbstractEventLoop | None = None
 
     def msg(self, line: str) -> None:
         """Write a line at once, with whatever waits."""
@@ -38,26 +42,28 @@ class Lines:
     def info(self, line: str) -> None:
         """Write a line at the end of this turn of the loop."""
         self._waiting.append(line)
-        if self._scheduled:
-            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self._write()
         else:
-            self._scheduled = True
-            loop.call_soon(self._write)
+            if self._scheduled is not loop:
+                self._scheduled = loop
+                loop.call_soon(self._write)
 
     debug = info
     warning = error = critical = msg
 
     def _write(self) -> None:
         if not self._lock.acquire(timeout=self._PATIENCE_S):
-            self._waiting, self._scheduled = [], False
+            self._waiting.clear()
+            self._scheduled = None
             return
         try:
-            self._scheduled = False
-            lines, self._waiting = self._waiting, []
+            self._scheduled = None
+            lines: list[str] = []
+            with contextlib.suppress(IndexError):  # a thread that gave up has thrown the rest away
+                lines.extend(self._waiting.popleft() for _ in range(len(self._waiting)))
             if lines:
                 lines.append("")
                 self._stream.write("\n".join(lines))
