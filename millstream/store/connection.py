@@ -72,9 +72,6 @@ class Connection:
         """Return another asynchronous client, such as for blocking reads of ``read_timeout_s``."""
         timeout_s = self._timeout_s if read_timeout_s is None else read_timeout_s + self._timeout_s
         client = self._new(redis.asyncio, AsyncRetry(NoBackoff(), 0), timeout_s)
-        pool = getattr(client, "connection_pool", None)
-        if pool is not None and not self.in_memory:
-            pool.connection_class = _packing(pool.connection_class)
         self._clients.append(client)
         return client
 
@@ -263,29 +260,6 @@ class Connection:
 
         host, port = address.hosts[0]
         return library.Redis(host=host, port=port, db=address.db, **options)
-
-
-def _packing(kind: type[Any]) -> type[Any]:
-    """Return the connection class with commands packed in C, where hiredis is installed.
-
-    redis-py does so for its blocking connections only. A commit has thousands of arguments, and
-    packing them in Python costs more than everything else the worker does with them.
-    """
-    try:
-        import hiredis
-    except ImportError:
-        return kind
-
-    class Packing(kind):  # type: ignore[misc]  # its base is only known at run time
-        def pack_command(self, *args: Any) -> list[bytes]:
-            if b" " in args[0] if isinstance(args[0], bytes) else " " in args[0]:
-                return super().pack_command(*args)  # type: ignore[no-any-return]
-            try:
-                return [hiredis.pack_command(args)]
-            except TypeError:  # a kind of value that only redis-py knows how to send
-                return super().pack_command(*args)  # type: ignore[no-any-return]
-
-    return Packing
 
 
 async def _close(clients: Sequence[Any]) -> None:
