@@ -30,6 +30,16 @@ class OnUnknown(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolInfo:
+    """What a server says of one of its tools, as a model is told of it."""
+
+    name: str
+    description: str = ""
+    #: JSON schema of the arguments.
+    input_schema: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
     """The answer of a tool. ``is_error`` is an answer too: it is not raised."""
 

@@ -21,6 +21,7 @@ from millstream.errors import (
     said,
 )
 from millstream.events import BatchRan, Emit
+from millstream.model.inference import CallOptions
 from millstream.store import codec
 from millstream_worker.inference.backends.openai import OpenAIServer
 from millstream_worker.inference.declared import ModelSpec
@@ -97,7 +98,7 @@ class RemoteModel:
         variant = (("options", codec.encode(dict(options.backend), "the options of a call")),)
         items = [
             Item(
-                payload=(each, dict(options.backend)),
+                payload=(each, dict(options.backend), _key_of(options, number)),
                 length=1,
                 variant=variant,
                 queued=loop.time(),
@@ -105,7 +106,7 @@ class RemoteModel:
                 priority=options.priority,
                 answer=loop.create_future(),
             )
-            for each in inputs
+            for number, each in enumerate(inputs)
         ]
         self._queue.add(items)
         self._changed.set()
@@ -141,9 +142,10 @@ class RemoteModel:
             self._under_way[scope] = items
             try:
                 payloads, options = [x.payload[0] for x in items], items[0].payload[1]
-                for item, value in zip(
-                    items, await self._server.ask(payloads, options), strict=True
-                ):
+                # What leaves together may leave with others the next time.
+                key = items[0].payload[2] if len(items) == 1 else ""
+                answers = await self._server.ask(payloads, options, key)
+                for item, value in zip(items, answers, strict=True):
                     item.finish(value)
             except InferenceError as failed:
                 error = failed
@@ -196,3 +198,8 @@ class RemoteModel:
                 fault=fault,
             )
         )
+
+
+def _key_of(options: CallOptions, number: int) -> str:
+    """Return the idempotency key of one input of a call."""
+    return f"{options.idempotency_key}-{number}" if options.idempotency_key else ""
