@@ -70,7 +70,7 @@ class Used:
         self.output_tokens += int(usage.get("completion_tokens") or 0)
 
 
-async def agent(
+async def agent(  # noqa: PLR0917 - a workflow is given its arguments by name
     ctx: Context,
     task: str,
     model: str,
@@ -194,9 +194,7 @@ def _offered_name(server: str, tool: str, taken: Mapping[str, Any]) -> str:
     return name
 
 
-async def _called(
-    ctx: Context, kit: Mapping[str, _Kit], call: Mapping[str, Any], most: int
-) -> str:
+async def _called(ctx: Context, kit: Mapping[str, _Kit], call: Mapping[str, Any], most: int) -> str:
     """Return what the model is told of a call. What it did wrong is told, so that it can mend it.
 
     `OutcomeUnknown` is not told: the model would call again, and the effect might be there twice.

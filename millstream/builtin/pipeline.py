@@ -32,7 +32,7 @@ Scope = Mapping[str, Any]
 async def pipeline(
     ctx: Context,
     steps: list[dict[str, Any]],
-    input: dict[str, Any] | None = None,  # noqa: A002 - it is what callers write
+    input: dict[str, Any] | None = None,
     result: Any = None,
 ) -> Any:
     """Run steps that are data; return ``result`` of them, or all results by id."""
@@ -65,25 +65,26 @@ async def _act(ctx: Context, action: Action, scope: Scope, key: str) -> Any:
     match action:
         case ToolAction():
             return await _tool(ctx, key, action, scope)
+        case MapAction():
+            return await _map(ctx, action, scope, f"{key}/")
+        case WaitAction():
+            return await _wait(ctx, action, scope)
         case InferAction():
             inputs, options = evaluate([action.inputs, action.options], scope)
-            return await ctx.infer(
-                action.model, inputs, key=key, timeout=action.timeout, **options
-            )
-        case WaitAction(signal=None):
-            return await ctx.sleep(float(evaluate(action.seconds, scope)))
-        case WaitAction():
-            return await ctx.wait_signal(str(action.signal), timeout=action.timeout)
+            return await ctx.infer(action.model, inputs, key=key, timeout=action.timeout, **options)
         case ChildAction():
             arguments = evaluate(action.arguments, scope)
             return await ctx.child(action.workflow, arguments, key=key, queue=action.queue)
         case ChoiceAction():
-            way, chosen = "else", action.otherwise
-            if holds(action.condition, scope):
-                way, chosen = "then", action.then
+            taken = holds(action.condition, scope)
+            chosen, way = (action.then, "then") if taken else (action.otherwise, "else")
             return await _block(ctx, chosen, scope, f"{key}/{way}/")
-        case MapAction():
-            return await _map(ctx, action, scope, f"{key}/")
+
+
+async def _wait(ctx: Context, action: WaitAction, scope: Scope) -> Any:
+    if action.signal is None:
+        return await ctx.sleep(float(evaluate(action.seconds, scope)))
+    return await ctx.wait_signal(action.signal, timeout=action.timeout)
 
 
 async def _tool(ctx: Context, key: str, action: ToolAction, scope: Scope) -> Any:
@@ -114,4 +115,3 @@ async def _map(ctx: Context, action: MapAction, scope: Scope, at: str) -> list[A
         return await _block(ctx, action.body, {**scope, action.name: item}, at)
 
     return await ctx.map(one, items, limit=action.limit)
-

@@ -39,7 +39,8 @@ from millstream.errors.steps import (
 __all__ = [
     "CallError", "ConfigError", "DeadlineExceeded", "DuplicateKey", "IdConflict",
     "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
-    "InferenceUnavailable", "InvalidArguments", "InvalidPipeline", "ItemTooLarge", "JournalFull", "LeaseLost",
+    "InferenceUnavailable", "InvalidArguments", "InvalidPipeline", "ItemTooLarge",
+    "JournalFull", "LeaseLost",
     "LoadError", "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord",
     "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
     "RunCancelled", "RunError", "RunFailed", "StepError", "StepFailed", "StepTimeout",

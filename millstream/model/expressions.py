@@ -131,9 +131,7 @@ def _mark(template: Mapping[str, Any]) -> str | None:
     if not marks:
         return None
     if len(template) != 1 or marks[0] not in _MARKS:
-        raise InvalidPipeline(
-            [f"{marks[0]!r} must stand alone, and be one of {', '.join(_MARKS)}"]
-        )
+        raise InvalidPipeline([f"{marks[0]!r} must stand alone, and be one of {', '.join(_MARKS)}"])
     return marks[0]
 
 

@@ -11,6 +11,8 @@ import pytest
 from millstream import RunFailed, ToolResult, Workflows
 from millstream.testing import Harness
 
+pytestmark = pytest.mark.anyio
+
 app = Workflows()
 
 

@@ -11,6 +11,8 @@ from millstream import Client, RunFailed, ToolResult, Workflows
 from millstream.errors import InvalidPipeline
 from millstream.testing import Harness
 
+pytestmark = pytest.mark.anyio
+
 app = Workflows()
 
 

@@ -1,4 +1,4 @@
-"""What a pipeline may say: order, scope, conditions; and that every mistake is named with its place."""
+"""What a pipeline may say, in which order it runs, and that a mistake is named with its place."""
 
 from __future__ import annotations
 
@@ -71,15 +71,17 @@ def test_a_template_has_a_value(template: Any, value: Any) -> None:
         (ref("page.text"), True),
     ],
 )
-def test_a_condition_holds_or_not(condition: Any, held: bool) -> None:  # noqa: FBT001 - a table
+def test_a_condition_holds_or_not(condition: Any, held: bool) -> None:
     """Comparisons, joins and plain values."""
     assert holds(condition, SCOPE) is held
 
 
-@pytest.mark.parametrize("path", ["page.data.links.2", "page.text.x", "nobody", "page.data.links.x"])
+@pytest.mark.parametrize(
+    "path", ["page.data.links.2", "page.text.x", "nobody", "page.data.links.x"]
+)
 def test_a_path_that_leads_nowhere_is_named(path: str) -> None:
     """With the part that is missing."""
-    with pytest.raises(InvalidPipeline, match=path.split(".")[-1]):
+    with pytest.raises(InvalidPipeline, match=path.rsplit(".", maxsplit=1)[-1]):
         evaluate(ref(path), SCOPE)
 
 
