@@ -51,25 +51,25 @@ async def results(harness: Harness, workflow: str, count: int) -> list[Any]:
     return [await run.result(timeout=30) for run in runs]
 
 
-async def test_of_two_hundred_runs_only_the_poisoned_ones_fail(
+async def test_of_a_hundred_runs_only_the_poisoned_one_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One input of a hundred is bad: whoever shared a batch with it never hears of that."""
-    bad = {f"{n:03}" for n in Random(1).sample(range(200), 2)}
+    bad = {f"{Random(1).randrange(100):03}"}
     world = World(SimulatedDevice(1024 * MIB), poison=set(bad))
     async with (
-        bench(world, SPEC, held=lambda: 200, monkeypatch=monkeypatch) as b,
+        bench(world, SPEC, held=lambda: 100, monkeypatch=monkeypatch) as b,
         Harness(app, models=b.service) as harness,
     ):
-        answers = await results(harness, "careful", 200)
+        answers = await results(harness, "careful", 100)
         assert {f"{n:03}" for n, x in enumerate(answers) if x == "ValueError"} == bad
         assert recorded(harness) == {1}
-    # And nothing was computed to an answer twice on the way to the bad ones.
+    # And nothing was computed to an answer twice on the way to the bad one.
     assert set(Counter(world.inputs).values()) == {1}
-    assert len(world.inputs) == 198
+    assert len(world.inputs) == 99
 
 
-async def test_of_a_hundred_runs_no_cancelled_one_is_computed(
+async def test_of_runs_that_wait_no_cancelled_one_is_computed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Three of ten are cancelled while they wait: the device never sees them."""
@@ -80,15 +80,15 @@ async def test_of_a_hundred_runs_no_cancelled_one_is_computed(
         assert go.wait(20)
 
     world = World(SimulatedDevice(1024 * MIB), before=before)
-    given_up = set(Random(2).sample(range(1, 80), 24))
+    given_up = set(Random(2).sample(range(1, 40), 12))
     async with (
-        bench(world, SPEC, held=lambda: 80, monkeypatch=monkeypatch) as b,
+        bench(world, SPEC, held=lambda: 40, monkeypatch=monkeypatch) as b,
         Harness(app, models=b.service) as harness,
     ):
         first = await harness.client.enqueue("careful", {"number": 0})
         await anyio.to_thread.run_sync(reached.wait, 20)
-        runs = {n: await harness.client.enqueue("careful", {"number": n}) for n in range(1, 80)}
-        await _until_waiting(b, 79)
+        runs = {n: await harness.client.enqueue("careful", {"number": n}) for n in range(1, 40)}
+        await _until_waiting(b, 39)
         for number in given_up:
             await runs[number].cancel()
         for number in given_up:
@@ -99,21 +99,21 @@ async def test_of_a_hundred_runs_no_cancelled_one_is_computed(
             assert await runs[number].result(timeout=30)
         assert await first.result(timeout=30)
         assert recorded(harness) == {1}
-    assert {int(x) for x in world.inputs} == set(range(80)) - given_up
+    assert {int(x) for x in world.inputs} == set(range(40)) - given_up
 
 
-@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("place", range(3))
 async def test_memory_that_runs_out_at_any_batch_of_the_runs_is_invisible(
     monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     """Whichever batch it hits, of whatever step: every run has its answers, each recorded once."""
     world = World(SimulatedDevice(1024 * MIB), starve={place})
     async with (
-        bench(world, SPEC, held=lambda: 16, monkeypatch=monkeypatch) as b,
+        bench(world, SPEC, held=lambda: 12, monkeypatch=monkeypatch) as b,
         Harness(app, models=b.service) as harness,
     ):
-        answers = await results(harness, "ask", 16)
-        assert answers == [[f"{n:03}.{step}"[::-1] for step in range(3)] for n in range(16)]
+        answers = await results(harness, "ask", 12)
+        assert answers == [[f"{n:03}.{step}"[::-1] for step in range(3)] for n in range(12)]
         assert recorded(harness) == {1}
         assert sum(isinstance(x, DeviceRanOut) for x in b.events) == 1
     assert set(Counter(world.inputs).values()) == {1}
@@ -125,10 +125,10 @@ async def test_a_dead_context_under_runs_loses_none_of_their_steps(
     """One input kills the device whenever it is computed: only its run fails, by name."""
     world = World(SimulatedDevice(1024 * MIB), deadly={"007"})
     async with (
-        bench(world, SPEC, held=lambda: 24, monkeypatch=monkeypatch) as b,
+        bench(world, SPEC, held=lambda: 16, monkeypatch=monkeypatch) as b,
         Harness(app, models=b.service) as harness,
     ):
-        answers = await results(harness, "careful", 24)
+        answers = await results(harness, "careful", 16)
         assert [n for n, x in enumerate(answers) if x != f"{n:03}"[::-1]] == [7]
         assert recorded(harness) == {1}
         assert b.batches

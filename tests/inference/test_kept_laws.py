@@ -18,7 +18,7 @@ from tests.inference.simulated import MIB, World, all_of, bench
 
 pytestmark = pytest.mark.anyio
 
-INPUTS = [(64 + (n * 37) % 400, str(n)) for n in range(200)]
+INPUTS = [(64 + (n * 37) % 400, str(n)) for n in range(96)]
 PROBE = "probe"
 
 
@@ -47,7 +47,7 @@ def probes(w: World) -> int:
 
 async def served(w: World, kept: Any, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> list[Any]:
     """Serve all inputs by a worker of their own; return its batches."""
-    async with bench(w, held=lambda: 200, keeper=kept, monkeypatch=monkeypatch) as b:
+    async with bench(w, held=lambda: 96, keeper=kept, monkeypatch=monkeypatch) as b:
         for _ in range(times):
             answers = await all_of(*(b.ask(x, run=x[1]) for x in INPUTS))
             assert not [x for x in answers if isinstance(x, Exception)]
@@ -82,10 +82,9 @@ async def test_a_law_that_is_out_of_date_is_corrected_as_before(
 @pytest.mark.parametrize(
     "note",
     [
-        b"", b"{}", b"no json",
+        b"no json",
         b'{"form":99,"bytes":[],"seconds":[[1,8,0.1]]}',
         b'{"form":1,"bytes":[[1,8,-5]],"seconds":[[1,8,0.1]]}',
-        b'{"form":1,"bytes":[[0,8,5]],"seconds":[[1,8,0.1]]}',
         b'{"form":1,"bytes":[],"seconds":[[1,8,1e999]]}',
         msgspec.json.encode({"form": 1, "bytes": [], "seconds": [[1, 8, 0.1]] * 1000}),
     ],

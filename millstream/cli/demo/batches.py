@@ -92,9 +92,9 @@ def chapter(batches: Sequence[Batch]) -> Iterator[str]:
         return
 
     yield (
-        f"All that the models were asked left in {in_one_line(batches)}. A batch leaves when the"
-        " device is free and nobody who could join is left; an input that several runs ask for at"
-        " once is computed once."
+        f"The runs asked the embedder about {in_one_line(batches)}. A batch leaves when the device"
+        " is free and nobody who could join is left; an input that several runs ask for at once is"
+        " computed once."
     )
     yield ""
     yield from table(

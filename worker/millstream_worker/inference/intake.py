@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from millstream.errors import InferenceOverloaded, InferenceRejected, said
 from millstream.model.inference import CallOptions
 from millstream.store import codec
-from millstream_worker.inference.backends import Backend, Prepared
+from millstream_worker.inference.backends import Backend
 from millstream_worker.inference.declared import ModelSpec
 from millstream_worker.inference.items import Item, too_large
 from millstream_worker.inference.machine import InThread
@@ -22,6 +23,7 @@ from millstream_worker.inference.queues import ModelQueue
 from millstream_worker.inference.unit import Unit
 from millstream_worker.inference.waiting import Waiter
 
+_length = attrgetter("length")
 #: Options of a call, in one order: what has to be equal for items to leave together.
 Variant = tuple[tuple[str, Any], ...]
 
@@ -51,8 +53,19 @@ class Intake:
     ) -> asyncio.Future[None]:
         """Let the inputs of a call wait; return what ends when all are answered."""
         variant = self._variant(options.backend) if options.backend else self._usual
-        prepared = await self._prepared(inputs, dict(variant))
-        self._check(max(x.length for x in prepared), len(prepared))
+        prepare, full = self._backend.prepare, dict(variant)
+        try:
+            if self._quick(inputs):
+                prepared = [prepare(each, full) for each in inputs]
+            else:
+                prepared = await self._in_thread(lambda: [prepare(x, full) for x in inputs])
+        except Exception as error:
+            raise InferenceRejected(
+                f"model {self._spec.name!r} cannot take this input: {said(error)}",
+                cause=type(error).__name__,
+            ) from error
+
+        self._check(max(map(_length, prepared)), len(prepared))
         items, new = [], []
         now = asyncio.get_running_loop().time()
         share = options.dedupe and self._backend.repeatable
@@ -99,20 +112,12 @@ class Intake:
             )
         return _ordered({**known, **given})
 
-    async def _prepared(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> list[Prepared]:
-        prepare = self._backend.prepare
+    def _quick(self, inputs: Sequence[Any]) -> bool:
+        """Whether inputs are prepared where they arrive: a thread would cost more."""
         size = 0
         for each in inputs:
             size += len(each) if isinstance(each, str) else 256
-        try:
-            if size <= self._backend.quick_chars:
-                return [prepare(each, options) for each in inputs]
-            return await self._in_thread(lambda: [prepare(each, options) for each in inputs])
-        except Exception as error:
-            raise InferenceRejected(
-                f"model {self._spec.name!r} cannot take this input: {said(error)}",
-                cause=type(error).__name__,
-            ) from error
+        return size <= self._backend.quick_chars
 
     def _check(self, longest: int, count: int) -> None:
         """Refuse what can never be computed: if the longest input can, so can the others."""
@@ -121,7 +126,10 @@ class Intake:
             raise too_large(name, longest, f"it takes at most {most:,}")
         if longest > self._spec.max_tokens:
             raise too_large(name, longest, f"max_tokens is {self._spec.max_tokens:,}")
-        if not any(unit.fits_ever(name, longest) for unit in self._serving):
+        for unit in self._serving:
+            if unit.fits_ever(name, longest):
+                break
+        else:
             raise too_large(name, longest, "no device here has the memory for it")
         if len(self.queue) + count > self._spec.queue:
             raise InferenceOverloaded(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from millstream_worker.inference import grouping
 from millstream_worker.inference.budget import Budget
@@ -26,6 +27,7 @@ _LEAST_TURN_S = 1.0
 
 
 _NO_SHAPE = Shape(0, 0)
+_length = attrgetter("length")
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -58,7 +60,7 @@ class Batch:
 
 def _fitting(window: list[Item], caps: Caps, room: int) -> list[Item]:
     """Return the items that fit into ``room`` bytes alone: most often all of them."""
-    longest = max((x.length for x in window), default=0)
+    longest = max(map(_length, window), default=0)
     found = [x for x in window if x.refused_at < room]
     if caps.fitting(padded(longest, caps.step)) >= 1:
         return found

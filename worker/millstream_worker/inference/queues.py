@@ -15,7 +15,7 @@ from millstream.errors import DeadlineExceeded
 from millstream_worker.inference.grouping import WINDOW
 from millstream_worker.inference.items import Item
 
-_rank = attrgetter("rank")
+_rank, _variant = attrgetter("rank"), attrgetter("variant")
 
 
 class ModelQueue:
@@ -91,7 +91,7 @@ class ModelQueue:
         if not self._waiting:
             return []
         variant = self._waiting[0].variant
-        if len(self._waiting) <= WINDOW and all(x.variant is variant for x in self._waiting):
+        if len(self._waiting) <= WINDOW and len(set(map(id, map(_variant, self._waiting)))) == 1:
             return list(self._waiting)
         return list(islice((x for x in self._waiting if x.variant == variant), WINDOW))
 

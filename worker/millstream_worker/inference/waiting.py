@@ -97,4 +97,7 @@ class Waiter:
     @property
     def waited_s(self) -> float:
         """How long the item that waited longest stood in a queue."""
-        return max((max(0.0, x.launched - x.queued) for x in self.items), default=0.0)
+        longest = 0.0
+        for item in self.items:
+            longest = max(longest, item.launched - item.queued)
+        return longest
