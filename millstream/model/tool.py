@@ -80,7 +80,14 @@ class ToolResult:
         )
 
 
+#: What a JSON text begins with. Most answers are prose, and failing to read one costs more than
+#: reading it would.
+_JSON = frozenset('{["-0123456789tfnIN \t\r\n')
+
+
 def _read(text: str) -> Any:
+    if not text or text[0] not in _JSON:
+        return text
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
