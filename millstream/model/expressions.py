@@ -152,9 +152,10 @@ def _parts(path: Any) -> list[str]:
 
 def _find(path: Any, scope: Mapping[str, Any]) -> Any:
     name, *rest = _parts(path)
-    found, walked = scope.get(name), name
     if name not in scope:
         raise InvalidPipeline([f"there is no result {name!r}"])
+    found: Any = scope[name]
+    walked = name
     for part in rest:
         try:
             found = found[int(part)] if isinstance(found, list) else found[part]
