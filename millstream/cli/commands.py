@@ -21,7 +21,7 @@ COMMANDS = {
     "worker": "Serve the workflows of an application.",
     "scheduler": "Clean up after the lost and measure the queues.",
     "enqueue": "Enqueue a run, and wait for its result if asked to.",
-    "runs": "List, show, cancel and retry runs.",
+    "runs": "List, show, cancel, retry and signal runs.",
     "queues": "Show what the queues hold and who serves them.",
     "models": "Show the models of the workers, their devices and budgets.",
     "dead": "List and replay the dead letters: runs that failed for good.",

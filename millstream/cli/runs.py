@@ -1,4 +1,4 @@
-"""``millstream runs``: list, show, cancel and retry runs."""
+"""``millstream runs``: list, show, cancel, retry and signal runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from millstream.cli import answers
 from millstream.cli.access import ago, client_of, located, span, waits_for
 from millstream.cli.exits import Exit
 from millstream.cli.failures import tell
@@ -27,11 +28,12 @@ _WIDE = ("ID", "QUEUE", "WORKFLOW", "VERSION", "TENANT", "STATE", "ATTEMPT", "CR
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="List, show, cancel and retry runs.")
+    group = typer.Typer(help="List, show, cancel, retry and signal runs.")
     group.command("list")(list_runs)
     group.command("show")(show)
     group.command("cancel")(cancel)
     group.command("retry")(retry)
+    answers.register(group)
     app.add_typer(group, name="runs")
 
 

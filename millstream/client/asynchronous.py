@@ -19,6 +19,7 @@ import anyio
 from millstream.client.asking import new_run
 from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.queues import Queues
+from millstream.client.speaking import Speaker
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
@@ -29,6 +30,7 @@ from millstream.errors import (
     UsageError,
 )
 from millstream.model import ids
+from millstream.model.approval import OpenApproval
 from millstream.model.journal import Record
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Depth, Priority, RunState, RunStatus
@@ -65,6 +67,14 @@ class Client:
         self._random = random or SystemRandom()
         inbox = ids.new_process_token(self._random)
         self._queues = Queues(self._connection, inbox, patience)
+        #: Says something to runs that are under way.
+        self.speaker = Speaker(
+            self._connection,
+            self._queues,
+            retention_s=retention,
+            limits=limits,
+            random=self._random,
+        )
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -216,6 +226,14 @@ class Client:
             raise UsageError(
                 f"run {run.id!r} is {answer}; only failed and cancelled runs are retried"
             )
+
+    async def approvals(
+        self, queue: str = "default", *, limit: int = 100
+    ) -> Sequence[OpenApproval]:
+        """Return the open questions of the parked runs of a queue, the oldest first."""
+        ask = functools.partial(listing.open_approvals, self._connection, limit=limit)
+        found = [question for part in await self._each(queue, ask) for question in part]
+        return sorted(found, key=lambda question: question.asked)[:limit]
 
     async def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue, at a cost that does not grow with them."""

@@ -6,7 +6,7 @@ any number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from millstream.client.asynchronous import Client
 from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.errors import UsageError
+from millstream.model.approval import OpenApproval
 from millstream.model.run import Depth, RunState, RunStatus
 from millstream.store.layouts import Layout
 
@@ -58,6 +59,20 @@ class SyncRun:
     def retry(self) -> None:
         """Start a failed or cancelled run once more."""
         self.portal.call(self.run.retry)
+
+    def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> None:
+        """Send the run a signal. See `Run.signal`."""
+        self.portal.call(partial(self.run.signal, name, payload, id=id))
+
+    def approve(
+        self, question: str | None = None, approved: bool = True, **answer: str | None
+    ) -> None:
+        """Answer a question of the run. See `Run.approve`."""
+        self.portal.call(partial(self.run.approve, question, approved, **answer))
+
+    def resolve(self, step: str, verdict: str | Mapping[str, Any]) -> None:
+        """Say what became of a tool call. See `Run.resolve`."""
+        self.portal.call(self.run.resolve, step, verdict)
 
     def events(self, after: str = "") -> Iterator[RunEvent]:
         """Iterate over what the run says, until it has ended."""
@@ -118,6 +133,11 @@ class SyncClient:
         """Return the dead letters of a queue. See `Client.dead`."""
         portal, client = self._parts()
         return portal.call(partial(client.dead, queue, limit=limit))
+
+    def approvals(self, queue: str = "default", *, limit: int = 100) -> Sequence[OpenApproval]:
+        """Return the open questions of a queue. See `Client.approvals`."""
+        portal, client = self._parts()
+        return portal.call(partial(client.approvals, queue, limit=limit))
 
     def layout(self, queue: str = "default") -> Layout:
         """Return how many lanes a queue has. See `Client.layout`."""

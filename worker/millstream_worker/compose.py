@@ -30,6 +30,7 @@ from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_regist
 from millstream.workflow import Log, Workflows
 from millstream_worker.config import WorkerConfig
 from millstream_worker.consumer import Consumer
+from millstream_worker.dispatcher import Dispatcher
 from millstream_worker.environment import Environment, Inference, MakesLog, RunsInThread, Tools
 from millstream_worker.executor import Executor
 from millstream_worker.inference.declared import BUILT_IN, load_models
@@ -123,9 +124,7 @@ async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> W
     await lanes.look_up()
     agent = _agent(config, workflows, parts)
     lease = Lease(config.lease, parts.mono)
-    executor = Executor(
-        parts.connection, workflows, _environment(config, agent, lease, parts), parts.mono
-    )
+    executor = Executor(workflows, _environment(config, agent, lease, parts), parts.mono)
     slots = Slots(config.concurrency)
     parts.inference.attend(lambda: slots.total - slots.free)
 
@@ -182,6 +181,7 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
     parts: Parts,
     noticed: Callable[[Lane, int], None],
 ) -> LaneDuties:
+    dispatcher = Dispatcher(parts.connection, lane, emit=parts.emit, retention_s=config.retention)
     consumer = Consumer(
         parts.connection,
         lane,
@@ -191,6 +191,7 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         emit=parts.emit,
         retention_s=config.retention,
         alive=parts.health.claim_turned,
+        posted=dispatcher.posted,
         answered=functools.partial(_answered, parts.health, lease),
     )
     sweeper = Sweeper(
@@ -202,10 +203,11 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         retention_s=config.retention,
         poison=config.poison,
         turned=parts.health.loop_turned,
+        posted=dispatcher.posted,
         noticed=noticed,
     )
     execute = functools.partial(executor.execute, consumer)
-    return LaneDuties(consumer=consumer, sweeper=sweeper, execute=execute)
+    return LaneDuties(consumer=consumer, sweeper=sweeper, dispatcher=dispatcher, execute=execute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
