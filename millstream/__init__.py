@@ -22,6 +22,7 @@ from millstream.errors import (
 )
 from millstream.model.backoff import RetryPolicy
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
+from millstream.model.schedule import CatchUp, Overlap, Schedule, ScheduleStatus
 from millstream.model.tool import ToolResult
 from millstream.workflow import Context, Workflow, Workflows
 
@@ -42,6 +43,7 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CatchUp",
     "Client",
     "Context",
     "Depth",
@@ -49,6 +51,7 @@ __all__ = [
     "IdConflict",
     "MillstreamError",
     "OutcomeUnknown",
+    "Overlap",
     "Priority",
     "ResultTimeout",
     "RetryPolicy",
@@ -58,6 +61,8 @@ __all__ = [
     "RunFailed",
     "RunState",
     "RunStatus",
+    "Schedule",
+    "ScheduleStatus",
     "StepError",
     "StepFailed",
     "StepTimeout",

@@ -19,6 +19,7 @@ import anyio
 from millstream.client.asking import new_run
 from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.queues import Queues
+from millstream.client.schedules import Schedules
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
@@ -65,6 +66,11 @@ class Client:
         self._random = random or SystemRandom()
         inbox = ids.new_process_token(self._random)
         self._queues = Queues(self._connection, inbox, patience)
+        #: What is run again and again: see `Schedules`.
+        self.schedules = Schedules(
+            self._connection, self._queues.insist, self.enqueue_many, random=self._random,
+            limits=limits,
+        )  # fmt: skip
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -14,7 +14,8 @@ happened and what to do. ``Suspended`` stands outside the tree: user code must n
 
 from __future__ import annotations
 
-from millstream.errors.root import MillstreamError, said
+from millstream.errors.root import MillstreamError, UsageError, said
+from millstream.errors.schedules import InvalidSchedule, ScheduleConflict, UnknownSchedule
 from millstream.errors.steps import (
     CallError,
     DeadlineExceeded,
@@ -37,21 +38,17 @@ from millstream.errors.steps import (
 __all__ = [
     "CallError", "ConfigError", "DeadlineExceeded", "DuplicateKey", "IdConflict",
     "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
-    "InferenceUnavailable", "InvalidArguments", "ItemTooLarge", "JournalFull", "LeaseLost",
-    "LoadError", "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord",
-    "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
-    "RunCancelled", "RunError", "RunFailed", "StepError", "StepFailed", "StepTimeout",
-    "StoreError", "StoreFull", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted",
-    "ToolNotSent", "ToolRejected", "UnfitStore", "UnknownRun", "UnknownWorkflow", "UsageError",
-    "said",
+    "InferenceUnavailable", "InvalidArguments", "InvalidSchedule", "ItemTooLarge",
+    "JournalFull", "LeaseLost", "LoadError", "MillstreamError", "MissingExtra", "NeverAwaited",
+    "NewerRecord", "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge",
+    "ResultTimeout", "RunCancelled", "RunError", "RunFailed", "ScheduleConflict", "StepError",
+    "StepFailed", "StepTimeout", "StoreError", "StoreFull", "StoreUnavailable", "Suspended",
+    "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "UnfitStore", "UnknownRun",
+    "UnknownSchedule", "UnknownWorkflow", "UsageError", "said",
 ]  # fmt: skip
 
 
 # -- the caller has to act ---------------------------------------------------------------------
-
-
-class UsageError(MillstreamError):
-    """The caller asked for something that can never work."""
 
 
 class ConfigError(UsageError):

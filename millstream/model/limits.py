@@ -33,6 +33,9 @@ class Limits:
     #: Lanes of a queue, and how many other numbers of lanes it may have had.
     lanes: int = 256
     past_layouts: int = 8
+    #: How many schedules there may be, and how large one may be, its arguments included.
+    schedules: int = 10_000
+    schedule: int = 64 * KIB
     #: Programs that wait for one run at the same time.
     waiters: int = 64
 

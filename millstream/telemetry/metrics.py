@@ -34,10 +34,13 @@ from millstream.events import (
     RunLost,
     RunSettled,
     RunTaken,
+    ScheduleFailed,
     StepEnded,
     StepRetried,
     StoreFailed,
     StoreRecovered,
+    TickFired,
+    TicksSkipped,
     ToolCalled,
     ToolCatalogueChanged,
     WorkerDraining,
@@ -129,6 +132,10 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_store_failures_total", kind="counter", help="Calls of Redis that failed, by what they were made for.", labels=("during",)),
     Row(name="millstream_store_outage_seconds", kind="histogram", help="How long Redis was away, once it is back.", buckets=_RUN),
     Row(name="millstream_leader", kind="gauge", help="1 while this scheduler leads."),
+    Row(name="millstream_ticks_fired_total", kind="counter", help="Ticks of schedules that got their run.", labels=_QUEUE),
+    Row(name="millstream_ticks_skipped_total", kind="counter", help="Ticks of schedules that were passed over: late, overlap, or full (too many waited).", labels=("reason",)),
+    Row(name="millstream_tick_lateness_seconds", kind="histogram", help="How long after its time a tick got its run, a jitter included.", buckets=_RUN),
+    Row(name="millstream_schedule_failures_total", kind="counter", help="Times a schedule could not fire as it stands."),
     Row(name="millstream_queue_waiting", kind="gauge", help="Runs nobody holds yet.", labels=_QUEUE, sampled="waiting"),
     Row(name="millstream_queue_running", kind="gauge", help="Runs held by workers.", labels=_QUEUE, sampled="running"),
     Row(name="millstream_queue_scheduled", kind="gauge", help="Runs that wait for their time.", labels=_QUEUE, sampled="scheduled"),
@@ -222,6 +229,13 @@ class MetricsSubscriber:
                 self._queue_sampled(event)
             case LeaderChanged():
                 self._leader_changed(event)
+            case TickFired():
+                count("millstream_ticks_fired_total", event.queue)
+                observe("millstream_tick_lateness_seconds", event.late_s)
+            case TicksSkipped():
+                count("millstream_ticks_skipped_total", event.reason, by=event.count)
+            case ScheduleFailed():
+                count("millstream_schedule_failures_total")
             case WorkerStarted():
                 self._worker_started(event)
             case WorkerDraining():

@@ -14,6 +14,8 @@ from random import Random, SystemRandom
 from typing import Any
 
 from millstream import __version__
+from millstream.client import Client
+from millstream.client.schedules import Schedules
 from millstream.errors import InferenceRejected, ToolRejected
 from millstream.events import Emit
 from millstream.model import ids
@@ -267,6 +269,12 @@ async def inference(
     notices = Notices(connection, ids.new_process_token(SystemRandom()))
     async with InferenceService(declared, emit=emit, notices=notices) as service:
         yield service
+
+
+def schedules(connection: Connection) -> Schedules:
+    """Return the schedules of a Redis. Whoever asks does not insist: it asks again itself."""
+    # Not opened: nothing here needs its background tasks, and the connection is not its own.
+    return Client(connection=connection, patience=0.0).schedules
 
 
 def _answered(health: Health, lease: Lease, refusal: str | None) -> None:
