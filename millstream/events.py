@@ -285,6 +285,8 @@ class QueueSampled(_Event, frozen=True, kw_only=True):
     dead: int
     oldest_s: float
     workers: int
+    #: 1 while workers take nothing new from it.
+    paused: int = 0
 
 
 Event = (

@@ -18,6 +18,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice, takewhile
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -61,11 +62,7 @@ class Timetable:
 
     def after(self, moment: float) -> float | None:
         """Return the first tick after a moment; None when there is none, or not in 50 years."""
-        if self._start is not None and moment < self._start:
-            # The first tick may be the start itself.
-            moment = self._start - 0.001
-        tick = next(self._after(moment), None)
-        return None if tick is None or self._over(tick) else tick
+        return next(iter(self.upcoming(moment, 1)), None)
 
     def newest(self, first: float, last: float, limit: int) -> list[float]:
         """Return the ticks from ``first`` to ``last``, of more than ``limit`` the newest ones.
@@ -101,12 +98,11 @@ class Timetable:
 
     def upcoming(self, moment: float, count: int) -> list[float]:
         """Return the next ticks after a moment, at most ``count``."""
-        found: list[float] = []
-        tick = self.after(moment)
-        while tick is not None and len(found) < count:
-            found.append(tick)
-            tick = self.after(tick)
-        return found
+        if self._start is not None and moment < self._start:
+            # The first tick may be the start itself.
+            moment = self._start - 0.001
+        found = islice(self._after(moment), count)
+        return list(takewhile(lambda tick: not self._over(tick), found))
 
     # -- below ---------------------------------------------------------------------------------
 

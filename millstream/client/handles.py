@@ -73,6 +73,16 @@ class Run:
         """Start a failed or cancelled run once more, from where its journal ends."""
         await self.client.retry(self)
 
+    async def fork(
+        self, from_step: str, *, id: str | None = None, version: str | None = None
+    ) -> Run:
+        """Begin another run with what this one recorded before a step, named by its key.
+
+        It has the same workflow, arguments and version, unless ``version`` is another one. This
+        run is not touched. Raises `UnknownStep`, `UnknownRun` or `IdConflict`.
+        """
+        return await self.client.fork(self, from_step, id=id, version=version)
+
     def events(self, after: str = "") -> AsyncIterator[RunEvent]:
         """Iterate over what the run says, until it has ended."""
         return self.client.events(self, after)

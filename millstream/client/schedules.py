@@ -86,6 +86,9 @@ class Schedules:
         Nothing is written when one of them could never fire.
         """
         checked = [self._checked(schedule) for schedule in wanted]
+        now = await self._now()
+        for schedule in checked:
+            _first(schedule, now)
         return [await self._put(schedule, paused=False, replaces=True) for schedule in checked]
 
     async def list(self, *, after: str = "", limit: int = 100) -> Sequence[ScheduleStatus]:

@@ -14,6 +14,7 @@ happened and what to do. ``Suspended`` stands outside the tree: user code must n
 
 from __future__ import annotations
 
+from millstream.errors.forks import UnknownStep
 from millstream.errors.root import MillstreamError, UsageError, said
 from millstream.errors.schedules import InvalidSchedule, ScheduleConflict, UnknownSchedule
 from millstream.errors.steps import (
@@ -44,7 +45,7 @@ __all__ = [
     "ResultTimeout", "RunCancelled", "RunError", "RunFailed", "ScheduleConflict", "StepError",
     "StepFailed", "StepTimeout", "StoreError", "StoreFull", "StoreUnavailable", "Suspended",
     "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "UnfitStore", "UnknownRun",
-    "UnknownSchedule", "UnknownWorkflow", "UsageError", "said",
+    "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError", "said",
 ]  # fmt: skip
 
 
@@ -146,14 +147,17 @@ class UnknownWorkflow(UsageError):
 
 
 class NonDeterminism(UsageError):
-    """A replay did not follow the journal of the run."""
+    """A replay did not follow the journal of the run: its code is not the code that wrote it."""
 
     def __init__(self, key: str, recorded: str, called: str) -> None:
         super().__init__(
-            f"replay differs from the journal at step {key!r}: recorded {recorded},"
-            f" called {called}; run changed code under a new workflow version"
+            f"replay differs from the journal at step {key!r}: its record says {recorded}, the"
+            f" code {called}; guard the change with ctx.patched() or give it a version of its own,"
+            f" then retry the run, or fork it from {key!r} to forget what comes from there on"
         )
+        #: The step, whose record `runs show` has under the same key.
         self.key = key
+        #: What the record says was called, and what the code did instead.
         self.recorded = recorded
         self.called = called
 

@@ -37,6 +37,8 @@ class Sweep:
     next_due: float | None
     #: Of the lane: when it grows the queue may have more lanes to serve.
     epoch: int = 0
+    #: Whether workers take nothing new from the queue.
+    paused: bool = False
 
 
 def renew_blocking(
@@ -100,7 +102,7 @@ async def sweep(
                 "EVAL", found.body, *found.arguments(lane, [*args, 1])
             )
 
-    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch = reply
+    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch, paused = reply
     return Sweep(
         now=now / 1000,
         cancelled=tuple(run_id.decode() for run_id in cancelled),
@@ -109,6 +111,7 @@ async def sweep(
         poisoned=poisoned,
         next_due=next_due / 1000 if next_due else None,
         epoch=epoch,
+        paused=bool(paused),
     )
 
 

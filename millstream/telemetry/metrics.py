@@ -48,7 +48,7 @@ from millstream.events import (
     WorkerStopped,
 )
 from millstream.model.run import FINAL
-from millstream.telemetry import inference
+from millstream.telemetry import inference, ticks
 from millstream.telemetry.series import (
     CLOSED_LIMIT,
     LIMITS,
@@ -143,6 +143,7 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_queue_dead", kind="gauge", help="Dead letters.", labels=_QUEUE, sampled="dead"),
     Row(name="millstream_queue_oldest_age_seconds", kind="gauge", help="Age of the run that has waited longest.", labels=_QUEUE, sampled="oldest_s"),
     Row(name="millstream_queue_workers", kind="gauge", help="Workers that serve the queue.", labels=_QUEUE, sampled="workers"),
+    Row(name="millstream_queue_paused", kind="gauge", help="1 while workers take nothing new from the queue.", labels=_QUEUE, sampled="paused"),
     Row(name="millstream_queue_sample_age_seconds", kind="gauge", help="Age of the queue's last reading. Its gauges are absent while the reading is stale.", labels=_QUEUE, sampled="age"),
     Row(name=OVERFLOW, kind="counter", help="Times a label value was counted as `other`, or a queue left out, because there are too many. `all`: too many combinations.", labels=("label",)),
 )
@@ -229,13 +230,8 @@ class MetricsSubscriber:
                 self._queue_sampled(event)
             case LeaderChanged():
                 self._leader_changed(event)
-            case TickFired():
-                count("millstream_ticks_fired_total", event.queue)
-                observe("millstream_tick_lateness_seconds", event.late_s)
-            case TicksSkipped():
-                count("millstream_ticks_skipped_total", event.reason, by=event.count)
-            case ScheduleFailed():
-                count("millstream_schedule_failures_total")
+            case TickFired() | TicksSkipped() | ScheduleFailed():
+                ticks.tick_event(self._series, event)
             case WorkerStarted():
                 self._worker_started(event)
             case WorkerDraining():

@@ -82,13 +82,26 @@ def compose(config: SchedulerConfig, parts: Parts) -> Scheduler:
             mono=parts.mono,
         )
 
-    # Whoever asks here does not insist: the loop that asked comes round again.
-    reached = Queues(parts.connection, token, patience_s=0.0)
+    return Scheduler(
+        elector,
+        Surveyor(parts.connection, queues, emit=parts.emit, mono=parts.mono),
+        make_janitor=make_janitor,
+        make_gauge=make_gauge,
+        make_ticker=_make_ticker(config, parts, token),
+        emit=parts.emit,
+        pulse=parts.health.loop_turned,
+        on_drain=parts.health.draining,
+    )
 
-    def make_ticker(term: Term) -> Ticker:
+
+def _make_ticker(config: SchedulerConfig, parts: Parts, token: str) -> Callable[[Term], Ticker]:
+    # Whoever asks here does not insist: the loop that asked comes round again.
+    queues = Queues(parts.connection, token, patience_s=0.0)
+
+    def make(term: Term) -> Ticker:
         return Ticker(
             parts.connection,
-            reached,
+            queues,
             term,
             retention_s=config.retention,
             random=parts.random,
@@ -96,16 +109,7 @@ def compose(config: SchedulerConfig, parts: Parts) -> Scheduler:
             mono=parts.mono,
         )
 
-    return Scheduler(
-        elector,
-        Surveyor(parts.connection, queues, emit=parts.emit, mono=parts.mono),
-        make_janitor=make_janitor,
-        make_gauge=make_gauge,
-        make_ticker=make_ticker,
-        emit=parts.emit,
-        pulse=parts.health.loop_turned,
-        on_drain=parts.health.draining,
-    )
+    return make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

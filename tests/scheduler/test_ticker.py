@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -17,7 +18,7 @@ from millstream.errors import StoreUnavailable
 from millstream.events import ScheduleFailed, TickFired, TicksSkipped
 from millstream.model.outcome import Completed
 from millstream.model.run import RunState
-from millstream.model.schedule import Schedule
+from millstream.model.schedule import Progress, Schedule
 from millstream.store import schedules
 from millstream.store.connection import Connection
 from millstream.store.embedded import JumpingClock, jumping_clock
@@ -46,18 +47,17 @@ def ticker(store: Connection, told: Transcript | None = None) -> Ticker:
         Trusted(),
         retention_s=3600,
         random=Random(1),
-        emit=told or Transcript(),
+        emit=Transcript() if told is None else told,
         mono=anyio.current_time,
     )
 
 
 async def made(store: Connection, name: str = "s", *, ago: float = 10, **options: Any) -> float:
     """Make a schedule whose first tick was some while ago; return that tick."""
-    wanted = {"every": 1, "overlap": "allow", "catch_up": "all", **options}
-    client = Client(connection=store)
-    status = await client.schedules.create(Schedule(name, "flow", **wanted))
-    now = (await schedules.due(store, 0)).now
-    first = float(int(now - ago)) // wanted["every"] * wanted["every"]
+    first = float(int((await schedules.due(store, 0)).now - ago))
+    start = datetime.fromtimestamp(first, UTC)
+    wanted = {"every": 1, "overlap": "allow", "catch_up": "all", "start": start, **options}
+    status = await Client(connection=store).schedules.create(Schedule(name, "flow", **wanted))
     progress = replace(status.progress, next=first)
     assert await schedules.write(store, [Written(name, status.revision, progress, first)]) == [True]
     return first
@@ -261,10 +261,10 @@ async def test_a_paused_one_does_not_fire_and_catches_nothing_up(bench: Bench) -
 
 
 async def test_a_round_costs_what_is_due(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand schedules that sleep cost nothing; a hundred that are due share their calls."""
+    """Schedules that sleep cost nothing, however many; a hundred that are due share their calls."""
     now = (await schedules.due(bench.store, 0)).now
     wanted = Schedule("x", "flow", every=3600, overlap="allow").checked()  # type: ignore[arg-type]
-    for page in batches([f"far{n:04d}" for n in range(1000)]):
+    for page in batches([f"far{n:04d}" for n in range(200)]):
         await put(bench.store, wanted, page, now + 1000)
     first = now // 3600 * 3600
     await put(bench.store, wanted, [f"due{n:02d}" for n in range(100)], first)
@@ -277,9 +277,9 @@ async def test_a_round_costs_what_is_due(bench: Bench, monkeypatch: pytest.Monke
     bench.intercept(monkeypatch, counted)
     await ticker(bench.store)._tick()
 
-    assert sum((await fired(bench)).values()) == 100
     # Due, the layout of the queue, the runs and the schedules; a script may be sent again as text.
-    assert len(sent) <= 8, sent
+    assert len(sent) <= 5, sent
+    assert sum((await fired(bench)).values()) == 100
 
 
 def batches(names: list[str]) -> Iterable[list[str]]:
@@ -290,7 +290,7 @@ async def put(store: Connection, wanted: Schedule, names: list[str], due: float)
     written = []
     for name in names:
         spec = schedules.encode(replace(wanted, name=name))
-        written.append(Written(name, 0, schedules.Progress(next=due), due, spec))
+        written.append(Written(name, 0, Progress(next=due), due, spec))
     assert all(await schedules.write(store, written))
 
 

@@ -34,6 +34,7 @@ from millstream_worker.config import WorkerConfig
 from millstream_worker.consumer import Consumer
 from millstream_worker.environment import Environment, Inference, MakesLog, RunsInThread, Tools
 from millstream_worker.executor import Executor
+from millstream_worker.gate import Gate
 from millstream_worker.inference.declared import BUILT_IN, load_models
 from millstream_worker.inference.notices import Notices
 from millstream_worker.inference.service import InferenceService
@@ -175,11 +176,12 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
     parts: Parts,
     noticed: Callable[[Lane, int], None],
 ) -> LaneDuties:
+    gate = Gate(slots)
     consumer = Consumer(
         parts.connection,
         lane,
         agent.token,
-        slots,
+        gate,
         lease,
         emit=parts.emit,
         retention_s=config.retention,
@@ -196,6 +198,7 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         poison=config.poison,
         turned=parts.health.loop_turned,
         noticed=noticed,
+        gate=gate,
     )
     execute = functools.partial(executor.execute, consumer)
     return LaneDuties(consumer=consumer, sweeper=sweeper, execute=execute)

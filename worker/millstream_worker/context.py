@@ -22,7 +22,7 @@ from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.tool import ToolResult
 from millstream.store import codec
 from millstream.workflow import Context, Log
-from millstream_worker import infersteps, steps, tasks, toolsteps
+from millstream_worker import infersteps, patches, steps, tasks, toolsteps
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held
 from millstream_worker.parking import Parking
@@ -83,7 +83,6 @@ class RunContext(Context):
         self._queue = queue
         self._wall = wall
         self._park = park
-        self._log: Log | None = None
         self._unawaited: dict[str, None] = {}
 
     def check_awaited(self) -> None:
@@ -103,16 +102,14 @@ class RunContext(Context):
     def tenant(self) -> str | None:
         return self._delivery.tenant
 
-    @property
+    @cached_property
     def log(self) -> Log:
-        if self._log is None:
-            self._log = self._environment.make_log(
-                self._delivery,
-                self._queue,
-                lambda: self._replay.replaying,
-                lambda: self._replay.branch.path,
-            )
-        return self._log
+        return self._environment.make_log(
+            self._delivery,
+            self._queue,
+            lambda: self._replay.replaying,
+            lambda: self._replay.branch.path,
+        )
 
     def step(
         self,
@@ -258,6 +255,9 @@ class RunContext(Context):
             return str(uuids.UUID(int=self._environment.random.getrandbits(128), version=4))
 
         return uuids.UUID(self._value("uuid", draw))
+
+    def patched(self, name: str) -> bool:
+        return patches.patched(name, self._replay, self._recorder)
 
     def emit(self, name: str, data: Any = None) -> None:
         if self._held.stopped is not None:
