@@ -86,7 +86,7 @@ async def cancel(
             return await _each(client, out, ids, one)
         open_ = replace(wanted, states=wanted.states - FINAL)
         chosen = await _chosen(client, config, open_, limit)
-        if _ready(out, "cancel", chosen, dry_run=dry_run, yes=yes):
+        if ready(out, "cancel", chosen, dry_run=dry_run, yes=yes):
             await _all(out, "cancelling", client.cancel_many, chosen)
     return Exit.OK
 
@@ -127,7 +127,7 @@ async def retry(
         if ids:
             return await _each(client, out, ids, one)
         chosen = await _chosen(client, config, wanted, limit)
-        if _ready(out, "retry", chosen, dry_run=dry_run, yes=yes):
+        if ready(out, "retry", chosen, dry_run=dry_run, yes=yes):
             await _all(out, "retrying", client.retry_many, chosen)
     return Exit.OK
 
@@ -143,9 +143,7 @@ async def _chosen(
     return chosen
 
 
-def _ready(
-    out: Output, verb: str, chosen: Sequence[RunStatus], *, dry_run: bool, yes: bool
-) -> bool:
+def ready(out: Output, verb: str, chosen: Sequence[RunStatus], *, dry_run: bool, yes: bool) -> bool:
     """Whether to go on with what was chosen."""
     if dry_run:
         rows = [{"id": x.id, "queue": x.queue, "state": str(x.state)} for x in chosen]
@@ -161,12 +159,15 @@ def _ready(
     return confirmed(f"{verb.capitalize()} {len(chosen):,} runs?", yes=yes)
 
 
-async def _all(out: Output, doing: str, act: _Many, chosen: Iterable[RunStatus]) -> None:
+async def acted(
+    out: Output, doing: str, act: _Many, chosen: Iterable[RunStatus]
+) -> list[tuple[str, str]]:
+    """Do something to the runs that were chosen; return (id, what became of it) for each."""
     by_queue: dict[str, list[str]] = {}
     for status in chosen:
         by_queue.setdefault(status.queue, []).append(status.id)
 
-    done: Counter[str] = Counter()
+    answers: list[tuple[str, str]] = []
     with out.progress(doing, sum(map(len, by_queue.values()))) as count:
 
         def told(number: int) -> None:
@@ -174,8 +175,13 @@ async def _all(out: Output, doing: str, act: _Many, chosen: Iterable[RunStatus])
                 count()
 
         for queue, ids in by_queue.items():
-            answers = await act(queue, ids, told=told)
-            done.update(answer or "gone" for answer in answers.values())
+            answers += (await act(queue, ids, told=told)).items()
+    return answers
+
+
+async def _all(out: Output, doing: str, act: _Many, chosen: Iterable[RunStatus]) -> None:
+    answers = await acted(out, doing, act, chosen)
+    done = Counter(answer or "gone" for _, answer in answers)
     if out.json:
         out.document({"done": dict(done)})
     else:
