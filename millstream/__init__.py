@@ -28,6 +28,7 @@ from millstream.errors import (
 from millstream.model.approval import Approval, OpenApproval
 from millstream.model.backoff import RetryPolicy
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
+from millstream.model.schedule import CatchUp, Overlap, Schedule, ScheduleStatus
 from millstream.model.tool import ToolResult
 from millstream.workflow import Workflow, Workflows
 
@@ -49,6 +50,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Approval",
+    "CatchUp",
     "ChildFailed",
     "Client",
     "Context",
@@ -58,6 +60,7 @@ __all__ = [
     "MillstreamError",
     "OpenApproval",
     "OutcomeUnknown",
+    "Overlap",
     "Priority",
     "ResultTimeout",
     "RetryPolicy",
@@ -68,6 +71,8 @@ __all__ = [
     "RunFailed",
     "RunState",
     "RunStatus",
+    "Schedule",
+    "ScheduleStatus",
     "SignalTimeout",
     "SignalsFull",
     "StepError",

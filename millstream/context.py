@@ -239,5 +239,13 @@ class Context(ABC):
         """Return a new UUID, the same on every replay."""
 
     @abstractmethod
+    def patched(self, name: str) -> bool:
+        """Return whether a change of the code holds for this run: new runs yes, old ones no.
+
+        True in a run that had not been beyond this point when the code was changed, and recorded
+        there; False in one that had. The first answer for a name holds for the whole run.
+        """
+
+    @abstractmethod
     def emit(self, name: str, data: Any = None) -> None:
         """Tell whoever watches the run about its progress; said once, however often replayed."""

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from millstream.calendar import Calendar
 from millstream.context import Context, Log
 from millstream.errors import UsageError
 from millstream.model.backoff import ONCE, RetryPolicy
@@ -53,7 +54,7 @@ class Workflow:
 
 
 @dataclass(slots=True)
-class Workflows:
+class Workflows(Calendar):
     """The workflows of one application: what ``millstream worker module:app`` serves."""
 
     _by_name: dict[str, dict[str, Workflow]] = field(default_factory=dict)
@@ -88,9 +89,11 @@ class Workflows:
         versions[workflow.version] = workflow
 
     def include(self, other: Workflows) -> None:
-        """Add the workflows of another application."""
+        """Add the workflows and the schedules of another application."""
         for workflow in other:
             self.add(workflow)
+        for schedule in other.schedules:
+            self.add_schedule(schedule)
 
     def find(self, name: str, version: str | None = None) -> Workflow | None:
         """Return a definition; without a version the one that was registered last."""

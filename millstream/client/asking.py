@@ -10,6 +10,7 @@ from millstream.errors import InvalidArguments, UsageError
 from millstream.model import ids
 from millstream.model.limits import Limits
 from millstream.model.run import Priority
+from millstream.model.schedule import Schedule
 from millstream.store import codec, runs
 
 
@@ -33,6 +34,20 @@ def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
         timeout_s=None if asked.timeout is None else _positive("timeout", asked.timeout),
         tenant=_text("tenant", asked.tenant) if asked.tenant else "",
         chosen=asked.id is not None,
+    )
+
+
+def run_of(schedule: Schedule, run_id: str) -> Enqueue:
+    """Return the run that a schedule asks for."""
+    return Enqueue(
+        schedule.workflow,
+        schedule.arguments,
+        run_id,
+        schedule.queue,
+        schedule.priority,
+        tenant=schedule.tenant,
+        timeout=schedule.timeout,
+        version=schedule.version,
     )
 
 

@@ -105,6 +105,16 @@ class Run:
         """
         await self.client.speaker.resolve(self.queue, self.id, step, verdict)
 
+    async def fork(
+        self, from_step: str, *, id: str | None = None, version: str | None = None
+    ) -> Run:
+        """Begin another run with what this one recorded before a step, named by its key.
+
+        It has the same workflow, arguments and version, unless ``version`` is another one. This
+        run is not touched. Raises `UnknownStep`, `UnknownRun` or `IdConflict`.
+        """
+        return await self.client.fork(self, from_step, id=id, version=version)
+
     def events(self, after: str = "") -> AsyncIterator[RunEvent]:
         """Iterate over what the run says, until it has ended."""
         return self.client.events(self, after)

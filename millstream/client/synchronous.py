@@ -16,6 +16,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from millstream.client.asynchronous import Client
 from millstream.client.handles import Enqueue, Run, RunEvent
+from millstream.client.synchronous_schedules import SyncSchedules
 from millstream.errors import UsageError
 from millstream.model.approval import OpenApproval
 from millstream.model.run import Depth, RunState, RunStatus
@@ -118,6 +119,12 @@ class SyncClient:
         """Return a handle on a run that was enqueued before."""
         portal, client = self._parts()
         return SyncRun(portal, client.run(id, queue))
+
+    @property
+    def schedules(self) -> SyncSchedules[SyncRun]:
+        """What is run again and again. See `Client.schedules`."""
+        portal, client = self._parts()
+        return SyncSchedules(portal, client.schedules, partial(SyncRun, portal))
 
     def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue."""

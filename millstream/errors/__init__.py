@@ -17,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from millstream.errors.root import MillstreamError, said
+from millstream.errors.forks import UnknownStep
+from millstream.errors.root import MillstreamError, UsageError, said
+from millstream.errors.schedules import InvalidSchedule, ScheduleConflict, UnknownSchedule
 from millstream.errors.steps import (
     CallError,
     ChildFailed,
@@ -42,22 +44,19 @@ from millstream.errors.steps import (
 __all__ = [
     "CallError", "ChildFailed", "ConfigError", "Continued", "DeadlineExceeded", "DuplicateKey",
     "IdConflict", "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
-    "InferenceUnavailable", "InvalidArguments", "InvalidPipeline", "ItemTooLarge",
-    "JournalFull", "LeaseLost",
-    "LoadError", "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord",
+    "InferenceUnavailable", "InvalidArguments", "InvalidPipeline", "InvalidSchedule",
+    "ItemTooLarge", "JournalFull", "LeaseLost", "LoadError", "MillstreamError",
+    "MissingExtra", "NeverAwaited", "NewerRecord",
     "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
-    "RunCancelled", "RunEnded", "RunError", "RunFailed", "SignalTimeout", "SignalsFull",
+    "RunCancelled", "RunEnded", "RunError", "RunFailed", "ScheduleConflict", "SignalTimeout",
+    "SignalsFull",
     "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull", "StoreUnavailable",
     "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "UnfitStore",
-    "UnknownRun", "UnknownWorkflow", "UsageError", "said",
+    "UnknownRun", "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError", "said",
 ]  # fmt: skip
 
 
 # -- the caller has to act ---------------------------------------------------------------------
-
-
-class UsageError(MillstreamError):
-    """The caller asked for something that can never work."""
 
 
 class ConfigError(UsageError):
@@ -193,14 +192,17 @@ class UnknownWorkflow(UsageError):
 
 
 class NonDeterminism(UsageError):
-    """A replay did not follow the journal of the run."""
+    """A replay did not follow the journal of the run: its code is not the code that wrote it."""
 
     def __init__(self, key: str, recorded: str, called: str) -> None:
         super().__init__(
-            f"replay differs from the journal at step {key!r}: recorded {recorded},"
-            f" called {called}; run changed code under a new workflow version"
+            f"replay differs from the journal at step {key!r}: its record says {recorded}, the"
+            f" code {called}; guard the change with ctx.patched() or give it a version of its own,"
+            f" then retry the run, or fork it from {key!r} to forget what comes from there on"
         )
+        #: The step, whose record `runs show` has under the same key.
         self.key = key
+        #: What the record says was called, and what the code did instead.
         self.recorded = recorded
         self.called = called
 

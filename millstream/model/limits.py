@@ -39,6 +39,9 @@ class Limits:
     messages: int = 1_000
     message_bytes: int = 4 * MIB
     message_ids: int = 1_000
+    #: How many schedules there may be, and how large one may be, its arguments included.
+    schedules: int = 10_000
+    schedule: int = 64 * KIB
     #: Programs that wait for one run at the same time.
     waiters: int = 64
 

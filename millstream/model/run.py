@@ -121,6 +121,8 @@ class Depth:
     dead: int = 0
     #: Age of the oldest run that nobody holds, in seconds.
     oldest_s: float = field(default=0.0, compare=False)
+    #: Whether workers take nothing new from it.
+    paused: bool = False
 
 
 class Delivery(NamedTuple):

@@ -52,7 +52,8 @@ class Lane:
     def meta(self) -> str:
         """Hash: lanes, epoch, past, next; swept, listed (when last), hold (reclaim nothing before).
 
-        The first four are the layout of the queue, see `millstream.store.layouts`.
+        Also paused, while workers take nothing new. The first four are the layout of the queue,
+        see `millstream.store.layouts`.
         """
         return self.prefix + "meta"
 

@@ -40,6 +40,8 @@ class Sweep:
     epoch: int = 0
     #: Whether something stands in the lane's outbox.
     posted: bool = False
+    #: Whether workers take nothing new from the queue.
+    paused: bool = False
 
 
 def renew_blocking(
@@ -103,7 +105,8 @@ async def sweep(
                 "EVAL", found.body, *found.arguments(lane, [*args, 1])
             )
 
-    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch, addressed, posted = reply
+    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch = reply[:7]
+    addressed, posted, paused = reply[7:]
     return Sweep(
         now=now / 1000,
         cancelled=tuple(run_id.decode() for run_id in cancelled),
@@ -114,6 +117,7 @@ async def sweep(
         next_due=next_due / 1000 if next_due else None,
         epoch=epoch,
         posted=posted > 0,
+        paused=bool(paused),
     )
 
 

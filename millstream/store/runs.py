@@ -149,7 +149,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
     with connection.translated():
         reply = await call(connection.scripts, "depth", lane, [])
 
-    waiting, running, scheduled, due, parked, dead, oldest_ms, workers = reply
+    waiting, running, scheduled, due, parked, dead, oldest_ms, workers, paused = reply
     return LaneDepth(
         waiting=waiting,
         running=running,
@@ -159,6 +159,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
         dead=dead,
         oldest_s=oldest_ms / 1000,
         workers=workers,
+        paused=bool(paused),
     )
 
 

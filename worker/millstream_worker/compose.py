@@ -14,6 +14,8 @@ from random import Random, SystemRandom
 from typing import Any
 
 from millstream import __version__
+from millstream.client import Client
+from millstream.client.schedules import Schedules
 from millstream.errors import InferenceRejected, ToolRejected
 from millstream.events import Emit
 from millstream.model import ids
@@ -33,6 +35,7 @@ from millstream_worker.consumer import Consumer
 from millstream_worker.dispatcher import Dispatcher
 from millstream_worker.environment import Environment, Inference, MakesLog, RunsInThread, Tools
 from millstream_worker.executor import Executor
+from millstream_worker.gate import Gate
 from millstream_worker.inference.declared import BUILT_IN, load_models
 from millstream_worker.inference.notices import Notices
 from millstream_worker.inference.service import InferenceService
@@ -182,11 +185,12 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
     noticed: Callable[[Lane, int], None],
 ) -> LaneDuties:
     dispatcher = Dispatcher(parts.connection, lane, emit=parts.emit, retention_s=config.retention)
+    gate = Gate(slots)
     consumer = Consumer(
         parts.connection,
         lane,
         agent.token,
-        slots,
+        gate,
         lease,
         emit=parts.emit,
         retention_s=config.retention,
@@ -205,6 +209,7 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         turned=parts.health.loop_turned,
         posted=dispatcher.posted,
         noticed=noticed,
+        gate=gate,
     )
     execute = functools.partial(executor.execute, consumer)
     return LaneDuties(consumer=consumer, sweeper=sweeper, dispatcher=dispatcher, execute=execute)
@@ -278,6 +283,12 @@ async def inference(
     notices = Notices(connection, ids.new_process_token(SystemRandom()))
     async with InferenceService(declared, emit=emit, notices=notices) as service:
         yield service
+
+
+def schedules(connection: Connection) -> Schedules:
+    """Return the schedules of a Redis. Whoever asks does not insist: it asks again itself."""
+    # Not opened: nothing here needs its background tasks, and the connection is not its own.
+    return Client(connection=connection, patience=0.0).schedules
 
 
 def _answered(health: Health, lease: Lease, refusal: str | None) -> None:

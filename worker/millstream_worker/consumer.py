@@ -29,6 +29,7 @@ from millstream.store.connection import Connection
 from millstream.store.deliveries import Stray
 from millstream.store.keys import SUSPECT, Lane
 from millstream_worker import turns
+from millstream_worker.gate import Gate
 from millstream_worker.held import Held, Stop
 from millstream_worker.lease import Lease
 from millstream_worker.listener import Listener
@@ -49,7 +50,7 @@ class Consumer:
         connection: Connection,
         lane: Lane,
         token: str,
-        slots: Slots,
+        slots: Slots | Gate,
         lease: Lease,
         *,
         emit: Emit,

@@ -10,6 +10,7 @@ import inspect
 import typing
 import uuid as uuids
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 from millstream.errors import Suspended, UsageError
@@ -18,7 +19,7 @@ from millstream.model.journal import RecordStatus, StepKind
 from millstream.model.tool import ToolInfo, ToolResult
 from millstream.store import codec
 from millstream.workflow import Log
-from millstream_worker import branches, infersteps, liststeps, steps, toolsteps
+from millstream_worker import branches, infersteps, liststeps, patches, steps, toolsteps
 from millstream_worker.calls import Call
 from millstream_worker.waiting import Waiting
 
@@ -29,16 +30,14 @@ DEFAULT_RETRY = RetryPolicy(max_attempts=3, initial=0.5, maximum=30.0)
 class RunContext(Waiting):
     """The context of one attempt of one run."""
 
-    @property
+    @cached_property
     def log(self) -> Log:
-        if self._log is None:
-            self._log = self._environment.make_log(
-                self._delivery,
-                self._queue,
-                lambda: self._replay.replaying,
-                lambda: self._replay.branch.path,
-            )
-        return self._log
+        return self._environment.make_log(
+            self._delivery,
+            self._queue,
+            lambda: self._replay.replaying,
+            lambda: self._replay.branch.path,
+        )
 
     def step(
         self,
@@ -187,6 +186,9 @@ class RunContext(Waiting):
             return str(uuids.UUID(int=self._environment.random.getrandbits(128), version=4))
 
         return uuids.UUID(self._value("uuid", draw))
+
+    def patched(self, name: str) -> bool:
+        return patches.patched(name, self._replay, self._recorder)
 
     def emit(self, name: str, data: Any = None) -> None:
         if self._held.stopped is not None:
