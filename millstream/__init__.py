@@ -23,6 +23,7 @@ from millstream.errors import (
 from millstream.model.backoff import RetryPolicy
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
 from millstream.model.schedule import CatchUp, Overlap, Schedule, ScheduleStatus
+from millstream.model.selection import Selection
 from millstream.model.tool import ToolResult
 from millstream.workflow import Context, Workflow, Workflows
 
@@ -63,6 +64,7 @@ __all__ = [
     "RunStatus",
     "Schedule",
     "ScheduleStatus",
+    "Selection",
     "StepError",
     "StepFailed",
     "StepTimeout",
