@@ -132,14 +132,22 @@ class InferenceEnded(_Event, frozen=True, kw_only=True):
 
 
 class BatchRan(_Event, frozen=True, kw_only=True):
-    """A device computed a batch, or failed to."""
+    """A device computed a batch, or failed to. A span of it, linked to its runs, needs no more."""
 
+    #: Its name, which no other batch has.
+    batch: str = ""
     model: str
     device: str
+    #: The runs whose inputs it computed, each as ``queue/id``.
+    runs: tuple[str, ...] = ()
+    #: When it began on the device, in seconds since the epoch.
+    began: float = 0.0
     #: Why it left: full, bytes, ahead, quiescent, timer or deadline.
     reason: str
     items: int
     tokens: int
+    #: Of its longest input.
+    longest: int = 0
     #: Tokens with the padding, which is computed too.
     computed: int
     took_s: float

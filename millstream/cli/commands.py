@@ -21,7 +21,7 @@ COMMANDS = {
     "worker": "Serve the workflows of an application.",
     "scheduler": "Fire schedules, clean up after the lost and measure the queues.",
     "enqueue": "Enqueue a run, and wait for its result if asked to.",
-    "runs": "List, show, cancel, retry and fork runs.",
+    "runs": "List, show, cancel, retry, signal and fork runs.",
     "schedules": "Run workflows at the times of a cron line, or at an interval.",
     "queues": "Show what the queues hold and who serves them; pause and resume them.",
     "models": "Show the models of the workers, their devices and budgets.",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from millstream.cli import bulk, forks
+from millstream.cli import answers, bulk, forks
 from millstream.cli.access import ago, client_of, located, one_queue, span, waits_for
 from millstream.cli.flags import ClientConfig, command
 from millstream.cli.output import Listing, Output, Row
@@ -26,11 +26,12 @@ _WIDE = ("ID", "QUEUE", "WORKFLOW", "VERSION", "TENANT", "STATE", "ATTEMPT", "CR
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="List, show, cancel, retry and fork runs.")
+    group = typer.Typer(help="List, show, cancel, retry, signal and fork runs.")
     group.command("list")(list_runs)
     group.command("show")(show)
     bulk.register(group)
     forks.register(group)
+    answers.register(group)
     app.add_typer(group, name="runs")
 
 

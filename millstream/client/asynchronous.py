@@ -21,6 +21,7 @@ from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.operations import Operations
 from millstream.client.queues import Queues
 from millstream.client.schedules import Schedules
+from millstream.client.speaking import Speaker
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
@@ -31,6 +32,7 @@ from millstream.errors import (
     UsageError,
 )
 from millstream.model import ids, selection
+from millstream.model.approval import OpenApproval
 from millstream.model.journal import Record
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Depth, Priority, RunState, RunStatus
@@ -73,6 +75,14 @@ class Client(Operations):
             self._connection, self._queues.insist, self.enqueue_many, random=self._random,
             limits=limits,
         )  # fmt: skip
+        #: Says something to runs that are under way.
+        self.speaker = Speaker(
+            self._connection,
+            self._queues,
+            retention_s=retention,
+            limits=limits,
+            random=self._random,
+        )
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -224,6 +234,14 @@ class Client(Operations):
             raise UsageError(
                 f"run {run.id!r} is {answer}; only failed and cancelled runs are retried"
             )
+
+    async def approvals(
+        self, queue: str = "default", *, limit: int = 100
+    ) -> Sequence[OpenApproval]:
+        """Return the open questions of the parked runs of a queue, the oldest first."""
+        ask = functools.partial(listing.open_approvals, self._connection, limit=limit)
+        found = [question for part in await self._each(queue, ask) for question in part]
+        return sorted(found, key=lambda question: question.asked)[:limit]
 
     async def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue, at a cost that does not grow with them."""

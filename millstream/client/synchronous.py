@@ -19,6 +19,7 @@ from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.operations import MOST_SELECTED
 from millstream.client.synchronous_schedules import SyncSchedules
 from millstream.errors import UsageError
+from millstream.model.approval import OpenApproval
 from millstream.model.run import Depth, RunState, RunStatus
 from millstream.model.selection import Selection
 from millstream.store.layouts import Layout
@@ -66,6 +67,20 @@ class SyncRun:
         """Begin another run with what this one recorded before a step. See `Run.fork`."""
         forked = self.portal.call(partial(self.run.fork, from_step, id=id, version=version))
         return SyncRun(self.portal, forked)
+
+    def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> None:
+        """Send the run a signal. See `Run.signal`."""
+        self.portal.call(partial(self.run.signal, name, payload, id=id))
+
+    def approve(
+        self, question: str | None = None, approved: bool = True, **answer: str | None
+    ) -> None:
+        """Answer a question of the run. See `Run.approve`."""
+        self.portal.call(partial(self.run.approve, question, approved, **answer))
+
+    def resolve(self, step: str, verdict: str | Mapping[str, Any]) -> None:
+        """Say what became of a tool call. See `Run.resolve`."""
+        self.portal.call(self.run.resolve, step, verdict)
 
     def events(self, after: str = "") -> Iterator[RunEvent]:
         """Iterate over what the run says, until it has ended."""
@@ -159,6 +174,11 @@ class SyncClient:
         """Let a paused queue go on. See `Client.resume`."""
         portal, client = self._parts()
         return portal.call(client.resume, queue)
+
+    def approvals(self, queue: str = "default", *, limit: int = 100) -> Sequence[OpenApproval]:
+        """Return the open questions of a queue. See `Client.approvals`."""
+        portal, client = self._parts()
+        return portal.call(partial(client.approvals, queue, limit=limit))
 
     def layout(self, queue: str = "default") -> Layout:
         """Return how many lanes a queue has. See `Client.layout`."""

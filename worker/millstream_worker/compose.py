@@ -21,7 +21,7 @@ from millstream.events import Emit
 from millstream.model import ids
 from millstream.model.inference import CallOptions
 from millstream.model.run import Delivery
-from millstream.model.tool import ToolResult
+from millstream.model.tool import ToolInfo, ToolResult
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
@@ -32,6 +32,7 @@ from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_regist
 from millstream.workflow import Log, Workflows
 from millstream_worker.config import WorkerConfig
 from millstream_worker.consumer import Consumer
+from millstream_worker.dispatcher import Dispatcher
 from millstream_worker.environment import Environment, Inference, MakesLog, RunsInThread, Tools
 from millstream_worker.executor import Executor
 from millstream_worker.gate import Gate
@@ -74,17 +75,26 @@ class NoTools:
     ) -> Any:
         """Refuse."""
         del tool, arguments, run_id
-        raise ToolRejected(
-            f"no MCP server {server!r} is declared; start the worker with --mcp FILE",
-            cause="ToolRejected",
-        )
+        raise _undeclared(server)
 
     async def call(self, prepared: Any, arguments: Mapping[str, Any], **options: Any) -> ToolResult:
         """Never called: nothing can be prepared."""
         raise NotImplementedError
 
+    async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
+        """Refuse."""
+        del run_id
+        raise _undeclared(server)
+
     def release_run(self, run_id: str) -> None:
         """There is nothing to release."""
+
+
+def _undeclared(server: str) -> ToolRejected:
+    return ToolRejected(
+        f"no MCP server {server!r} is declared; start the worker with --mcp FILE",
+        cause="ToolRejected",
+    )
 
 
 def renewing_thread(
@@ -117,9 +127,7 @@ async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> W
     await lanes.look_up()
     agent = _agent(config, workflows, parts)
     lease = Lease(config.lease, parts.mono)
-    executor = Executor(
-        parts.connection, workflows, _environment(config, agent, lease, parts), parts.mono
-    )
+    executor = Executor(workflows, _environment(config, agent, lease, parts), parts.mono)
     slots = Slots(config.concurrency)
     parts.inference.attend(lambda: slots.total - slots.free)
 
@@ -177,6 +185,7 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
     noticed: Callable[[Lane, int], None],
 ) -> LaneDuties:
     gate = Gate(slots)
+    dispatcher = Dispatcher(parts.connection, lane, emit=parts.emit, retention_s=config.retention)
     consumer = Consumer(
         parts.connection,
         lane,
@@ -186,6 +195,7 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         emit=parts.emit,
         retention_s=config.retention,
         alive=parts.health.claim_turned,
+        posted=dispatcher.posted,
         answered=functools.partial(_answered, parts.health, lease),
     )
     sweeper = Sweeper(
@@ -197,11 +207,12 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         retention_s=config.retention,
         poison=config.poison,
         turned=parts.health.loop_turned,
+        posted=dispatcher.posted,
         noticed=noticed,
         gate=gate,
     )
     execute = functools.partial(executor.execute, consumer)
-    return LaneDuties(consumer=consumer, sweeper=sweeper, execute=execute)
+    return LaneDuties(consumer=consumer, sweeper=sweeper, dispatcher=dispatcher, execute=execute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

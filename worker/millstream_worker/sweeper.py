@@ -36,6 +36,7 @@ class Sweeper:
         retention_s: float,
         poison: int,
         turned: Callable[[], None] = lambda: None,
+        posted: Callable[[], None] = lambda: None,
         noticed: Callable[[Lane, int], None] = lambda _lane, _epoch: None,
         gate: Gate | None = None,
     ) -> None:
@@ -47,6 +48,8 @@ class Sweeper:
         self._retention_s = retention_s
         self._poison = poison
         self._turned = turned
+        #: Told when something stands in the lane's outbox.
+        self._posted = posted
         #: Told the epoch of the lane: it grows when the queue gets another number of lanes.
         self._noticed = noticed
         #: Told whether the queue is paused.
@@ -90,6 +93,10 @@ class Sweeper:
             self._gate.told(paused=found.paused)
         for run_id in found.cancelled:
             self._consumer.cancel(run_id)
+        for run_id in found.addressed:
+            self._consumer.listener.hear(run_id)
+        if found.posted:
+            self._posted()
         if found.promoted or found.reclaimed or found.poisoned:
             self._emit(
                 LaneSwept(
