@@ -29,6 +29,7 @@ from millstream.model.approval import Approval, OpenApproval
 from millstream.model.backoff import RetryPolicy
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
 from millstream.model.schedule import CatchUp, Overlap, Schedule, ScheduleStatus
+from millstream.model.selection import Selection
 from millstream.model.tool import ToolResult
 from millstream.workflow import Workflow, Workflows
 
@@ -73,6 +74,7 @@ __all__ = [
     "RunStatus",
     "Schedule",
     "ScheduleStatus",
+    "Selection",
     "SignalTimeout",
     "SignalsFull",
     "StepError",

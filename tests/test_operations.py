@@ -8,7 +8,16 @@ from typing import Any
 import anyio
 import pytest
 
-from millstream import Client, Context, IdConflict, RunFailed, RunState, UnknownRun, Workflows
+from millstream import (
+    Client,
+    Context,
+    IdConflict,
+    RunFailed,
+    RunState,
+    SyncClient,
+    UnknownRun,
+    Workflows,
+)
 from millstream.errors import NonDeterminism, UnknownStep, UsageError
 from millstream.model.selection import Selection
 from millstream.testing import Harness
@@ -338,3 +347,18 @@ async def test_a_list_is_cut_by_time(memory_url: str) -> None:
 
         assert [x.id for x in await client.list(until=middle)] == ["a"]
         assert "a" not in {x.id for x in await client.list(since=middle)}
+
+
+def test_programs_without_an_event_loop_have_the_same_verbs(memory_url: str) -> None:
+    with SyncClient(memory_url) as client:
+        run = client.enqueue("order", id="one")
+        assert client.pause()
+        assert client.depth().paused
+        assert client.resume()
+        assert [status.id for status in client.select(wanted=Selection(workflow="order"))] == [
+            "one"
+        ]
+        assert client.cancel_many("default", ["one"]) == {"one": "cancelled"}
+        assert client.retry_many("default", ["one"]) == {"one": "queued"}
+        with pytest.raises(UnknownStep):
+            run.fork("pay")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from millstream.client.queues import Queues
 from millstream.errors import IdConflict, UnknownRun, UnknownStep
+from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.store import codec, forks, runs
 from millstream.store.connection import Connection
 from millstream.store.forks import Source
@@ -71,11 +72,20 @@ def earlier(run_id: str, records: dict[str, bytes], step: str) -> dict[str, byte
     """Return the records of the steps that began before a step. Raises `UnknownStep`.
 
     Time decides, since steps of branches have no other order among them; within a branch it is
-    the order of the code. Of two that began at the same instant neither is before the other.
+    the order of the code. Of two that began at the same instant neither is before the other. What
+    was still waited for, such as the end of a child, is waited for anew: nobody would tell the new
+    run. A timer goes on, since only the clock is asked.
     """
     if step not in records:
         near = difflib.get_close_matches(step, records, n=3, cutoff=0.0)
         raise UnknownStep(run_id, step, tuple(near))
 
-    begun = {key: codec.decode_record(data).began for key, data in records.items()}
-    return {key: records[key] for key, began in begun.items() if began < begun[step]}
+    found = {key: codec.decode_record(data) for key, data in records.items()}
+    edge = found[step].began
+    return {
+        key: records[key] for key, record in found.items() if record.began < edge and _done(record)
+    }
+
+
+def _done(record: Record) -> bool:
+    return record.status is not RecordStatus.WAITING or record.kind is StepKind.SLEEP

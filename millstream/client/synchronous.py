@@ -16,10 +16,12 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from millstream.client.asynchronous import Client
 from millstream.client.handles import Enqueue, Run, RunEvent
+from millstream.client.operations import MOST_SELECTED
 from millstream.client.synchronous_schedules import SyncSchedules
 from millstream.errors import UsageError
 from millstream.model.approval import OpenApproval
 from millstream.model.run import Depth, RunState, RunStatus
+from millstream.model.selection import Selection
 from millstream.store.layouts import Layout
 
 
@@ -60,6 +62,11 @@ class SyncRun:
     def retry(self) -> None:
         """Start a failed or cancelled run once more."""
         self.portal.call(self.run.retry)
+
+    def fork(self, from_step: str, *, id: str | None = None, version: str | None = None) -> SyncRun:
+        """Begin another run with what this one recorded before a step. See `Run.fork`."""
+        forked = self.portal.call(partial(self.run.fork, from_step, id=id, version=version))
+        return SyncRun(self.portal, forked)
 
     def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> None:
         """Send the run a signal. See `Run.signal`."""
@@ -140,6 +147,33 @@ class SyncClient:
         """Return the dead letters of a queue. See `Client.dead`."""
         portal, client = self._parts()
         return portal.call(partial(client.dead, queue, limit=limit))
+
+    def select(
+        self, queue: str = "default", wanted: Selection | None = None, *, limit: int = MOST_SELECTED
+    ) -> Sequence[RunStatus]:
+        """Return runs of a queue that match, as they are met. See `Client.select`."""
+        portal, client = self._parts()
+        return portal.call(partial(client.select, queue, wanted, limit=limit))
+
+    def cancel_many(self, queue: str, ids: Iterable[str]) -> Mapping[str, str]:
+        """Ask runs to end. See `Client.cancel_many`."""
+        portal, client = self._parts()
+        return portal.call(client.cancel_many, queue, ids)
+
+    def retry_many(self, queue: str, ids: Iterable[str]) -> Mapping[str, str]:
+        """Start failed and cancelled runs once more. See `Client.retry_many`."""
+        portal, client = self._parts()
+        return portal.call(client.retry_many, queue, ids)
+
+    def pause(self, queue: str = "default") -> bool:
+        """Have workers take nothing new from a queue. See `Client.pause`."""
+        portal, client = self._parts()
+        return portal.call(client.pause, queue)
+
+    def resume(self, queue: str = "default") -> bool:
+        """Let a paused queue go on. See `Client.resume`."""
+        portal, client = self._parts()
+        return portal.call(client.resume, queue)
 
     def approvals(self, queue: str = "default", *, limit: int = 100) -> Sequence[OpenApproval]:
         """Return the open questions of a queue. See `Client.approvals`."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from millstream import SyncClient
 from tests.cli.inside import Inside
 
 
@@ -43,6 +46,22 @@ def test_what_cannot_be_is_one_line(inside: Inside) -> None:
         assert said in answer.err
 
     assert inside("schedules", "list", "--json").json == {"schedules": []}
+
+
+def test_the_doctor_misses_the_scheduler(inside: Inside) -> None:
+    """Schedules without a scheduler are the usual reason why nothing happens at night."""
+    inside("schedules", "create", "nightly", "report", "--every", "60")
+    with SyncClient(os.environ["MILLSTREAM_REDIS"]) as client:
+        redis = client._parts()[1]._connection.client
+        key = "millstream:{schedules}:schedule:nightly"
+        client._parts()[0].call(redis.hset, key, "progress", '{"next": 1000}')
+        client._parts()[0].call(redis.zadd, "millstream:{schedules}:due", {"nightly": 1})
+    inside("queues", "pause", "default")
+
+    said = inside("doctor").out
+    assert "nightly should have fired" in said
+    assert "-> millstream scheduler" in said
+    assert "-> millstream queues resume default" in said
 
 
 def test_those_of_an_application_are_applied(inside: Inside) -> None:

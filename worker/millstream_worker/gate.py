@@ -24,6 +24,7 @@ class Gate:
         self.give = slots.give
         self.suspect = slots.suspect
         self.clear = slots.clear
+        self._suspects = slots.suspects
         self._slots = slots
         self._notify: Callable[[], None] = lambda: None
 
@@ -63,4 +64,4 @@ class Gate:
     @property
     def suspecting(self) -> bool:
         """Whether a run is held that may kill this worker."""
-        return self._slots.suspecting
+        return bool(self._suspects)
