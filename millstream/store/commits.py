@@ -29,6 +29,7 @@ class Verdict(IntEnum):
     WRITTEN = 1  # now, or earlier under this same fence
     CANCEL = 2  # written, and somebody asked for the run to be cancelled
     FULL = 3  # the journal is at its bound; nothing was written
+    OCCUPIED = 4  # a key of the run holds something that is not ours; nothing was written
 
 
 _VERDICTS = tuple(Verdict)

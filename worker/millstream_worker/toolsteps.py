@@ -69,7 +69,7 @@ async def call_tool(
 ) -> ToolResult:
     """Return the tool's answer, from the journal or from the server."""
     if record is not None and record.status is not RecordStatus.INTENT:
-        return ToolResult.unpacked(replayed(step, record, dict))
+        return ToolResult.unpacked(replayed(step, await recorder.whole(record), dict))
 
     began = recorder.wall()
     # An intent of an earlier worker: whether its call ran is not known, and stays so.
