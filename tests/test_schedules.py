@@ -58,7 +58,9 @@ BAD: list[tuple[dict[str, Any], type[UsageError]]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "error"), BAD, ids=str)
+@pytest.mark.parametrize(
+    ("options", "error"), BAD, ids=[f"{n} {next(iter(x))}" for n, (x, _) in enumerate(BAD)]
+)
 async def test_what_could_never_run_is_refused_and_nothing_is_written(
     memory_url: str, options: dict[str, Any], error: type[UsageError]
 ) -> None:

@@ -70,11 +70,6 @@ class Client(Operations):
         self._random = random or SystemRandom()
         inbox = ids.new_process_token(self._random)
         self._queues = Queues(self._connection, inbox, patience)
-        #: What is run again and again: see `Schedules`.
-        self.schedules = Schedules(
-            self._connection, self._queues.insist, self.enqueue_many, random=self._random,
-            limits=limits,
-        )  # fmt: skip
         #: Says something to runs that are under way.
         self.speaker = Speaker(
             self._connection,
@@ -83,6 +78,11 @@ class Client(Operations):
             limits=limits,
             random=self._random,
         )
+        #: What is run again and again: see `Schedules`.
+        self.schedules = Schedules(
+            self._connection, self._queues.insist, self.enqueue_many, random=self._random,
+            limits=limits,
+        )  # fmt: skip
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -74,16 +74,6 @@ class Run:
         """Start a failed or cancelled run once more, from where its journal ends."""
         await self.client.retry(self)
 
-    async def fork(
-        self, from_step: str, *, id: str | None = None, version: str | None = None
-    ) -> Run:
-        """Begin another run with what this one recorded before a step, named by its key.
-
-        It has the same workflow, arguments and version, unless ``version`` is another one. This
-        run is not touched. Raises `UnknownStep`, `UnknownRun` or `IdConflict`.
-        """
-        return await self.client.fork(self, from_step, id=id, version=version)
-
     async def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> None:
         """Send the run a signal, for `Context.wait_signal`. It is kept until the run takes it.
 
@@ -114,6 +104,16 @@ class Run:
         first word stands. Raises `UsageError` when the step is not in doubt.
         """
         await self.client.speaker.resolve(self.queue, self.id, step, verdict)
+
+    async def fork(
+        self, from_step: str, *, id: str | None = None, version: str | None = None
+    ) -> Run:
+        """Begin another run with what this one recorded before a step, named by its key.
+
+        It has the same workflow, arguments and version, unless ``version`` is another one. This
+        run is not touched. Raises `UnknownStep`, `UnknownRun` or `IdConflict`.
+        """
+        return await self.client.fork(self, from_step, id=id, version=version)
 
     def events(self, after: str = "") -> AsyncIterator[RunEvent]:
         """Iterate over what the run says, until it has ended."""

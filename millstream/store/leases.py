@@ -105,9 +105,8 @@ async def sweep(
                 "EVAL", found.body, *found.arguments(lane, [*args, 1])
             )
 
-    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch, addressed, posted, paused = (
-        reply
-    )
+    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch = reply[:7]
+    addressed, posted, paused = reply[7:]
     return Sweep(
         now=now / 1000,
         cancelled=tuple(run_id.decode() for run_id in cancelled),

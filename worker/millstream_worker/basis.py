@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from millstream.context import Context, Log
+from millstream.context import Context
 from millstream.errors import NeverAwaited, Suspended
 from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream_worker import waitsteps
@@ -49,7 +49,6 @@ class Basis(Context):
         self._reader = reader
         self._park = park
         self._listen = listen
-        self._log: Log | None = None
         self._unawaited: dict[str, None] = {}
         #: Ids of the children that are waited for.
         self._children: set[str] = set()

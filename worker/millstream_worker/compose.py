@@ -184,8 +184,8 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
     parts: Parts,
     noticed: Callable[[Lane, int], None],
 ) -> LaneDuties:
-    gate = Gate(slots)
     dispatcher = Dispatcher(parts.connection, lane, emit=parts.emit, retention_s=config.retention)
+    gate = Gate(slots)
     consumer = Consumer(
         parts.connection,
         lane,

@@ -10,6 +10,7 @@ import inspect
 import typing
 import uuid as uuids
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 from millstream.errors import Suspended, UsageError
@@ -29,16 +30,14 @@ DEFAULT_RETRY = RetryPolicy(max_attempts=3, initial=0.5, maximum=30.0)
 class RunContext(Waiting):
     """The context of one attempt of one run."""
 
-    @property
+    @cached_property
     def log(self) -> Log:
-        if self._log is None:
-            self._log = self._environment.make_log(
-                self._delivery,
-                self._queue,
-                lambda: self._replay.replaying,
-                lambda: self._replay.branch.path,
-            )
-        return self._log
+        return self._environment.make_log(
+            self._delivery,
+            self._queue,
+            lambda: self._replay.replaying,
+            lambda: self._replay.branch.path,
+        )
 
     def step(
         self,
