@@ -85,6 +85,8 @@ async def test_a_fork_keeps_what_was_before_and_does_the_rest_anew(
     assert (await run.status()).state is RunState.FAILED, "the first run is not touched"
     assert ship in await bench.client.journal(run)
 
+    assert (await forked.status()).forked_from == f"one at {ship}"
+    assert (await run.status()).forked_from is None
     again = await run.fork(ship, id="two")
     assert not again.created
     assert made.effects == ["ship"]
