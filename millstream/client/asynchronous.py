@@ -25,6 +25,7 @@ from millstream.client.speaking import Speaker
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
+    KeyOccupied,
     ResultTimeout,
     RunCancelled,
     RunFailed,
@@ -87,6 +88,7 @@ class Client(Operations):
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
+        self._connection.open()
         self._stack.push_async_callback(self._close_connection)
         group = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(group.cancel_scope.cancel)
@@ -116,7 +118,7 @@ class Client(Operations):
 
         The same id, workflow and arguments again return the same run, with ``created`` False;
         anything else under that id raises `IdConflict`. Raises `NotEncodable`, `PayloadTooLarge`,
-        `StoreError`.
+        `KeyOccupied`, `StoreError`.
         """
         asked = Enqueue(workflow, arguments, id, queue, priority, delay, tenant, timeout, version)
         new = new_run(asked, self._limits, self._random)
@@ -339,6 +341,8 @@ class Client(Operations):
         return found
 
     def _handle(self, asked: Enqueue, new: runs.NewRun, answer: bool | str) -> Run:
+        if answer == runs.OCCUPIED:
+            raise KeyOccupied(new.id, "record")
         if isinstance(answer, str):
             raise IdConflict(new.id, asked.queue, answer)
 

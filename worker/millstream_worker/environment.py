@@ -15,6 +15,7 @@ from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.workflow import Log
 from millstream_worker.functions import Shapes
 from millstream_worker.lease import Lease
+from millstream_worker.spilling import Spills
 
 
 class Prepared(Protocol):
@@ -113,6 +114,7 @@ class Environment:
     inference: Inference
     in_thread: RunsInThread
     make_log: MakesLog
+    spills: Spills
     #: A sleep longer than this parks the run.
     park_after_s: float = 5.0
     limits: Limits = LIMITS

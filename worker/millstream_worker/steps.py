@@ -28,7 +28,7 @@ from millstream.errors import (
 )
 from millstream.events import StepEnded, StepRetried
 from millstream.model.backoff import RetryPolicy
-from millstream.model.journal import Record, RecordStatus, StepKind
+from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
 from millstream.store import codec
 from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
@@ -109,7 +109,12 @@ class Recorder:
 
     async def write(self, step: Step, record: Record) -> None:
         """Journal a record; return when it stands. Raises `PayloadTooLarge` or `NotEncodable`."""
-        await self._held.write(step.key, self._encode(record))
+        data = self._encode(record)
+        spills = self._environment.spills
+        if len(data) > spills.above and record.status is RecordStatus.OK:
+            spilled = await spills.keep(self._held, step.key, record.value)
+            data = self._encode(record._replace(value=spilled))
+        await self._held.write(step.key, data)
         if record.status in {RecordStatus.OK, RecordStatus.FAILED}:
             self.tell(step, record)
 
@@ -137,6 +142,14 @@ class Recorder:
     async def start_child(self, step: Step, record: Record, child: Child) -> None:
         """Journal that a child is waited for, and have it started, together."""
         await self._held.start_child(step.key, self._encode(record), child)
+
+    async def whole(self, record: Record) -> Record:
+        """Return a record with its value, wherever that is kept."""
+        if type(record.value) is not Spilled:
+            return record
+
+        value = await self._environment.spills.recall(self._held, record.value)
+        return record._replace(value=value)
 
     def write_later(self, step: Step, record: Record) -> None:
         """Journal a record with whatever is written next."""
