@@ -41,7 +41,6 @@ from millstream.model.selection import Selection
 from millstream.store import agents, codec, journals, listing, results, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
-from millstream.store.layouts import Layout
 
 Answer = TypeVar("Answer")
 
@@ -294,19 +293,6 @@ class Client(Operations):
         found = [status for part in await self._each(queue, ask) for status in part]
         found.sort(key=lambda status: status.times.enqueued, reverse=True)
         return found[:limit]
-
-    async def layout(self, queue: str = "default") -> Layout:
-        """Return how many lanes a queue has. See `resize`."""
-        return await self._queues.layout(queue)
-
-    async def resize(self, queue: str, *, lanes: int) -> Layout:
-        """Give a queue another number of lanes, and return how it is laid out then.
-
-        Lanes spread a queue over the masters of a cluster. Runs stay where they were accepted;
-        new ones are spread over all lanes, which workers begin to serve within a second. When it
-        was cut off by a `StoreError`, say it again. Raises `UsageError` at a bound.
-        """
-        return await self._queues.resize(queue, lanes)
 
     # -- below ---------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from millstream.model.selection import Selection
 from millstream.store import pages, pausing, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
+from millstream.store.layouts import Layout
 from millstream.store.pages import Place
 
 #: Runs that are chosen at once, unless it is said how many.
@@ -54,6 +55,19 @@ class Operations:
         """Let a paused queue go on; whether it was paused."""
         ids.check_queue(queue)
         return await self._queues.insist(functools.partial(pausing.resume, self._connection, queue))
+
+    async def layout(self, queue: str = "default") -> Layout:
+        """Return how many lanes a queue has. See `resize`."""
+        return await self._queues.layout(queue)
+
+    async def resize(self, queue: str, *, lanes: int) -> Layout:
+        """Give a queue another number of lanes, and return how it is laid out then.
+
+        Lanes spread a queue over the masters of a cluster. Runs stay where they were accepted;
+        new ones are spread over all lanes, which workers begin to serve within a second. When it
+        was cut off by a `StoreError`, say it again. Raises `UsageError` at a bound.
+        """
+        return await self._queues.resize(queue, lanes)
 
     async def fork(
         self, run: Run, from_step: str, *, id: str | None = None, version: str | None = None
