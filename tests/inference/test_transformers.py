@@ -88,6 +88,24 @@ def test_texts_are_tokenised_and_cut_to_what_the_model_takes(bert: Path) -> None
     assert model.prepare("sea " * 500, {}).length == 96
 
 
+@pytest.mark.parametrize("task", ["embedding", "reranking"])
+@pytest.mark.parametrize("longest", [0, 9])
+def test_the_quick_tokeniser_gives_what_the_whole_one_gives(
+    bert: Path, task: str, longest: int
+) -> None:
+    """Cut where they are too long, in pairs, with words that nobody knows: id for id."""
+    model = backend(bert, task=task, max_length=longest)
+    texts = ["sea", "", "sea unknown, tide! moon", "tide moon " * 60]
+    inputs: list[Any] = [[one, other] for one in texts for other in texts]
+    if task == "embedding":
+        inputs = list(texts)
+    for each in inputs:
+        given = each if task == "reranking" else (each,)
+        whole = model._tokens()(*given, truncation=True, max_length=model.max_length)
+        assert model._quick is not None
+        assert model.prepare(each, {}).payload == whole["input_ids"]
+
+
 def test_a_class_comes_with_its_name(judge: Path) -> None:
     model = backend(judge, task="classification")
     (answer,) = model.run([[5, 6, 7]], {})
