@@ -160,7 +160,7 @@ class Batcher:
                 self._submit(batch, now)
             elif batch.hunt is None and not batch.items[0].deaths:
                 # It waits with the others until there is more room.
-                self._picker.queues[batch.model].put_back(batch.items)
+                self._picker.queues[batch.model].starve(batch.items, now)
                 self.kick()
             else:
                 self._again.appendleft(batch)
@@ -302,7 +302,7 @@ class Batcher:
             self._gauge.budget.fragmented()
         self._tenants.used(batch.model, now)
         self._measure(batch, ran)
-        most = self._gauge.budget.largest(self._tenants.bytes(batch.model))
+        most = self._gauge.budget.headroom(ran.own, alone=True)
         verdict = self._mender.settle(batch, ran, self._gauge.headroom, most)
         self._again.extendleft(reversed(verdict.again))
         self._reset_wanted = self._reset_wanted or verdict.reset
