@@ -167,6 +167,8 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
     yield "workflow", clean(f"{status.workflow}{version}")
     yield "state", str(status.state)
     yield "queue", status.queue
+    if status.forked_from:
+        yield "forked", f"from {clean(status.forked_from)}"
     if status.tenant:
         yield "tenant", clean(status.tenant)
     crashes = f", {status.crashes} of its workers died" if status.crashes else ""

@@ -21,7 +21,7 @@ _FOREIGN = 2
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
-    "crashes", "tenant", "refusals", "refused", "fence", "awaits",
+    "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin",
 )  # fmt: skip
 
 
@@ -228,6 +228,7 @@ def _status(
         # They count while nobody has taken it since who refused it last.
         refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
         awaits=tuple((_text(fields["awaits"]) or "").splitlines()),
+        forked_from=(_text(fields["origin"]) or "").replace("\n", " at ") or None,
     )
 
 
