@@ -132,14 +132,22 @@ class InferenceEnded(_Event, frozen=True, kw_only=True):
 
 
 class BatchRan(_Event, frozen=True, kw_only=True):
-    """A device computed a batch, or failed to."""
+    """A device computed a batch, or failed to. A span of it, linked to its runs, needs no more."""
 
+    #: Its name, which no other batch has.
+    batch: str = ""
     model: str
     device: str
+    #: The runs whose inputs it computed, each as ``queue/id``.
+    runs: tuple[str, ...] = ()
+    #: When it began on the device, in seconds since the epoch.
+    began: float = 0.0
     #: Why it left: full, bytes, ahead, quiescent, timer or deadline.
     reason: str
     items: int
     tokens: int
+    #: Of its longest input.
+    longest: int = 0
     #: Tokens with the padding, which is computed too.
     computed: int
     took_s: float
@@ -248,6 +256,32 @@ class LeaderChanged(_Event, frozen=True, kw_only=True):
     leading: bool
 
 
+class TickFired(_Event, frozen=True, kw_only=True):
+    """A tick of a schedule has got its run."""
+
+    schedule: str
+    run_id: str
+    workflow: str
+    queue: str
+    #: How long after its time, a jitter included.
+    late_s: float
+
+
+class TicksSkipped(_Event, frozen=True, kw_only=True):
+    """Ticks of a schedule were passed over: ``late``, ``overlap`` or ``full`` (too many wait)."""
+
+    schedule: str
+    reason: str
+    count: int
+
+
+class ScheduleFailed(_Event, frozen=True, kw_only=True):
+    """A schedule cannot fire as it stands; it is tried again later."""
+
+    schedule: str
+    error: str
+
+
 class QueueSampled(_Event, frozen=True, kw_only=True):
     """One reading of a queue's gauges."""
 
@@ -259,6 +293,8 @@ class QueueSampled(_Event, frozen=True, kw_only=True):
     dead: int
     oldest_s: float
     workers: int
+    #: 1 while workers take nothing new from it.
+    paused: int = 0
 
 
 Event = (
@@ -287,6 +323,9 @@ Event = (
     | StoreFailed
     | StoreRecovered
     | LeaderChanged
+    | TickFired
+    | TicksSkipped
+    | ScheduleFailed
     | QueueSampled
 )
 

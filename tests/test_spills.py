@@ -109,3 +109,16 @@ async def test_a_value_that_somebody_deleted_fails_the_run_by_name() -> None:
 
     assert caught.value.cause == "ValueLost"
     assert calls == ["x"]
+
+
+async def test_a_fork_has_the_large_values_that_it_keeps() -> None:
+    """And none of those that come after the step it begins from."""
+    async with harness() as bench:
+        run = await bench.client.enqueue("collects")
+        assert await run.result(30) == [len(LARGE)] * 3
+        model = next(key for key in await bench.client.journal(run) if key.startswith("model"))
+
+        forked = await run.fork(model, id="forked")
+
+        assert await forked.result(30) == [len(LARGE)] * 3
+        assert sorted(calls) == ["fetch", "model", "model", "x"]

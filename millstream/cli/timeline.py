@@ -167,6 +167,8 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
     yield "workflow", clean(f"{status.workflow}{version}")
     yield "state", str(status.state)
     yield "queue", status.queue
+    if status.forked_from:
+        yield "forked", f"from {clean(status.forked_from)}"
     if status.tenant:
         yield "tenant", clean(status.tenant)
     crashes = f", {status.crashes} of its workers died" if status.crashes else ""
@@ -221,6 +223,9 @@ def _shown_status(record: Record, state: RunState) -> str:
     # A timer's record is written once, when it is set; whether it has rung is told by the clock.
     if record.status is RecordStatus.WAITING and (state.final or _end(record) <= time.time()):
         return str(RecordStatus.OK)
+    if record.status is RecordStatus.ENDED:
+        ended = RunState(record.value[0])
+        return str(RecordStatus.OK if ended is RunState.COMPLETED else RecordStatus.FAILED)
 
     return str(record.status)
 

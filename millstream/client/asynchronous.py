@@ -18,7 +18,10 @@ import anyio
 
 from millstream.client.asking import new_run
 from millstream.client.handles import Enqueue, Run, RunEvent
+from millstream.client.operations import Operations
 from millstream.client.queues import Queues
+from millstream.client.schedules import Schedules
+from millstream.client.speaking import Speaker
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
@@ -29,10 +32,12 @@ from millstream.errors import (
     UnknownRun,
     UsageError,
 )
-from millstream.model import ids
+from millstream.model import ids, selection
+from millstream.model.approval import OpenApproval
 from millstream.model.journal import Record
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Depth, Priority, RunState, RunStatus
+from millstream.model.selection import Selection
 from millstream.store import agents, codec, journals, listing, results, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
@@ -44,7 +49,7 @@ Answer = TypeVar("Answer")
 RETENTION_S = 24 * 3600.0
 
 
-class Client:
+class Client(Operations):
     """Enqueues runs and follows them. Use it as ``async with Client(url) as client``.
 
     ``patience`` is how many seconds it insists when Redis does not answer.
@@ -66,6 +71,19 @@ class Client:
         self._random = random or SystemRandom()
         inbox = ids.new_process_token(self._random)
         self._queues = Queues(self._connection, inbox, patience)
+        #: Says something to runs that are under way.
+        self.speaker = Speaker(
+            self._connection,
+            self._queues,
+            retention_s=retention,
+            limits=limits,
+            random=self._random,
+        )
+        #: What is run again and again: see `Schedules`.
+        self.schedules = Schedules(
+            self._connection, self._queues.insist, self.enqueue_many, random=self._random,
+            limits=limits,
+        )  # fmt: skip
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -219,12 +237,21 @@ class Client:
                 f"run {run.id!r} is {answer}; only failed and cancelled runs are retried"
             )
 
+    async def approvals(
+        self, queue: str = "default", *, limit: int = 100
+    ) -> Sequence[OpenApproval]:
+        """Return the open questions of the parked runs of a queue, the oldest first."""
+        ask = functools.partial(listing.open_approvals, self._connection, limit=limit)
+        found = [question for part in await self._each(queue, ask) for question in part]
+        return sorted(found, key=lambda question: question.asked)[:limit]
+
     async def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue, at a cost that does not grow with them."""
         parts = await self._each(queue, functools.partial(runs.depth, self._connection))
         names = ("waiting", "running", "scheduled", "parked", "dead")
         counts = {name: sum(getattr(part, name) for part in parts) for name in names}
-        return Depth(**counts, oldest_s=max(part.oldest_s for part in parts))
+        paused = any(part.paused for part in parts)
+        return Depth(**counts, oldest_s=max(part.oldest_s for part in parts), paused=paused)
 
     async def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
         """Return dead letters of a queue: runs that failed for good, the newest first."""
@@ -250,23 +277,20 @@ class Client:
         states: Iterable[RunState | str] = tuple(RunState),
         workflow: str | None = None,
         tenant: str | None = None,
+        cause: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
         limit: int = 100,
     ) -> Sequence[RunStatus]:
-        """Return runs of a queue that match, at most ``limit``."""
-
-        def matches(status: RunStatus) -> bool:
-            return (workflow is None or status.workflow == workflow) and (
-                tenant is None or status.tenant == tenant
-            )
-
-        try:
-            wanted = frozenset(RunState(state) for state in states)
-        except ValueError as error:
-            raise UsageError(f"{error}; there are {', '.join(RunState)}") from None
-
+        """Return runs of a queue that match, at most ``limit``; see `Selection`, and `pages`."""
+        wanted = Selection(
+            states=selection.states(states), workflow=workflow, tenant=tenant, cause=cause,
+            since=since, until=until,
+        )  # fmt: skip
         ask = functools.partial(
-            listing.list_runs, self._connection, states=wanted, limit=limit, matches=matches
-        )
+            listing.list_runs, self._connection,
+            states=wanted.states, limit=limit, matches=wanted.matches,
+        )  # fmt: skip
         found = [status for part in await self._each(queue, ask) for status in part]
         found.sort(key=lambda status: status.times.enqueued, reverse=True)
         return found[:limit]

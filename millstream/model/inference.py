@@ -25,5 +25,7 @@ class CallOptions:
     priority: Priority = Priority.NORMAL
     #: Whether an identical input that is under way is waited for instead of computed again.
     dedupe: bool = True
+    #: The same for every attempt and every worker, so that a server can tell a repetition.
+    idempotency_key: str = ""
     #: What the backend understands.
     backend: Mapping[str, Any] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
 from millstream.store import codec
 from millstream.store.connection import Connection
 from millstream.store.foreign import is_foreign, sifted
-from millstream.store.keys import Lane
+from millstream.store.keys import NEVER_MS, Lane
 from millstream.store.scripts import Argument, call
 
 #: Who an id belongs to whose key holds something that is not ours: no workflow has this name.
@@ -21,7 +21,7 @@ _FOREIGN = 2
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
-    "crashes", "tenant", "refusals", "refused", "fence",
+    "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin",
 )  # fmt: skip
 
 
@@ -95,8 +95,9 @@ async def owners(
     with connection.translated():
         pipe = connection.client.pipeline(transaction=False)
         for new in news:
-            pipe.hmget(lane.run(new.id), "workflow", "args")
-        rows = sifted(await pipe.execute(raise_on_error=False), (None, None)) if news else []
+            pipe.hmget(lane.run(new.id), "workflow", "args", "asked")
+        found = await pipe.execute(raise_on_error=False) if news else []
+        rows = sifted(found, (None, None, None))
 
     return [_owner(new, *row) for new, row in zip(news, rows, strict=True)]
 
@@ -163,7 +164,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
     with connection.translated():
         reply = await call(connection.scripts, "depth", lane, [])
 
-    waiting, running, scheduled, due, parked, dead, oldest_ms, workers = reply
+    waiting, running, scheduled, due, parked, dead, oldest_ms, workers, paused = reply
     return LaneDepth(
         waiting=waiting,
         running=running,
@@ -173,6 +174,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
         dead=dead,
         oldest_s=oldest_ms / 1000,
         workers=workers,
+        paused=bool(paused),
     )
 
 
@@ -192,12 +194,15 @@ def _accepted(answer: int | bytes) -> bool | str:
     return OCCUPIED if answer == _FOREIGN else bool(answer)
 
 
-def _owner(new: NewRun, workflow: bytes | None, arguments: bytes | None) -> bool | str | None:
+def _owner(
+    new: NewRun, workflow: bytes | None, arguments: bytes | None, asked: bytes | None
+) -> bool | str | None:
     if workflow is None:
         return None
 
     name = workflow.decode()
-    return False if (name, arguments) == (new.workflow, new.arguments) else name
+    # A run that has begun anew is still the one that was asked for.
+    return False if (name, asked or arguments) == (new.workflow, new.arguments) else name
 
 
 def _status(
@@ -216,12 +221,14 @@ def _status(
             enqueued=_seconds(fields["enqueued"]) or 0.0,
             started=_seconds(fields["started"]),
             ended=_seconds(fields["ended"]),
-            due=None if due is None else due / 1000,
+            due=None if due is None or due >= NEVER_MS else due / 1000,
         ),
         crashes=int(fields["crashes"] or 0),
         tenant=_text(fields["tenant"]),
         # They count while nobody has taken it since who refused it last.
         refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
+        awaits=tuple((_text(fields["awaits"]) or "").splitlines()),
+        forked_from=(_text(fields["origin"]) or "").replace("\n", " at ") or None,
     )
 
 

@@ -34,10 +34,13 @@ from millstream.events import (
     RunLost,
     RunSettled,
     RunTaken,
+    ScheduleFailed,
     StepEnded,
     StepRetried,
     StoreFailed,
     StoreRecovered,
+    TickFired,
+    TicksSkipped,
     ToolCalled,
     ToolCatalogueChanged,
     WorkerDraining,
@@ -45,7 +48,7 @@ from millstream.events import (
     WorkerStopped,
 )
 from millstream.model.run import FINAL
-from millstream.telemetry import inference
+from millstream.telemetry import inference, ticks
 from millstream.telemetry.series import (
     CLOSED_LIMIT,
     LIMITS,
@@ -129,6 +132,10 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_store_failures_total", kind="counter", help="Calls of Redis that failed, by what they were made for.", labels=("during",)),
     Row(name="millstream_store_outage_seconds", kind="histogram", help="How long Redis was away, once it is back.", buckets=_RUN),
     Row(name="millstream_leader", kind="gauge", help="1 while this scheduler leads."),
+    Row(name="millstream_ticks_fired_total", kind="counter", help="Ticks of schedules that got their run.", labels=_QUEUE),
+    Row(name="millstream_ticks_skipped_total", kind="counter", help="Ticks of schedules that were passed over: late, overlap, or full (too many waited).", labels=("reason",)),
+    Row(name="millstream_tick_lateness_seconds", kind="histogram", help="How long after its time a tick got its run, a jitter included.", buckets=_RUN),
+    Row(name="millstream_schedule_failures_total", kind="counter", help="Times a schedule could not fire as it stands."),
     Row(name="millstream_queue_waiting", kind="gauge", help="Runs nobody holds yet.", labels=_QUEUE, sampled="waiting"),
     Row(name="millstream_queue_running", kind="gauge", help="Runs held by workers.", labels=_QUEUE, sampled="running"),
     Row(name="millstream_queue_scheduled", kind="gauge", help="Runs that wait for their time.", labels=_QUEUE, sampled="scheduled"),
@@ -136,6 +143,7 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_queue_dead", kind="gauge", help="Dead letters.", labels=_QUEUE, sampled="dead"),
     Row(name="millstream_queue_oldest_age_seconds", kind="gauge", help="Age of the run that has waited longest.", labels=_QUEUE, sampled="oldest_s"),
     Row(name="millstream_queue_workers", kind="gauge", help="Workers that serve the queue.", labels=_QUEUE, sampled="workers"),
+    Row(name="millstream_queue_paused", kind="gauge", help="1 while workers take nothing new from the queue.", labels=_QUEUE, sampled="paused"),
     Row(name="millstream_queue_sample_age_seconds", kind="gauge", help="Age of the queue's last reading. Its gauges are absent while the reading is stale.", labels=_QUEUE, sampled="age"),
     Row(name=OVERFLOW, kind="counter", help="Times a label value was counted as `other`, or a queue left out, because there are too many. `all`: too many combinations.", labels=("label",)),
 )
@@ -222,6 +230,8 @@ class MetricsSubscriber:
                 self._queue_sampled(event)
             case LeaderChanged():
                 self._leader_changed(event)
+            case TickFired() | TicksSkipped() | ScheduleFailed():
+                ticks.tick_event(self._series, event)
             case WorkerStarted():
                 self._worker_started(event)
             case WorkerDraining():

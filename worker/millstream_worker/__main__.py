@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 
+from millstream.builtin import with_builtin
 from millstream.errors import StoreUnavailable
 from millstream.events import StoreFailed
 from millstream.store.connection import Connection
@@ -20,12 +21,13 @@ from millstream.workflow import Workflows
 from millstream_worker import compose
 from millstream_worker.config import WorkerConfig
 from millstream_worker.loader import load
+from millstream_worker.registrar import apply_schedules
 from millstream_worker.serve import drain_on_signal
 
 
-def run(config: WorkerConfig, target: str, directory: Path) -> None:
-    """Serve the workflows of an application until a signal comes."""
-    workflows = load(target, directory)
+def run(config: WorkerConfig, target: str | None, directory: Path) -> None:
+    """Serve the workflows of an application, and those that are built in, until a signal comes."""
+    workflows = with_builtin(None if target is None else load(target, directory))
     try:
         anyio.run(serve, config, workflows, backend_options={"use_uvloop": sys.platform != "win32"})
     except Exception as error:
@@ -74,6 +76,8 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                 async with anyio.create_task_group() as group:
                     group.start_soon(drain_on_signal, worker)
                     group.start_soon(_beat, watched)
+                    schedules = compose.schedules(connection)
+                    group.start_soon(apply_schedules, schedules, workflows, watched.emit)
                     await worker.serve()
                     group.cancel_scope.cancel()
                 stuck = worker.stuck

@@ -14,12 +14,14 @@ from random import Random, SystemRandom
 from typing import Any
 
 from millstream import __version__
+from millstream.client import Client
+from millstream.client.schedules import Schedules
 from millstream.errors import InferenceRejected, ToolRejected
 from millstream.events import Emit
 from millstream.model import ids
 from millstream.model.inference import CallOptions
 from millstream.model.run import Delivery
-from millstream.model.tool import ToolResult
+from millstream.model.tool import ToolInfo, ToolResult
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
@@ -30,8 +32,10 @@ from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_regist
 from millstream.workflow import Log, Workflows
 from millstream_worker.config import WorkerConfig
 from millstream_worker.consumer import Consumer
+from millstream_worker.dispatcher import Dispatcher
 from millstream_worker.environment import Environment, Inference, MakesLog, RunsInThread, Tools
 from millstream_worker.executor import Executor
+from millstream_worker.gate import Gate
 from millstream_worker.inference.declared import BUILT_IN, load_models
 from millstream_worker.inference.notices import Notices
 from millstream_worker.inference.service import InferenceService
@@ -72,17 +76,26 @@ class NoTools:
     ) -> Any:
         """Refuse."""
         del tool, arguments, run_id
-        raise ToolRejected(
-            f"no MCP server {server!r} is declared; start the worker with --mcp FILE",
-            cause="ToolRejected",
-        )
+        raise _undeclared(server)
 
     async def call(self, prepared: Any, arguments: Mapping[str, Any], **options: Any) -> ToolResult:
         """Never called: nothing can be prepared."""
         raise NotImplementedError
 
+    async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
+        """Refuse."""
+        del run_id
+        raise _undeclared(server)
+
     def release_run(self, run_id: str) -> None:
         """There is nothing to release."""
+
+
+def _undeclared(server: str) -> ToolRejected:
+    return ToolRejected(
+        f"no MCP server {server!r} is declared; start the worker with --mcp FILE",
+        cause="ToolRejected",
+    )
 
 
 def renewing_thread(
@@ -115,9 +128,7 @@ async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> W
     await lanes.look_up()
     agent = _agent(config, workflows, parts)
     lease = Lease(config.lease, parts.mono)
-    executor = Executor(
-        parts.connection, workflows, _environment(config, agent, lease, parts), parts.mono
-    )
+    executor = Executor(workflows, _environment(config, agent, lease, parts), parts.mono)
     slots = Slots(config.concurrency)
     parts.inference.attend(lambda: slots.total - slots.free)
 
@@ -175,15 +186,18 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
     parts: Parts,
     noticed: Callable[[Lane, int], None],
 ) -> LaneDuties:
+    dispatcher = Dispatcher(parts.connection, lane, emit=parts.emit, retention_s=config.retention)
+    gate = Gate(slots)
     consumer = Consumer(
         parts.connection,
         lane,
         agent.token,
-        slots,
+        gate,
         lease,
         emit=parts.emit,
         retention_s=config.retention,
         alive=parts.health.claim_turned,
+        posted=dispatcher.posted,
         answered=functools.partial(_answered, parts.health, lease),
     )
     sweeper = Sweeper(
@@ -195,10 +209,12 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         retention_s=config.retention,
         poison=config.poison,
         turned=parts.health.loop_turned,
+        posted=dispatcher.posted,
         noticed=noticed,
+        gate=gate,
     )
     execute = functools.partial(executor.execute, consumer)
-    return LaneDuties(consumer=consumer, sweeper=sweeper, execute=execute)
+    return LaneDuties(consumer=consumer, sweeper=sweeper, dispatcher=dispatcher, execute=execute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +285,12 @@ async def inference(
     notices = Notices(connection, ids.new_process_token(SystemRandom()))
     async with InferenceService(declared, emit=emit, notices=notices) as service:
         yield service
+
+
+def schedules(connection: Connection) -> Schedules:
+    """Return the schedules of a Redis. Whoever asks does not insist: it asks again itself."""
+    # Not opened: nothing here needs its background tasks, and the connection is not its own.
+    return Client(connection=connection, patience=0.0).schedules
 
 
 def _answered(health: Health, lease: Lease, refusal: str | None) -> None:

@@ -11,7 +11,7 @@ from millstream.events import Emit
 from millstream.model.inference import CallOptions
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Delivery
-from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.workflow import Log
 from millstream_worker.functions import Shapes
 from millstream_worker.lease import Lease
@@ -59,6 +59,12 @@ class Tools(Protocol):
         run_id: str,
     ) -> ToolResult:
         """Send the call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`."""
+
+    async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
+        """Return the tools of a server that may be called, and the hash of its catalogue.
+
+        Raises `ToolRejected` or `ToolNotSent`.
+        """
 
     def release_run(self, run_id: str) -> None:
         """End the sessions that belong to a run."""

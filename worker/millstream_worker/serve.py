@@ -28,6 +28,7 @@ from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream_worker.consumer import Consumer
+from millstream_worker.dispatcher import Dispatcher
 from millstream_worker.held import Held, Stop
 from millstream_worker.lease import Lease
 from millstream_worker.sweeper import Sweeper
@@ -57,6 +58,7 @@ class LaneDuties:
 
     consumer: Consumer
     sweeper: Sweeper
+    dispatcher: Dispatcher
     execute: Callable[[Held], Coroutine[Any, Any, None]]
 
 
@@ -241,8 +243,14 @@ class Worker:
         await self._resign(consumer.lane)
 
     def _support_lane(self, lane: LaneDuties, support: TaskGroup) -> None:
-        support.start_soon(self._for_lane, lane, lane.consumer.commit_forever)
-        support.start_soon(self._for_lane, lane, lane.sweeper.sweep_forever)
+        """Start what must outlive the runs of a lane."""
+        for work in (
+            lane.consumer.commit_forever,
+            lane.sweeper.sweep_forever,
+            lane.consumer.listener.listen_forever,
+            lane.dispatcher.dispatch_forever,
+        ):
+            support.start_soon(self._for_lane, lane, work)
 
     async def _for_lane(self, lane: LaneDuties, work: Callable[[], Awaitable[None]]) -> None:
         with anyio.CancelScope() as scope:

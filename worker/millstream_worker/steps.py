@@ -30,6 +30,7 @@ from millstream.events import StepEnded, StepRetried
 from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
 from millstream.store import codec
+from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held
 
@@ -39,6 +40,7 @@ _FAILURES: dict[str, type[StepError]] = {
     for cls in (
         errors.StepFailed,
         errors.StepTimeout,
+        errors.SignalTimeout,
         errors.ToolNotSent,
         errors.ToolRejected,
         errors.ToolInterrupted,
@@ -114,7 +116,32 @@ class Recorder:
             data = self._encode(record._replace(value=spilled))
         await self._held.write(step.key, data)
         if record.status in {RecordStatus.OK, RecordStatus.FAILED}:
-            self._tell(step, record)
+            self.tell(step, record)
+
+    async def look(
+        self,
+        step: Step,
+        name: str,
+        waiting: Record,
+        status: RecordStatus,
+        otherwise: Record | None,
+    ) -> bool:
+        """Take a message of a name into the journal, or journal ``otherwise`` when there is none.
+
+        ``waiting`` is the record of the wait, ``status`` what it says with the message in it.
+        Returns whether there was a message, or the record was closed before.
+        """
+        took_s = max(0.0, self.wall() - waiting.began)
+        taken = self.record(
+            step, status, None, began=waiting.began, took_s=took_s, attempts=waiting.attempts
+        )
+        parts = codec.record_parts(taken, waiting.status)
+        data = b"" if otherwise is None else self._encode(otherwise)
+        return await self._held.look(step.key, name, parts, data) is Verdict.ANSWERED
+
+    async def start_child(self, step: Step, record: Record, child: Child) -> None:
+        """Journal that a child is waited for, and have it started, together."""
+        await self._held.start_child(step.key, self._encode(record), child)
 
     async def whole(self, record: Record) -> Record:
         """Return a record with its value, wherever that is kept."""
@@ -134,15 +161,18 @@ class Recorder:
 
     async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
         """Record that a step failed for good, then raise its error."""
+        error.key = step.key
+        await self.write(step, self.failure(step, error, attempts, began))
+        raise error
+
+    def failure(self, step: Step, error: StepError, attempts: int, began: float) -> Record:
+        """Return the record of a step that failed for good."""
         message = said(error)[: self._environment.limits.error]
         value = [type(error).__name__, str(error.cause), message]
-        error.key = step.key
         took_s = max(0.0, self.wall() - began)
-        record = self.record(
+        return self.record(
             step, RecordStatus.FAILED, value, attempts=attempts, began=began, took_s=took_s
         )
-        await self.write(step, record)
-        raise error
 
     def retried(self, step: Step, attempt: int, pause_s: float, error: BaseException) -> None:
         """Tell that a step is tried again."""
@@ -157,7 +187,8 @@ class Recorder:
             )
         )
 
-    def _tell(self, step: Step, record: Record) -> None:
+    def tell(self, step: Step, record: Record) -> None:
+        """Tell that a step has ended and stands in the journal."""
         delivery = self._held.delivery
         self._environment.emit(
             StepEnded(

@@ -36,11 +36,12 @@ for at = 2, #ARGV, 9 do
   local id, workflow, version, arguments, priority, delay, timeout, tenant, trace =
     unpack(ARGV, at, at + 8)
   local key = run_key(id)
-  local known = ours(redis.pcall('HMGET', key, 'workflow', 'args'))
+  -- A run that has begun anew is still the one that was asked for.
+  local known = ours(redis.pcall('HMGET', key, 'workflow', 'args', 'asked'))
   if not known then
     answers[#answers + 1] = 2
   elseif known[1] then
-    if known[1] == workflow and known[2] == arguments then
+    if known[1] == workflow and (known[3] or known[2]) == arguments then
       answers[#answers + 1] = 0
     else
       answers[#answers + 1] = known[1]

@@ -1,5 +1,5 @@
 -- revive: start runs that failed or were cancelled once more, from where their journals end.
--- USES _lane
+-- USES _lane _revive
 --
 -- ARGV ...  ids
 --
@@ -15,15 +15,7 @@ for index = 1, #ARGV do
   local state, attempt, priority, drop =
     unpack(ours(redis.pcall('HMGET', key, 'state', 'attempt', 'priority', 'drop')) or {})
   if state == 'failed' or state == 'cancelled' then
-    attempt = attempt or '1'
-    deliver(id, key, priority or 'normal', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
-    redis.call('HDEL', key, 'ended', 'error', 'cancel', 'crashes', 'mark', 'refusals', 'ran', 'drop')
-    if drop then
-      for name in string.gmatch(drop, '[^\n]+') do ours(redis.pcall('HDEL', journal_key(id), name)) end
-    end
-    for _, kept in ipairs({key, journal_key(id), events_key(id), spilled_key(id)}) do redis.call('PERSIST', kept) end
-    redis.call('ZREM', ENDED, id)
-    redis.call('ZREM', DEAD, id)
+    revive(id, key, attempt, priority, drop)
     answers[#answers + 1] = 'queued'
   else
     answers[#answers + 1] = state or ''

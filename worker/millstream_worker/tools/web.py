@@ -9,7 +9,7 @@ and with them (2025 and older), where a notification does. It does not know tool
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import count
 from typing import Any
 
@@ -289,35 +289,44 @@ class WebDispatcher:
 
     # -- the wire ------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _post(
+    def _post(
         self, body: bytes, stamped: Mapping[str, str], ticket: Ticket
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        if self._authorization is None:
+            return self._post_once(body, stamped, ticket)
+        return self._authorized(self._authorization, body, stamped, ticket)
+
+    @asynccontextmanager
+    async def _authorized(
+        self,
+        authorization: Authorization,
+        body: bytes,
+        stamped: Mapping[str, str],
+        ticket: Ticket,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         token = self._token()
         async with self._post_once(body, stamped, ticket) as response:
-            challenge = None if self._authorization is None else Challenge.of(response)
-            if self._authorization is None or challenge is None:
+            challenge = Challenge.of(response)
+            if challenge is None:
                 yield response
                 return
 
         # It was not let in, so it was not executed: with a token it is sent again.
         ticket.sent = False
-        await self._authorization.renew(self._http, self._url, challenge, token)
+        await authorization.renew(self._http, self._url, challenge, token)
         async with self._post_once(body, stamped, ticket) as response:
             yield response
 
-    @asynccontextmanager
-    async def _post_once(
+    def _post_once(
         self, body: bytes, stamped: Mapping[str, str], ticket: Ticket
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        async with self._http.post(
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._http.post(
             self._url,
             data=body,
             headers=self._all_headers(stamped),
             allow_redirects=False,
             trace_request_ctx=ticket,
-        ) as response:
-            yield response
+        )
 
     def _token(self) -> Mapping[str, str]:
         return {} if self._authorization is None else self._authorization.headers
