@@ -27,7 +27,9 @@ end
 local later = redis.call('ZRANGE', DUE, #names, #names, 'WITHSCORES')
 local answer = {now, later[2] and tonumber(later[2]) or 0}
 for _, name in ipairs(names) do
-  local row = redis.call('HMGET', PREFIX .. 'schedule:' .. name, 'revision', 'spec', 'progress')
+  local row = redis.pcall('HMGET', PREFIX .. 'schedule:' .. name, 'revision', 'spec', 'progress')
+  -- Something else under the key of one schedule must not keep the others from being read.
+  if row.err and not string.find(tostring(row.err), 'WRONGTYPE', 1, true) then error(row) end
   if row[1] then
     answer[#answer + 1] = name
     for index = 1, 3 do answer[#answer + 1] = row[index] end

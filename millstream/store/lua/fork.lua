@@ -16,7 +16,8 @@
 --
 -- Returns  {-1, lanes, epoch}  the queue was resized, or is about to be; nothing was written
 --          {1} accepted, {0} already here with the same workflow, arguments and origin,
---          {workflow} of the run that holds this id: nothing was written
+--          {workflow} of the run that holds this id: nothing was written; {2} where a key of the
+--          run holds something that is not ours: the same
 --
 -- Safe to send twice: the second time it is already here.
 
@@ -32,7 +33,11 @@ if #ARGV % 2 ~= 0 or LAST > #ARGV or not STREAM[priority] or string.find(timeout
 end
 
 local key = run_key(id)
-local known = redis.call('HMGET', key, 'workflow', 'args', 'origin')
+local known = ours(redis.pcall('HMGET', key, 'workflow', 'args', 'origin'))
+for _, place in ipairs({journal_key(id), spilled_key(id)}) do
+  if not ours(redis.pcall('HLEN', place)) then known = nil end
+end
+if not known then return {2} end
 if known[1] then
   if known[1] == workflow and known[2] == arguments and known[3] == origin then return {0} end
   return {known[1]}
