@@ -20,6 +20,7 @@ from millstream.errors.forks import UnknownStep
 from millstream.errors.messages import RunEnded, SignalsFull
 from millstream.errors.pipelines import InvalidPipeline
 from millstream.errors.root import MillstreamError, UsageError, said
+from millstream.errors.runs import ResultTimeout, RunCancelled, RunError, RunFailed
 from millstream.errors.schedules import InvalidSchedule, ScheduleConflict, UnknownSchedule
 from millstream.errors.steps import (
     CallError,
@@ -283,39 +284,7 @@ class LeaseLost(MillstreamError):
         self.fence = fence
 
 
-# -- runs --------------------------------------------------------------------------------------
-
-
-class RunError(MillstreamError):
-    """A run reached a bad end. Raised by whoever waits for its result."""
-
-
-class RunFailed(RunError):
-    """The run failed, and its attempts are used up."""
-
-    def __init__(self, run_id: str, cause: str, message: str) -> None:
-        super().__init__(f"run {run_id!r} failed: {cause}: {message}")
-        self.run_id = run_id
-        #: The name of the error that ended it, such as ``ValueError`` or ``worker_lost``.
-        self.cause = cause
-        self.reason = message
-
-
-class RunCancelled(RunError):
-    """The run was cancelled."""
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"run {run_id!r} was cancelled")
-        self.run_id = run_id
-
-
-class ResultTimeout(RunError, TimeoutError):
-    """The run did not end within the time given. It goes on."""
-
-    def __init__(self, run_id: str, timeout: float) -> None:
-        super().__init__(f"run {run_id!r} did not end within {timeout:g} s; it goes on")
-        self.run_id = run_id
-        self.timeout = timeout
+# -- outside the tree --------------------------------------------------------------------------
 
 
 class Continued(BaseException):
