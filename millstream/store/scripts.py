@@ -56,7 +56,7 @@ class Script:
         header = [line[2:].split() for line in source.splitlines() if line.startswith("--")]
         args = [words[1] for words in header if words[:1] == ["ARGV"]]
         uses = [_read(part) for words in header if words[:1] == ["USES"] for part in words[1:]]
-        body = "\n".join([*uses, source]).encode()
+        body = "\n".join(map(_bare, [*uses, source])).encode()
         return cls(
             name=name,
             body=body,
@@ -88,6 +88,12 @@ async def call(client: Executes, name: str, on: Keyed, args: Sequence[Argument])
         return await client.execute_command("EVALSHA", found.sha, *rest)
     except NoScriptError:
         return await client.execute_command("EVAL", found.body, *rest)
+
+
+def _bare(source: str) -> str:
+    """Leave the comments at home: an empty line each, so that errors name the right line."""
+    lines = source.splitlines()
+    return "\n".join("" if line.lstrip().startswith("--") else line for line in lines)
 
 
 def _read(name: str) -> str:
