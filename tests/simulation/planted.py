@@ -151,8 +151,12 @@ PLANTED: dict[str, Callable[[], Any]] = {
             "redis.call('HDEL', key, 'ran') redis.call('DEL', journal_key(id))",
         ),
     ),
-    "park without looking again": lambda: _script(
-        "commit", ("if received and arrived(", "if false and arrived(")
+    "keep a signal and wake nobody": lambda: _script(
+        "signal",
+        (
+            "    redis.call('ZREM', PARKED, id)\n    requeue(id, RETENTION)\n",
+            "    state = awaited\n",
+        ),
     ),
     "empty the outbox before it is heard": _empties_first,
     "take a signal and leave it": lambda: _script(

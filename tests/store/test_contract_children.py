@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from millstream.model.run import Delivery, RunState
 from millstream.store import codec, commits, layouts, messages, outbox
 from millstream.store.commits import Child, Verdict
 from millstream.store.keys import Lane
-from tests.store.bench import RETENTION_S, Bench
+from tests.store.bench import RETENTION_S, Bench, Send
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +49,7 @@ async def dispatch(*benches: Bench) -> list[int]:
     return [await outbox.dispatch(x.store, x.lane, RETENTION_S) for x in benches]
 
 
-async def end_of(bench: Bench, held: Delivery, token: str = "w1") -> object:
+async def end_of(bench: Bench, held: Delivery, token: str = "w1") -> Any:
     """What the parent's wait comes to; None when it goes on."""
     item = commits.look(held, "k", "c:kid", PARTS, b"", "1")
     if await bench.verdict(token, item) is not Verdict.ANSWERED:
@@ -79,8 +80,8 @@ async def test_an_entry_that_is_heard_twice_starts_and_ends_once(
     """A crash after it was heard and before it was taken out: the next one delivers again."""
     held = await start(bench)
 
-    async def forgetful(send: object, command: tuple[object, ...]) -> object:
-        return 0 if command[0] == "XDEL" else await send(*command)  # type: ignore[operator]
+    async def forgetful(send: Send, command: Sequence[Any]) -> Any:
+        return 0 if command[0] == "XDEL" else await send(*command)
 
     with monkeypatch.context() as patch:
         bench.intercept(patch, forgetful)
@@ -136,7 +137,7 @@ async def test_an_id_that_is_taken_fails_the_child_by_name(
     await other.accept("kid", workflow=workflow, arguments=arguments)
     held = await start(bench)
     await dispatch(bench, other)
-    state, error = await end_of(bench, held)  # type: ignore[misc]
+    state, error = await end_of(bench, held)
     assert (state, error[0]) == ("failed", "IdConflict")
 
 
