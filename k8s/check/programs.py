@@ -75,14 +75,13 @@ def commands(place: Place) -> Iterator[Fault]:
     for process in processes(place):
         if "command" in process.container:
             yield Fault("commands", process.at, "the image has an entry point; give it `args`")
-        if process.command in EXPECTED_COMMANDS:
-            continue
-        if process.command not in COMMANDS:
+        if process.command not in {*COMMANDS, *EXPECTED_COMMANDS}:
             yield Fault("commands", process.at, f"millstream has no command {process.command!r}")
+        if not (config := _CONFIGS.get(process.command)):
             continue
         for argument in process.container["args"][1:]:
             flag = argument.partition("=")[0]
-            names = {each.name.replace("_", "-") for each in fields(_CONFIGS[process.command])}
+            names = {each.name.replace("_", "-") for each in fields(config)}
             if flag.startswith("--") and flag[2:] not in names:
                 said = f"millstream {process.command} has no flag {flag}"
                 yield Fault("commands", process.at, said)

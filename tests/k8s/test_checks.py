@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 
-from k8s.check import programs, references, scaling, schemas, store
+from k8s.check import references, schemas, store
 from k8s.check.__main__ import gitops, main
 from k8s.check.objects import Manifest, Place
 from k8s.check.quantities import quantity, redis_bytes
 from k8s.check.render import ROOT
-from millstream.cli.commands import COMMANDS
-from millstream.cli.flags import known_names
 from millstream.store.addresses import parse_address
-from millstream.telemetry.metrics import TABLE
 from scripts import k8s_secrets
 
 pytestmark = pytest.mark.k8s
@@ -82,13 +79,6 @@ def test_the_examples_for_gitops_name_overlays_that_exist() -> None:
     named = {each["overlay"] for each in applications["spec"]["generators"][0]["list"]["elements"]}
 
     assert named | {flux["spec"]["path"].rpartition("/")[2]} <= there
-
-
-def test_what_is_expected_of_others_is_not_there_yet() -> None:
-    """An exception that outlived its reason hides the next mistake."""
-    assert not set(programs.EXPECTED_COMMANDS) & set(COMMANDS)
-    assert not set(programs.EXPECTED_SETTINGS) & known_names()
-    assert not set(scaling.EXPECTED_METRICS) & {row.name for row in TABLE}
 
 
 def test_the_script_makes_the_secrets_that_places_count_on() -> None:
