@@ -6,9 +6,11 @@ misspelt name and a value that is out of bounds are both found here and not in a
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,6 @@ from millstream.cli.commands import COMMANDS
 from millstream.cli.flags import known_names
 from millstream.config import check_names, resolve
 from millstream.errors import ConfigError
-from millstream_scheduler.config import SchedulerConfig
-from millstream_worker.config import WorkerConfig
 
 #: Commands that the manifests name before they exist, and why that is no fault.
 EXPECTED_COMMANDS = {"gateway": "it is being built; its ports and probes are settled"}
@@ -36,10 +36,15 @@ FOREIGN = {
 }
 #: What a process takes beside its drain: releasing, resigning, the last commit, a slow node.
 MARGIN_S = 15
-#: What a process without a setting for it takes.
-_DRAINS_S = {"scheduler": 5, "gateway": 30}
+#: What a process takes that is told nothing else.
+_DRAINS_S = {"scheduler": 5, "gateway": 20, "worker": 30}
 _PROBES = {"/health", "/ready", "/startup"}
-_CONFIGS: dict[str, type[Any]] = {"worker": WorkerConfig, "scheduler": SchedulerConfig}
+#: Command -> the module that has its settings, and what they are called there.
+_CONFIGS = {
+    "worker": ("millstream_worker", "WorkerConfig"),
+    "scheduler": ("millstream_scheduler", "SchedulerConfig"),
+    "gateway": ("millstream_gateway", "GatewayConfig"),
+}
 _OURS = re.compile(r"(^|/)millstream(-gpu|-canary)?([:@]|$)")
 
 
@@ -77,7 +82,7 @@ def commands(place: Place) -> Iterator[Fault]:
             yield Fault("commands", process.at, "the image has an entry point; give it `args`")
         if process.command not in {*COMMANDS, *EXPECTED_COMMANDS}:
             yield Fault("commands", process.at, f"millstream has no command {process.command!r}")
-        if not (config := _CONFIGS.get(process.command)):
+        if not (config := _config(process.command)):
             continue
         for argument in process.container["args"][1:]:
             flag = argument.partition("=")[0]
@@ -98,7 +103,7 @@ def settings(place: Place) -> Iterator[Fault]:
                 yield Fault("settings", process.at, f"{name} is no setting of millstream")
         try:
             check_names(known, process.environment, Path("/nonexistent"))
-            if config := _CONFIGS.get(process.command):
+            if config := _config(process.command):
                 resolve(config, {}, _values(process.environment), Path("/nonexistent"))
         except ConfigError as error:
             yield Fault("settings", process.at, str(error))
@@ -154,6 +159,13 @@ def drains(place: Place) -> Iterator[Fault]:
             yield Fault("drains", process.at, "a rollout may take as long as a drain")
 
 
+def _config(command: str) -> Any:
+    package, name = _CONFIGS.get(command, ("", ""))
+    if not package or find_spec(package) is None:
+        return None
+    return getattr(importlib.import_module(f"{package}.config"), name)
+
+
 def _probe(process: Process, kind: str) -> Iterator[Fault]:
     get = process.container.get(kind, {}).get("httpGet")
     if get is None:
@@ -175,9 +187,10 @@ def _exec_probe(pod: Pod, probe: Manifest) -> Iterator[Fault]:
 
 
 def _drain(process: Process) -> float:
-    if process.command == "worker":
-        return float(process.environment.get("MILLSTREAM_GRACE", 30))
-    return _DRAINS_S.get(process.command, 30)
+    least = _DRAINS_S.get(process.command, 30)
+    if process.command == "scheduler":
+        return least
+    return float(process.environment.get("MILLSTREAM_GRACE", least))
 
 
 def _ports(pod: Pod) -> set[str | int]:

@@ -25,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     scaling.autoscalers,
     scaling.concurrency,
     scaling.described,
+    scaling.recommended,
     scaling.queries,
     scaling.quota,
     store.durable,

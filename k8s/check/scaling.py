@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from k8s.check.objects import Fault, Manifest, Place, where
 from k8s.check.programs import processes
@@ -19,6 +21,8 @@ _GROUPS = {
     "Pods": "custom.metrics.k8s.io",
     "External": "external.metrics.k8s.io",
 }
+#: What the simulation of an autoscaler found best.
+_RECOMMENDED = Path(__file__).parents[2] / "benchmarks" / "autoscaling" / "recommended.json"
 _NAME = re.compile(r"\b(?:millstream|active|workflow|mcp|a2a|http|agent)_[a-z0-9_]+\b")
 
 
@@ -120,6 +124,31 @@ def _bounds(scaler: Manifest) -> Iterator[Fault]:
     if window:
         said = f"it waits {window} s before it grows, while runs wait"
         yield Fault("autoscalers", where(scaler), said)
+
+
+def recommended(place: Place) -> Iterator[Fault]:
+    """The fleet moves as the simulation found best, where there is one to ask."""
+    if not _RECOMMENDED.exists():
+        return
+    wanted = json.loads(_RECOMMENDED.read_text("utf-8"))
+    for scaler in place.of("HorizontalPodAutoscaler"):
+        if scaler["metadata"]["name"] != "millstream-worker":
+            continue
+        if scaler["spec"]["behavior"] != wanted["behavior"]:
+            said = "its behavior is not that of benchmarks/autoscaling/recommended.json"
+            yield Fault("recommended", where(scaler), said)
+        for metric in scaler["spec"]["metrics"]:
+            target = metric.get("external", metric.get("object", {})).get("target")
+            planned = round(_slots(place, scaler) * wanted["headroom"])
+            if target and target.get("averageValue") != str(planned):
+                said = f"a pod is planned with {planned} runs: averageValue is {planned}"
+                yield Fault("recommended", where(scaler), said)
+
+
+def _slots(place: Place, scaler: Manifest) -> int:
+    name = scaler["spec"]["scaleTargetRef"]["name"]
+    (process,) = (x for x in processes(place) if x.pod.owner["metadata"]["name"] == name)
+    return int(process.environment.get("MILLSTREAM_CONCURRENCY", 100))
 
 
 def described(place: Place) -> Iterator[Fault]:
