@@ -5,7 +5,7 @@ ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS builder
 # `gpu` adds NVML; `torch` is large, and a model server beside the worker is the better default.
-ARG EXTRAS=worker,scheduler
+ARG EXTRAS=worker,scheduler,tracing
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY scripts/image_install.sh scripts/image_install.sh

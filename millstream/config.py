@@ -31,6 +31,8 @@ T = TypeVar("T", bound="_Dataclass")
 
 FILE = "millstream.toml"
 DEFAULT_REDIS = "redis://localhost:6379/0"
+#: Where OpenTelemetry has the address of its collector.
+OTLP = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PREFIX = "MILLSTREAM_"
 #: How alike two names are when one is a misspelling of the other.
 _NEAR = 0.75

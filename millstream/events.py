@@ -48,6 +48,10 @@ class RunTaken(_Event, frozen=True, kw_only=True):
     #: Records found in the journal; above 0 the run resumes.
     records: int
     waited_s: float
+    tenant: str | None = None
+    #: Where it stands in a trace, as a ``traceparent``; and under what.
+    trace: str | None = None
+    parent: str | None = None
 
 
 class RunSettled(_Event, frozen=True, kw_only=True):
@@ -61,6 +65,9 @@ class RunSettled(_Event, frozen=True, kw_only=True):
     took_s: float
     #: ``Cause: message`` where it failed, and where that came from.
     error: str | None = None
+    traceback: str | None = None
+    tenant: str | None = None
+    #: Of the take that this attempt was, as in `RunTaken`.
     trace: str | None = None
 
 
@@ -71,6 +78,7 @@ class RunLost(_Event, frozen=True, kw_only=True):
     workflow: str
     queue: str
     fence: int
+    trace: str | None = None
 
 
 class StepEnded(_Event, frozen=True, kw_only=True):
@@ -84,6 +92,12 @@ class StepEnded(_Event, frozen=True, kw_only=True):
     status: str
     attempts: int
     took_s: float
+    queue: str | None = None
+    #: Of the run, while the step ran.
+    attempt: int | None = None
+    tenant: str | None = None
+    #: Of the take, as in `RunTaken`.
+    trace: str | None = None
 
 
 class StepRetried(_Event, frozen=True, kw_only=True):
@@ -94,6 +108,11 @@ class StepRetried(_Event, frozen=True, kw_only=True):
     attempt: int
     pause_s: float
     error: str
+    workflow: str | None = None
+    queue: str | None = None
+    tenant: str | None = None
+    #: Of the take, as in `RunTaken`.
+    trace: str | None = None
 
 
 class ToolCalled(_Event, frozen=True, kw_only=True):
@@ -103,6 +122,9 @@ class ToolCalled(_Event, frozen=True, kw_only=True):
     tool: str
     status: str
     took_s: float
+    #: Of the call itself, which is what the server was told; and of its step.
+    trace: str | None = None
+    parent: str | None = None
 
 
 class ToolCatalogueChanged(_Event, frozen=True, kw_only=True):
@@ -129,6 +151,9 @@ class InferenceEnded(_Event, frozen=True, kw_only=True):
     #: How long the item that waited longest stood in the queue.
     waited_s: float
     took_s: float
+    #: Of the call itself, and of its step.
+    trace: str | None = None
+    parent: str | None = None
 
 
 class BatchRan(_Event, frozen=True, kw_only=True):
@@ -150,6 +175,8 @@ class BatchRan(_Event, frozen=True, kw_only=True):
     observed: int | None = None
     #: What kind of failure it was: memory, device or input.
     fault: str | None = None
+    #: Of the calls it was computed for, a bounded number of them.
+    traces: tuple[str, ...] | None = None
 
 
 class InferenceSampled(_Event, frozen=True, kw_only=True):
@@ -241,6 +268,45 @@ class StoreRecovered(_Event, frozen=True, kw_only=True):
     away_s: float
 
 
+class MessageSent(_Event, frozen=True, kw_only=True):
+    """An agent was sent a message; ``took_s`` until it answered, where it did."""
+
+    kind: str
+    recipient: str
+    took_s: float | None = None
+
+
+class MessageReceived(_Event, frozen=True, kw_only=True):
+    """An agent sent a message; ``took_s`` until it was answered, where it was."""
+
+    kind: str
+    sender: str
+    took_s: float | None = None
+
+
+class AgentDiscovered(_Event, frozen=True, kw_only=True):
+    """Somebody asked for an agent with a capability."""
+
+    capability: str
+    status: str
+
+
+class Scored(_Event, frozen=True, kw_only=True):
+    """A workflow said how satisfied a customer is."""
+
+    run_id: str
+    workflow: str
+    queue: str
+    value: float
+
+
+class SpansLeft(_Event, frozen=True, kw_only=True):
+    """Spans left for the collector, or did not. ``outcome``: exported, failed or dropped."""
+
+    outcome: str
+    spans: int
+
+
 class LeaderChanged(_Event, frozen=True, kw_only=True):
     """A scheduler began or ceased to lead."""
 
@@ -286,6 +352,11 @@ Event = (
     | LaneCleaned
     | StoreFailed
     | StoreRecovered
+    | MessageSent
+    | MessageReceived
+    | AgentDiscovered
+    | Scored
+    | SpansLeft
     | LeaderChanged
     | QueueSampled
 )

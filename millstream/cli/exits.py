@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from millstream.errors import (
+    BrokenTrail,
     IdConflict,
     LeaseLost,
     MillstreamError,
@@ -16,6 +17,7 @@ from millstream.errors import (
     RunError,
     StepError,
     StoreError,
+    Unaudited,
     UnfitStore,
     UnknownRun,
     UsageError,
@@ -32,6 +34,7 @@ class Exit(IntEnum):
     NOT_FOUND = 4
     TIMEOUT = 5
     CONFLICT = 6
+    TRAIL = 7
     BUG = 70
     INTERRUPTED = 130
 
@@ -44,6 +47,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.NOT_FOUND: "there is no such run",
     Exit.TIMEOUT: "the run did not end in time; it goes on",
     Exit.CONFLICT: "the id belongs to another run",
+    Exit.TRAIL: "the audit trail was changed or has a gap",
     Exit.BUG: "an error in millstream itself",
     Exit.INTERRUPTED: "interrupted",
 }
@@ -59,6 +63,8 @@ _CODES: tuple[tuple[type[MillstreamError], Exit], ...] = (
     (RunError, Exit.RUN_ENDED_BADLY),
     (StepError, Exit.RUN_ENDED_BADLY),
     (LeaseLost, Exit.CONFLICT),
+    (Unaudited, Exit.REDIS),
+    (BrokenTrail, Exit.TRAIL),
 )
 
 

@@ -17,8 +17,10 @@ from typing import Any, Self, TypeVar
 import anyio
 
 from millstream.client.asking import new_run
+from millstream.client.auditing import Auditor, audited
 from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.queues import Queues
+from millstream.client.tracing import TracesEnqueue, traced
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
@@ -46,7 +48,8 @@ RETENTION_S = 24 * 3600.0
 class Client:
     """Enqueues runs and follows them. Use it as ``async with Client(url) as client``.
 
-    ``patience`` is how many seconds it insists when Redis does not answer.
+    ``patience`` is how many seconds it insists when Redis does not answer. What an ``actor`` does
+    (cancel, retry, resize) is told to the audit trail. ``tracing`` makes spans.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class Client:
         limits: Limits = LIMITS,
         connection: Connection | None = None,
         random: Random | None = None,
+        tracing: TracesEnqueue | None = None,
+        actor: str | None = None,
     ) -> None:
         self._connection = connection or Connection(redis)
         self._retention = retention
@@ -66,6 +71,8 @@ class Client:
         inbox = ids.new_process_token(self._random)
         self._queues = Queues(self._connection, inbox, patience)
         self._stack = contextlib.AsyncExitStack()
+        self._tracing = tracing
+        self.auditor = Auditor(self._connection, self._queues.insist, actor)
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -93,6 +100,7 @@ class Client:
         tenant: str | None = None,
         timeout: float | None = None,
         version: str | None = None,
+        trace: str | None = None,
     ) -> Run:
         """Accept a run: when this returns, it will reach an end.
 
@@ -100,16 +108,29 @@ class Client:
         anything else under that id raises `IdConflict`. Raises `NotEncodable`, `PayloadTooLarge`,
         `StoreError`.
         """
-        asked = Enqueue(workflow, arguments, id, queue, priority, delay, tenant, timeout, version)
-        new = new_run(asked, self._limits, self._random)
-        return self._handle(asked, new, await self._queues.send(queue, new))
+        asked = Enqueue(
+            workflow, arguments, id, queue, priority, delay, tenant, timeout, version, trace
+        )
+        if self._tracing is None:
+            new = new_run(asked, self._limits, self._random)
+            return self._handle(asked, new, await self._queues.send(queue, new))
+
+        with contextlib.ExitStack() as spans:
+            new = new_run(traced(self._tracing, spans, asked), self._limits, self._random)
+            return self._handle(asked, new, await self._queues.send(queue, new))
 
     async def enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
         """Accept many runs, a few hundred in one round trip.
 
-        An `IdConflict` is raised after the others of its batch were accepted; nothing is sent
-        when one of them cannot be encoded.
+        An `IdConflict` is raised after the others of its batch were accepted; nothing is sent when
+        one of them cannot be encoded.
         """
+        with contextlib.ExitStack() as spans:
+            if self._tracing is not None:
+                asked = [traced(self._tracing, spans, item) for item in asked]
+            return await self._enqueue_many(asked)
+
+    async def _enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
         wanted = [(item, new_run(item, self._limits, self._random)) for item in asked]
         by_queue: dict[str, list[runs.NewRun]] = {}
         for item, new in wanted:
@@ -189,6 +210,7 @@ class Client:
 
     # -- operate -------------------------------------------------------------------------------
 
+    @audited("cancel")
     async def cancel(self, run: Run) -> RunState:
         """Ask a run to end. See `Run.cancel`."""
 
@@ -202,6 +224,7 @@ class Client:
 
         return RunState.RUNNING if answer == "cancelling" else RunState(answer)
 
+    @audited("retry")
     async def retry(self, run: Run) -> None:
         """Start a failed or cancelled run once more. See `Run.retry`."""
 
@@ -273,6 +296,7 @@ class Client:
         """Return how many lanes a queue has. See `resize`."""
         return await self._queues.layout(queue)
 
+    @audited("resize")
     async def resize(self, queue: str, *, lanes: int) -> Layout:
         """Give a queue another number of lanes, and return how it is laid out then.
 

@@ -35,15 +35,15 @@ from millstream.errors.steps import (
 )
 
 __all__ = [
-    "CallError", "ConfigError", "DeadlineExceeded", "DuplicateKey", "IdConflict",
+    "BrokenTrail", "CallError", "ConfigError", "DeadlineExceeded", "DuplicateKey", "IdConflict",
     "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
     "InferenceUnavailable", "InvalidArguments", "ItemTooLarge", "JournalFull", "LeaseLost",
     "LoadError", "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord",
     "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
     "RunCancelled", "RunError", "RunFailed", "StepError", "StepFailed", "StepTimeout",
     "StoreError", "StoreFull", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted",
-    "ToolNotSent", "ToolRejected", "UnfitStore", "UnknownRun", "UnknownWorkflow", "UsageError",
-    "said",
+    "ToolNotSent", "ToolRejected", "Unaudited", "UnfitStore", "UnknownRun",
+    "UnknownWorkflow", "UsageError", "said",
 ]  # fmt: skip
 
 
@@ -237,6 +237,30 @@ class UnfitStore(UsageError):
         self.address = address
         self.reason = reason
         self.remedy = remedy
+
+
+class Unaudited(MillstreamError):
+    """Something was done, and the audit trail could not be told. Doing it again may do it twice."""
+
+    def __init__(self, verb: str, target: str, result: str) -> None:
+        super().__init__(
+            f"{verb} {target!r} was done ({result}) and does not stand in the audit trail: Redis"
+            " did not take it; note it by hand"
+        )
+        self.verb = verb
+        self.target = target
+        self.result = result
+
+
+class BrokenTrail(MillstreamError):
+    """The audit trail was changed, or has a gap."""
+
+    def __init__(self, seq: int, reason: str) -> None:
+        super().__init__(
+            f"the audit trail does not hold at entry {seq}: {reason}; compare with the last export"
+        )
+        self.seq = seq
+        self.reason = reason
 
 
 class LeaseLost(MillstreamError):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from millstream.model.trace import Place
+
 
 class Priority(StrEnum):
     """How urgent a call is beside others of its model."""
@@ -27,3 +29,10 @@ class CallOptions:
     dedupe: bool = True
     #: What the backend understands.
     backend: Mapping[str, Any] = field(default_factory=dict)
+    #: Where the call stands in a trace.
+    place: Place | None = None
+
+    @property
+    def trace(self) -> str | None:
+        """The context of the call."""
+        return self.place and self.place.trace

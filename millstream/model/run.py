@@ -144,3 +144,6 @@ class Delivery(NamedTuple):
     records: int
     #: How often workers that do not know the workflow have handed it back.
     refusals: int = 0
+    #: Where its caller stands in a trace, as a ``traceparent``; in a worker that traces, where
+    #: this very delivery does.
+    trace: str | None = None

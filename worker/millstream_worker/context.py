@@ -274,7 +274,7 @@ class RunContext(Context):
 
     @cached_property
     def _recorder(self) -> Recorder:
-        return Recorder(self._held, self._environment, self._wall)
+        return Recorder(self._held, self._environment, self._wall, self._queue)
 
     @cached_property
     def _pins(self) -> Pins:

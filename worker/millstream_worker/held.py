@@ -16,6 +16,7 @@ from millstream.errors import JournalFull, LeaseLost, Suspended
 from millstream.model.limits import LIMITS
 from millstream.model.outcome import Completed, Outcome
 from millstream.model.run import Delivery
+from millstream.model.trace import Place
 from millstream.store import commits
 from millstream.store.commits import Item, Verdict
 
@@ -77,6 +78,8 @@ class Held:
 
     def __init__(self, delivery: Delivery, outbox: Outbox, retention_s: float) -> None:
         self.delivery = delivery
+        #: Under what the delivery stands in a trace.
+        self.caller = delivery.trace
         self.stopped: Stop | None = None
         self._outbox = outbox
         self._retention_s = retention_s
@@ -105,6 +108,11 @@ class Held:
             self.stopped = reason
         if self._on_stop is not None:
             self._on_stop()
+
+    def place(self, place: Place) -> None:
+        """Say where the delivery stands in a trace."""
+        self.delivery = self.delivery._replace(trace=place.trace)
+        self.caller = place.parent
 
     def pin(self, version: str) -> None:
         """Have the run stay on this version from its first write on."""

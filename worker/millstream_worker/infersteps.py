@@ -8,7 +8,7 @@ second computation would give: batches of another size round differently.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -78,9 +78,11 @@ async def call_model(recorder: Recorder, step: Step, call: ModelCall) -> Any:
     while True:
         attempt += 1
         await recorder.ready()
+        place = recorder.place_of_call(step, attempt)
+        options = call.options if place is None else replace(call.options, place=place)
         try:
             values = await recorder.environment.inference.infer(
-                call.model, call.inputs, call.options, run=call.run
+                call.model, call.inputs, options, run=call.run
             )
         except InferenceError as error:
             pause_s = _pause(recorder, call, error, attempt)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -26,9 +27,10 @@ from millstream.errors import (
     UsageError,
     said,
 )
-from millstream.events import StepEnded, StepRetried
+from millstream.events import Scored, StepEnded, StepRetried
 from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus, StepKind
+from millstream.model.trace import Place, SpanContext, parsed
 from millstream.store import codec
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held
@@ -56,6 +58,17 @@ _FAILURES: dict[str, type[StepError]] = {
 _LARGE = {StepKind.TOOL, StepKind.INFER}
 
 
+#: What a workflow emits to say how satisfied a customer is; it becomes the metric of that name.
+SCORE = "customer_satisfaction_score"
+#: The key of the function step that runs, for what it logs.
+_RUNNING: ContextVar[str] = ContextVar("step", default="")
+
+
+def running_step() -> str:
+    """Return the key of the step that calls this, also from its thread; empty outside of one."""
+    return _RUNNING.get()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """A step as it was called: what its record will say."""
@@ -69,10 +82,13 @@ class Step:
 class Recorder:
     """Reads and writes the records of one run."""
 
-    def __init__(self, held: Held, environment: Environment, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, held: Held, environment: Environment, wall: Callable[[], float], queue: str
+    ) -> None:
         self._held = held
         self._environment = environment
         self.wall = wall
+        self._queue = queue
 
     @property
     def environment(self) -> Environment:
@@ -91,6 +107,16 @@ class Recorder:
         await self._environment.lease.until_trusted()
         if self._held.stopped is not None:
             raise Suspended
+
+    def trace_of(self, step: Step) -> SpanContext | None:
+        """Return where a step stands in its trace; None when nothing is traced here."""
+        take = parsed(self._held.delivery.trace) if self._environment.traces is not None else None
+        return None if take is None else take.under("step", step.key)
+
+    def place_of_call(self, step: Step, attempt: int) -> Place | None:
+        """Return where one attempt of a step stands: what is called meanwhile is told so."""
+        trace = self.trace_of(step)
+        return trace and Place(str(trace.under("call", str(attempt))), str(trace))
 
     def record(self, step: Step, status: RecordStatus, value: Any, **fields: Any) -> Record:
         """Return the record of a step."""
@@ -118,6 +144,8 @@ class Recorder:
     def emit_later(self, step: Step, record: Record, data: bytes) -> None:
         """Journal and publish with whatever is written next."""
         self._held.emit_later(step.key, self._encode(record), data)
+        if step.target == SCORE:
+            self._score(data)
 
     async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
         """Record that a step failed for good, then raise its error."""
@@ -141,6 +169,10 @@ class Recorder:
                 attempt=attempt,
                 pause_s=pause_s,
                 error=f"{type(error).__name__}: {said(error)}",
+                workflow=delivery.workflow,
+                queue=self._queue,
+                tenant=delivery.tenant,
+                trace=delivery.trace,
             )
         )
 
@@ -156,8 +188,25 @@ class Recorder:
                 status=record.status,
                 attempts=record.attempts,
                 took_s=record.took_s,
+                queue=self._queue,
+                attempt=delivery.attempt,
+                tenant=delivery.tenant,
+                trace=delivery.trace,
             )
         )
+
+    def _score(self, data: bytes) -> None:
+        """Tell of a score; anything but a number is for whoever watches the run alone."""
+        _, value = codec.decode(data)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            delivery = self._held.delivery
+            scored = Scored(
+                run_id=delivery.run_id,
+                workflow=delivery.workflow,
+                queue=self._queue,
+                value=value,
+            )
+            self._environment.emit(scored)
 
     def _encode(self, record: Record) -> bytes:
         limits = self._environment.limits
@@ -192,6 +241,7 @@ async def call_function(
         if not recorder.is_ready:
             await recorder.ready()
         started = time.perf_counter()
+        _RUNNING.set(step.key)
         try:
             value = await (call() if timeout_s is None else _bounded(call, step, timeout_s))
             plain, typed = _settled(value, wanted, step, recorder)
@@ -213,6 +263,9 @@ async def call_function(
             except (PayloadTooLarge, NotEncodable) as error:
                 await recorder.fail(step, _failure(error), attempt, began)
             return typed
+        finally:
+            # Not by its token: a coroutine that is thrown away ends in a context of its own.
+            _RUNNING.set("")
 
 
 async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: float) -> Any:

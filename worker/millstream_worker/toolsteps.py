@@ -87,7 +87,7 @@ async def call_tool(
                     step, recorder.record(step, RecordStatus.INTENT, None, began=began)
                 )
                 standing = True
-            answer = await _send(recorder, step, call, prepared)
+            answer = await _send(recorder, step, call, prepared, attempt)
         except ToolError as error:
             pause_s = _pause(recorder, call, error, attempt)
             if pause_s is None:
@@ -113,7 +113,9 @@ async def _prepared(
     return prepared
 
 
-async def _send(recorder: Recorder, step: Step, call: ToolCall, prepared: Prepared) -> ToolResult:
+async def _send(
+    recorder: Recorder, step: Step, call: ToolCall, prepared: Prepared, attempt: int
+) -> ToolResult:
     tools = recorder.environment.tools
     # The lease may have run out while the call was prepared and its intent written.
     await recorder.ready()
@@ -124,6 +126,7 @@ async def _send(recorder: Recorder, step: Step, call: ToolCall, prepared: Prepar
             timeout_s=call.timeout_s,
             idempotency_key=call.idempotency_key(step),
             run_id=call.session,
+            place=recorder.place_of_call(step, attempt),
         )
     except ToolInterrupted as error:
         if _repeatable(prepared):

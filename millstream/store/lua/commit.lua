@@ -30,7 +30,7 @@
 --                                3 the journal is full, nothing was written
 --   taken     per delivery: id, fence, level, entry, attempt, workflow, version, arguments,
 --             enqueued_ms, timeout_ms, tenant; and of a run that has a past: base, crashes, ran_ms,
---             refusals, records
+--             refusals, records; and of one that is traced, after its past: trace
 --
 -- Every item is safe to send twice. A take is not: after a lost reply ask for nothing, compare
 -- what is pending with what is held (holdings), and adopt the difference. One refused item never spoils the others.
@@ -225,8 +225,9 @@ local taken = {}
 local function take(level, entry, id, again)
   local key = run_key(id)
   local row = redis.call('HMGET', key, 'state', 'fence', 'owner', 'entry', 'attempt', 'workflow', 'version', 'args',
-    'enqueued', 'timeout', 'tenant')
-  local state, before, owner = row[1], row[2], row[3]
+    'enqueued', 'timeout', 'tenant', 'trace')
+  local state, before, owner, trace = row[1], row[2], row[3], row[12]
+  row[12] = nil
   local mine = again and state == 'running' and owner == TOKEN
   if row[4] ~= entry or (state ~= 'queued' and not mine) then
     -- Cancelled while it waited, or expired, or here twice: the delivery means nothing any more.
@@ -242,6 +243,10 @@ local function take(level, entry, id, again)
     redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', digits(row[2]), 'started', started or NOW_TEXT)
   else
     redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', '1', 'started', NOW_TEXT)
+  end
+  if trace then
+    for at = 12, 15 do row[at] = row[at] or '0' end
+    row[16], row[17] = row[16] or 0, trace
   end
   taken[#taken + 1] = row
 end

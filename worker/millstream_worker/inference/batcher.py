@@ -16,6 +16,7 @@ from millstream.events import BatchRan, DeviceFailed, Emit
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.engine import Ran
 from millstream_worker.inference.gauge import Gauge
+from millstream_worker.inference.items import traces_of
 from millstream_worker.inference.mending import Mender
 from millstream_worker.inference.patience import Reason
 from millstream_worker.inference.picking import Batch, Picker
@@ -294,5 +295,6 @@ class Batcher:
                 predicted=batch.predicted,
                 observed=observed,
                 fault=None if ran.fault is None else ran.fault.kind,
+                traces=traces_of(batch.items),
             )
         )

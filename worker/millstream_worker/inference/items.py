@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ from millstream.model.inference import Priority
 #: that no class starves another.
 _LAG_S = {Priority.HIGH: 0.0, Priority.NORMAL: 5.0, Priority.LOW: 60.0}
 
+#: Links that one span may have.
+_MOST_TRACES = 32
 _numbers = itertools.count()
 
 
@@ -44,6 +47,8 @@ class Item:
     deaths: int = 0
     #: It ran out of memory alone once already.
     starved: bool = False
+    #: Where the call that asked first stands in a trace.
+    trace: str | None = None
     number: int = field(default_factory=lambda: next(_numbers))
 
     @property
@@ -67,6 +72,12 @@ class Item:
             self.answer.set_exception(error)
             # Whoever gave up does not look: that is no mistake.
             self.answer.exception()
+
+
+def traces_of(items: Iterable[Item]) -> tuple[str, ...] | None:
+    """Return where the calls stand that a batch is computed for, at most so many of them."""
+    found = dict.fromkeys(item.trace for item in items if item.trace is not None)
+    return tuple(itertools.islice(found, _MOST_TRACES)) or None
 
 
 def too_large(model: str, length: int, why: str) -> ItemTooLarge:

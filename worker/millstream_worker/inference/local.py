@@ -244,6 +244,7 @@ class LocalModel:
                     priority=options.priority,
                     answer=asyncio.get_running_loop().create_future(),
                     digest=digest,
+                    trace=options.trace,
                 )
                 new.append(item)
                 if digest:

@@ -24,7 +24,7 @@ from millstream.events import BatchRan, Emit
 from millstream.store import codec
 from millstream_worker.inference.backends.openai import OpenAIServer
 from millstream_worker.inference.declared import ModelSpec
-from millstream_worker.inference.items import Item
+from millstream_worker.inference.items import Item, traces_of
 from millstream_worker.inference.limiter import Limit
 from millstream_worker.inference.patience import Reason
 from millstream_worker.inference.queues import ModelQueue
@@ -104,6 +104,7 @@ class RemoteModel:
                 deadline=deadline,
                 priority=options.priority,
                 answer=loop.create_future(),
+                trace=options.trace,
             )
             for each in inputs
         ]
@@ -194,5 +195,6 @@ class RemoteModel:
                 waited_s=max(item.launched - item.queued for item in items),
                 predicted=0,
                 fault=fault,
+                traces=traces_of(items),
             )
         )

@@ -134,6 +134,8 @@ class InferenceService:
                     items=len(inputs),
                     waited_s=max(waited, default=0.0),
                     took_s=clock() - began,
+                    trace=options.trace,
+                    parent=options.place and options.place.parent,
                 )
             )
 
