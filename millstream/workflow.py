@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 from millstream.errors import UsageError
 from millstream.model.backoff import ONCE, RetryPolicy
-from millstream.model.tool import ToolResult
+from millstream.model.tool import ToolInfo, ToolResult
 
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
@@ -124,6 +124,14 @@ class Context(ABC):
         """Call a tool of an MCP server and record its answer, ``is_error`` included.
 
         Raises `ToolRejected`, `ToolNotSent`, `ToolInterrupted` or `OutcomeUnknown`.
+        """
+
+    @abstractmethod
+    def tools(self, server: str, *, key: str | None = None) -> Awaitable[list[ToolInfo]]:
+        """Return the tools of an MCP server that may be called, and record them.
+
+        A replay sees what the run saw, whatever the server offers by then. Raises `ToolRejected`
+        or `ToolNotSent`.
         """
 
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from millstream import builtin
 from millstream.client.handles import Enqueue
 from millstream.errors import InvalidArguments, UsageError
 from millstream.model import ids
@@ -17,6 +18,8 @@ def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
     """Return what is written. Raises `UsageError`: nothing was sent."""
     ids.check_queue(asked.queue)
     arguments = {} if asked.arguments is None else asked.arguments
+    if asked.workflow == builtin.PIPELINE:
+        builtin.check_pipeline(arguments)
     data = codec.encode(arguments, f"the arguments of {asked.workflow!r}", limits.arguments)
     if not data.startswith(b"{"):
         raise InvalidArguments(asked.workflow, "they must be given by name, as a mapping")

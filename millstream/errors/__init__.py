@@ -14,6 +14,8 @@ happened and what to do. ``Suspended`` stands outside the tree: user code must n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from millstream.errors.root import MillstreamError, said
 from millstream.errors.steps import (
     CallError,
@@ -37,7 +39,8 @@ from millstream.errors.steps import (
 __all__ = [
     "BrokenTrail", "CallError", "ConfigError", "DeadlineExceeded", "DuplicateKey", "IdConflict",
     "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
-    "InferenceUnavailable", "InvalidArguments", "ItemTooLarge", "JournalFull", "LeaseLost",
+    "InferenceUnavailable", "InvalidArguments", "InvalidPipeline", "ItemTooLarge",
+    "JournalFull", "LeaseLost",
     "LoadError", "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord",
     "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
     "RunCancelled", "RunError", "RunFailed", "StepError", "StepFailed", "StepTimeout",
@@ -56,6 +59,20 @@ class UsageError(MillstreamError):
 
 class ConfigError(UsageError):
     """A setting is missing, malformed or outside its bounds."""
+
+
+class InvalidPipeline(UsageError):
+    """A pipeline that cannot run as it is written, or a reference in it that leads nowhere."""
+
+    #: So many are told; the rest is counted.
+    TOLD = 5
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        more = len(problems) - self.TOLD
+        told = "; ".join(problems[: self.TOLD]) + (f"; and {more} more" if more > 0 else "")
+        super().__init__(f"the pipeline cannot run: {told}")
+        #: Everything that is wrong, each with its place.
+        self.problems = tuple(problems)
 
 
 class MissingExtra(UsageError):

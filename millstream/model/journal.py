@@ -16,6 +16,7 @@ class StepKind(StrEnum):
 
     STEP = "step"  # a function
     TOOL = "tool"  # an MCP tool call
+    TOOLS = "tools"  # the tools that an MCP server offers
     INFER = "infer"  # a call of a model
     SLEEP = "sleep"
     VALUE = "value"  # now, random, uuid

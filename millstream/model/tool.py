@@ -30,6 +30,16 @@ class OnUnknown(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolInfo:
+    """What a server says of one of its tools, as a model is told of it."""
+
+    name: str
+    description: str = ""
+    #: JSON schema of the arguments.
+    input_schema: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
     """The answer of a tool. ``is_error`` is an answer too: it is not raised."""
 
@@ -70,7 +80,14 @@ class ToolResult:
         )
 
 
+#: What a JSON text begins with. Most answers are prose, and failing to read one costs more than
+#: reading it would.
+_JSON = frozenset('{["-0123456789tfnIN \t\r\n')
+
+
 def _read(text: str) -> Any:
+    if not text or text[0] not in _JSON:
+        return text
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

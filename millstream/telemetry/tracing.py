@@ -228,12 +228,13 @@ class Tracing:
         if recorded:
             first = recorded[0]
             self._spans.write(
-                first.under("batch", str(self._spans.now_ns()), event.device),
+                first.under("batch", event.batch, event.device),
                 f"batch {event.model}",
                 parent=first,
                 took_s=event.took_s,
                 attributes={
                     "gen_ai.request.model": event.model,
+                    "millstream.batch": event.batch,
                     "millstream.device": event.device,
                     "millstream.items": event.items,
                     "millstream.tokens": event.tokens,

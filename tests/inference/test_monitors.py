@@ -11,7 +11,7 @@ import pytest
 
 from millstream_worker.inference import devices
 from millstream_worker.inference.budget import Reading
-from millstream_worker.inference.monitors import nvml
+from millstream_worker.inference.monitors import cuda, nvml
 from millstream_worker.inference.monitors.host import HostMonitor
 from millstream_worker.inference.monitors.nvml import NoDriver, NvmlMonitor
 
@@ -203,3 +203,58 @@ def test_without_a_driver_there_are_no_devices(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(nvml, "devices", none)
     assert devices.visible() == []
+
+
+class Card:
+    """As much of ``torch.cuda`` as an allocator's account is made of."""
+
+    def __init__(self, total: int, context: int) -> None:
+        self.total_memory = total
+        self._context = context
+        self.reserved = 0
+        self.fractions: list[float] = []
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def get_device_properties(self, device: str) -> Any:
+        return self
+
+    def mem_get_info(self, device: str) -> tuple[int, int]:
+        return self.total_memory - self._context - self.reserved, self.total_memory
+
+    def memory_reserved(self, device: str) -> int:
+        return self.reserved
+
+    def synchronize(self, device: str) -> None:
+        pass
+
+    def set_per_process_memory_fraction(self, fraction: float, device: str) -> None:
+        self.fractions.append(fraction)
+
+
+class Torch:
+    def __init__(self, card: Card) -> None:
+        self.cuda = card
+
+    def zeros(self, shape: tuple[int, int], device: str) -> Any:
+        return self
+
+    def __matmul__(self, other: Any) -> Any:
+        return self
+
+    def sum(self) -> Any:
+        return self
+
+    def item(self) -> float:
+        return 0.0
+
+
+def test_the_hard_stop_is_a_share_of_the_whole_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set when it changes, off while a model loads, and never beyond what there is."""
+    card = Card(total=1000, context=0)
+    monkeypatch.setattr(cuda, "_torch", lambda: Torch(card))
+    memory = cuda.TorchMemory("cuda:0")
+    for size in (None, 250, 250, 5000, -3, None):
+        memory.limit(size)
+    assert card.fractions == [0.25, 1.0, 0.0, 1.0]

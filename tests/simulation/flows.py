@@ -10,7 +10,7 @@ import anyio
 
 from millstream import Context, RetryPolicy, Workflows
 from millstream.errors import StepFailed, ToolInterrupted
-from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from tests.simulation.plans import Plan
 from tests.simulation.processes import current
 
@@ -101,6 +101,10 @@ class SimulatedTools:
             raise ToolInterrupted(str(error), cause="Boom") from error
 
         return ToolResult(data=value)
+
+    async def offered(self, server: str, *, run_id: str) -> tuple[list[ToolInfo], str]:
+        """Offer nothing."""
+        return [], ""
 
     def release_run(self, run_id: str) -> None:
         """There is nothing to release."""

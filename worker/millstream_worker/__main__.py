@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 
+from millstream.builtin import with_builtin
 from millstream.errors import StoreUnavailable
 from millstream.events import StoreFailed
 from millstream.store.connection import Connection
@@ -23,9 +24,9 @@ from millstream_worker.loader import load
 from millstream_worker.serve import drain_on_signal
 
 
-def run(config: WorkerConfig, target: str, directory: Path) -> None:
-    """Serve the workflows of an application until a signal comes."""
-    workflows = load(target, directory)
+def run(config: WorkerConfig, target: str | None, directory: Path) -> None:
+    """Serve the workflows of an application, and those that are built in, until a signal comes."""
+    workflows = with_builtin(None if target is None else load(target, directory))
     anyio.run(serve, config, workflows, backend_options={"use_uvloop": sys.platform != "win32"})
     if any(not thread.daemon for thread in threading.enumerate()[1:]):
         # A step hangs in a thread. Its run was released and goes on elsewhere: do not wait for it.

@@ -19,7 +19,7 @@ from millstream.events import Emit
 from millstream.model import ids
 from millstream.model.inference import CallOptions
 from millstream.model.run import Delivery
-from millstream.model.tool import ToolResult
+from millstream.model.tool import ToolInfo, ToolResult
 from millstream.model.trace import trace_id_of
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
@@ -81,17 +81,26 @@ class NoTools:
     ) -> Any:
         """Refuse."""
         del tool, arguments, run_id
-        raise ToolRejected(
-            f"no MCP server {server!r} is declared; start the worker with --mcp FILE",
-            cause="ToolRejected",
-        )
+        raise _undeclared(server)
 
     async def call(self, prepared: Any, arguments: Mapping[str, Any], **options: Any) -> ToolResult:
         """Never called: nothing can be prepared."""
         raise NotImplementedError
 
+    async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
+        """Refuse."""
+        del run_id
+        raise _undeclared(server)
+
     def release_run(self, run_id: str) -> None:
         """There is nothing to release."""
+
+
+def _undeclared(server: str) -> ToolRejected:
+    return ToolRejected(
+        f"no MCP server {server!r} is declared; start the worker with --mcp FILE",
+        cause="ToolRejected",
+    )
 
 
 def renewing_thread(

@@ -19,7 +19,7 @@ import anyio
 from millstream.errors import NeverAwaited, Suspended, UsageError
 from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus, StepKind
-from millstream.model.tool import ToolResult
+from millstream.model.tool import ToolInfo, ToolResult
 from millstream.store import codec
 from millstream.workflow import Context, Log
 from millstream_worker import infersteps, steps, tasks, toolsteps
@@ -177,6 +177,22 @@ class RunContext(Context):
             record = self._visit(step)
             with self._parking.acting:
                 return await toolsteps.call_tool(self._recorder, step, call, record, self._pins)
+
+        return Call(act, step.key, self._unawaited)
+
+    def tools(self, server: str, *, key: str | None = None) -> Awaitable[list[ToolInfo]]:
+        if self._held.stopped is not None:
+            return Call(self._too_late)
+        step = self._step(StepKind.TOOLS, server, "", f"tools of {server}", key)
+        session = toolsteps.session_of(self._queue, self._delivery)
+
+        async def act() -> list[ToolInfo]:
+            self._pins.recall(server)
+            record = self._visit(step)
+            with self._parking.acting:
+                return await toolsteps.list_tools(
+                    self._recorder, step, server, session, record, self._pins
+                )
 
         return Call(act, step.key, self._unawaited)
 

@@ -11,7 +11,7 @@ from millstream.events import Emit
 from millstream.model.inference import CallOptions
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Delivery
-from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.model.trace import Place
 from millstream.workflow import Log
 from millstream_worker.functions import Shapes
@@ -62,6 +62,12 @@ class Tools(Protocol):
         """Send the call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`.
 
         The server is told in which trace it is called.
+        """
+
+    async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
+        """Return the tools of a server that may be called, and the hash of its catalogue.
+
+        Raises `ToolRejected` or `ToolNotSent`.
         """
 
     def release_run(self, run_id: str) -> None:

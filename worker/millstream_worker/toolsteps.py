@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import anyio
@@ -26,13 +26,15 @@ from millstream.errors import (
 from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus
 from millstream.model.run import Delivery
-from millstream.model.tool import OnUnknown, ToolResult
+from millstream.model.tool import OnUnknown, ToolInfo, ToolResult
 from millstream_worker.environment import Prepared
 from millstream_worker.pins import Pins
 from millstream_worker.steps import Recorder, Step, replayed
 
 #: No server may take longer, and no configuration may allow it.
 LONGEST_CALL_S = 120.0
+#: A listing has no effect, so it is simply asked for again.
+LISTING = RetryPolicy(max_attempts=5, initial=0.5, maximum=10.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,38 @@ async def call_tool(
             await anyio.sleep(pause_s)
         else:
             return await _answered(recorder, step, answer, attempt, began)
+
+
+async def list_tools(  # noqa: PLR0917 - what a step is made of
+    recorder: Recorder, step: Step, server: str, session: str, record: Record | None, pins: Pins
+) -> list[ToolInfo]:
+    """Return what a server offers, from the journal or from the server."""
+    if record is not None:
+        return [ToolInfo(**each) for each in replayed(step, record, list)]
+
+    began, attempt = recorder.wall(), 0
+    while True:
+        attempt += 1
+        await recorder.ready()
+        try:
+            offered, catalogue = await recorder.environment.tools.offered(server, run_id=session)
+        except ToolError as error:
+            pause_s = LISTING.pause(attempt, recorder.environment.random)
+            if pause_s is None or not error.retryable:
+                await recorder.fail(step, error, attempt, began)
+            recorder.retried(step, attempt, pause_s, error)
+            await anyio.sleep(max(pause_s, error.retry_after or 0.0))
+        else:
+            pins.check(server, catalogue)
+            took_s = max(0.0, recorder.wall() - began)
+            value = [asdict(each) for each in offered]
+            await recorder.write(
+                step,
+                recorder.record(
+                    step, RecordStatus.OK, value, attempts=attempt, began=began, took_s=took_s
+                ),
+            )
+            return list(offered)
 
 
 async def _prepared(

@@ -10,7 +10,7 @@ The SDK and aiohttp are imported when the first server is needed, which is 60 MB
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 
 from millstream.errors import ToolRejected, UsageError
 from millstream.events import Emit, ToolCalled
-from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.model.trace import Place
 from millstream_worker.tools.call import Call
 from millstream_worker.tools.faults import Unfit
@@ -159,6 +159,18 @@ class ToolCaller:
 
         self._called(peer, prepared.tool, "is_error" if result.is_error else "ok", began, place)
         return result
+
+    async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
+        """Return the tools that the configuration allows, and the hash of all of them.
+
+        Raises `ToolRejected` or `ToolNotSent`.
+        """
+        spec = self._spec(server)
+        peer = self._peer(spec)
+        with self._told(peer, "tools/list"):
+            catalogue = await peer.catalogue(run_id, anyio.current_time() + spec.timeout_s)
+        allowed = [each.info for name, each in catalogue.tools.items() if spec.permits(name)]
+        return allowed, catalogue.digest
 
     def release_run(self, run_id: str) -> None:
         """End the sessions that belong to a run."""

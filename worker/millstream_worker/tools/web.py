@@ -9,7 +9,7 @@ and with them (2025 and older), where a notification does. It does not know tool
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import count
 from typing import Any
 
@@ -281,18 +281,16 @@ class WebDispatcher:
 
     # -- the wire ------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _post(
+    def _post(
         self, body: bytes, stamped: Mapping[str, str], ticket: Ticket
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        async with self._http.post(
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._http.post(
             self._url,
             data=body,
             headers=self._all_headers(stamped),
             allow_redirects=False,
             trace_request_ctx=ticket,
-        ) as response:
-            yield response
+        )
 
     def _all_headers(self, stamped: Mapping[str, str]) -> dict[str, str]:
         headers = {

@@ -9,14 +9,17 @@ generation. Token ids are taken for every task.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from millstream import __version__
 from millstream.errors import ConfigError, MissingExtra
-from millstream_worker.inference.backends import Backend, BackendOptions, Prepared
+from millstream_worker.inference.backends import Backend, BackendOptions, Prepared, named
 from millstream_worker.inference.backends.generation import Generator
 from millstream_worker.inference.footprint import Bytes
 from millstream_worker.inference.shapes import padded
@@ -68,10 +71,19 @@ class TransformersBackend(Backend):
             }
 
     @property
+    def identity(self) -> str:
+        """The shape of the model, its files, how it is run, and by which releases."""
+        libraries = [importlib.metadata.version(x) for x in ("torch", "transformers")]
+        files = sorted((x.name, x.stat().st_size) for x in self._files())
+        return named("transformers", self._set, self._config, files, libraries, __version__)
+
+    @property
     def weights(self) -> int:
         """The size of the files, which is what they take in memory, or more."""
-        files = [x for x in self._path.iterdir() if x.suffix in {".safetensors", ".bin"}]
-        return sum(x.stat().st_size for x in files)
+        return sum(x.stat().st_size for x in self._files())
+
+    def _files(self) -> list[Path]:
+        return [x for x in self._path.iterdir() if x.suffix in {".safetensors", ".bin"}]
 
     @property
     def guess(self) -> Bytes:

@@ -8,11 +8,60 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
+from millstream.events.inference import (
+    BatchRan,
+    DeviceFailed,
+    DeviceRanOut,
+    DeviceSampled,
+    InferenceEnded,
+    InferenceSampled,
+    ModelEvicted,
+    ModelLoaded,
+)
+from millstream.events.root import Happening as _Event
+from millstream.events.surroundings import (
+    AgentDiscovered,
+    MessageReceived,
+    MessageSent,
+    Scored,
+    SpansLeft,
+)
 
-
-class _Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A value that is cheap to make: a busy worker makes a hundred thousand a second."""
+__all__ = [
+    "AgentDiscovered",
+    "BatchRan",
+    "CircuitMoved",
+    "DeviceFailed",
+    "DeviceRanOut",
+    "DeviceSampled",
+    "Emit",
+    "Event",
+    "InferenceEnded",
+    "InferenceSampled",
+    "LaneCleaned",
+    "LaneSwept",
+    "LeaderChanged",
+    "LeaseRenewed",
+    "MessageReceived",
+    "MessageSent",
+    "ModelEvicted",
+    "ModelLoaded",
+    "QueueSampled",
+    "RunLost",
+    "RunSettled",
+    "RunTaken",
+    "Scored",
+    "SpansLeft",
+    "StepEnded",
+    "StepRetried",
+    "StoreFailed",
+    "StoreRecovered",
+    "ToolCalled",
+    "ToolCatalogueChanged",
+    "WorkerDraining",
+    "WorkerStarted",
+    "WorkerStopped",
+]
 
 
 class WorkerStarted(_Event, frozen=True, kw_only=True):
@@ -142,94 +191,6 @@ class CircuitMoved(_Event, frozen=True, kw_only=True):
     state: str
 
 
-class InferenceEnded(_Event, frozen=True, kw_only=True):
-    """A call of a model ended. ``outcome`` is one of the closed set of the metric."""
-
-    model: str
-    outcome: str
-    items: int
-    #: How long the item that waited longest stood in the queue.
-    waited_s: float
-    took_s: float
-    #: Of the call itself, and of its step.
-    trace: str | None = None
-    parent: str | None = None
-
-
-class BatchRan(_Event, frozen=True, kw_only=True):
-    """A device computed a batch, or failed to."""
-
-    model: str
-    device: str
-    #: Why it left: full, bytes, ahead, quiescent, timer or deadline.
-    reason: str
-    items: int
-    tokens: int
-    #: Tokens with the padding, which is computed too.
-    computed: int
-    took_s: float
-    #: How long the oldest item had waited.
-    waited_s: float
-    #: Peak bytes as predicted, and as observed where somebody measures them.
-    predicted: int
-    observed: int | None = None
-    #: What kind of failure it was: memory, device or input.
-    fault: str | None = None
-    #: Of the calls it was computed for, a bounded number of them.
-    traces: tuple[str, ...] | None = None
-
-
-class InferenceSampled(_Event, frozen=True, kw_only=True):
-    """How much waits for a model."""
-
-    model: str
-    waiting: int
-    oldest_s: float
-
-
-class DeviceSampled(_Event, frozen=True, kw_only=True):
-    """One reading of a device's memory, in bytes."""
-
-    device: str
-    usable: int
-    others: int
-    held: int
-    headroom: int
-
-
-class DeviceRanOut(_Event, frozen=True, kw_only=True):
-    """A batch found no memory. ``split``: it goes on in parts."""
-
-    model: str
-    device: str
-    items: int
-    split: bool
-
-
-class DeviceFailed(_Event, frozen=True, kw_only=True):
-    """The context of a device died; it is started anew."""
-
-    device: str
-    error: str
-
-
-class ModelLoaded(_Event, frozen=True, kw_only=True):
-    """A model was brought to a device."""
-
-    model: str
-    device: str
-    took_s: float
-    bytes: int
-
-
-class ModelEvicted(_Event, frozen=True, kw_only=True):
-    """A model left a device, so that another has room."""
-
-    model: str
-    device: str
-    bytes: int
-
-
 class LeaseRenewed(_Event, frozen=True, kw_only=True):
     """The worker's claim to be alive was extended. ``lapsed``: it had run out before."""
 
@@ -266,45 +227,6 @@ class StoreRecovered(_Event, frozen=True, kw_only=True):
 
     during: str
     away_s: float
-
-
-class MessageSent(_Event, frozen=True, kw_only=True):
-    """An agent was sent a message; ``took_s`` until it answered, where it did."""
-
-    kind: str
-    recipient: str
-    took_s: float | None = None
-
-
-class MessageReceived(_Event, frozen=True, kw_only=True):
-    """An agent sent a message; ``took_s`` until it was answered, where it was."""
-
-    kind: str
-    sender: str
-    took_s: float | None = None
-
-
-class AgentDiscovered(_Event, frozen=True, kw_only=True):
-    """Somebody asked for an agent with a capability."""
-
-    capability: str
-    status: str
-
-
-class Scored(_Event, frozen=True, kw_only=True):
-    """A workflow said how satisfied a customer is."""
-
-    run_id: str
-    workflow: str
-    queue: str
-    value: float
-
-
-class SpansLeft(_Event, frozen=True, kw_only=True):
-    """Spans left for the collector, or did not. ``outcome``: exported, failed or dropped."""
-
-    outcome: str
-    spans: int
 
 
 class LeaderChanged(_Event, frozen=True, kw_only=True):
