@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +49,14 @@ def promtool(*arguments: str | Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def rules(files: list[Path]) -> Iterator[dict[str, Any]]:
-    """Yield every rule of some files."""
-    for file in files:
-        for group in yaml.safe_load(file.read_text("utf-8"))["groups"]:
-            yield from group["rules"]
+def rules(files: list[Path]) -> list[dict[str, Any]]:
+    """Return every rule of some files."""
+    return [
+        rule
+        for file in files
+        for group in yaml.safe_load(file.read_text("utf-8"))["groups"]
+        for rule in group["rules"]
+    ]
 
 
 def named(expression: str) -> set[str]:
