@@ -31,7 +31,7 @@ app = Workflows()
 @app.workflow()
 async def embed(ctx: Context, text: str) -> int:
     (vector,) = await ctx.infer("embedder", [text])
-    await ctx.sleep(0.01)
+    await ctx.sleep(1.0)
     return len(vector)
 
 
