@@ -16,11 +16,14 @@ from millstream.cli.access import refuse_memory
 from millstream.cli.flags import ClientConfig, command
 from millstream.cli.output import Listing, Output, Row
 from millstream.errors import BrokenTrail, UsageError
-from millstream.model.audit import Chain, End, entry_of
+from millstream.model.audit import Chain, End, Entry, entry_of
 from millstream.store import audit
 from millstream.store.connection import Connection
 
 _COLUMNS = ("SEQ", "AT", "ACTOR", "VERB", "QUEUE", "TARGET", "RESULT", "ORIGIN")
+
+#: How often a trail is looked at that is trimmed meanwhile.
+_LOOKS = 5
 
 After = Annotated[
     int, typer.Option("--after", metavar="SEQ", min=0, help="Only what follows this entry.")
@@ -64,7 +67,7 @@ async def list_acts(
 
     rows = []
     for line in found:
-        entry = entry_of(line.text)
+        entry = _read(line.text)
         at = datetime.fromtimestamp(entry.at / 1000, UTC).isoformat(timespec="seconds")
         cells = (str(entry.seq), at, entry.actor, entry.verb, entry.queue, entry.target,
                  entry.result, entry.origin)  # fmt: skip
@@ -82,7 +85,7 @@ async def export(*, config: ClientConfig, out: Output, after: After = 0) -> None
     async with _connected(config) as connection:
         base, _ = await audit.bounds(connection)
         async for line in audit.lines(connection, max(after, base.seq)):
-            entry = entry_of(line.text)
+            entry = _read(line.text)
             chain = chain or Chain(End(entry.seq - 1, entry.prev))
             _whole(chain, line.text, line.hash)
             out.plain(line.text.decode())
@@ -114,11 +117,25 @@ async def verify(
 
 
 async def _verified(connection: Connection, anchor: End | None) -> Chain:
-    base, end = await audit.bounds(connection)
+    """Verify the trail as it stands; once more when it was trimmed under the reader's hands."""
+    for _ in range(_LOOKS):
+        base, end = await audit.bounds(connection)
+        try:
+            return await _verified_between(connection, base, end, anchor)
+        except BrokenTrail:
+            if (await audit.bounds(connection))[0] == base:
+                raise
+
+    raise UsageError("the trail is trimmed faster than it can be read; verify an export (--file)")
+
+
+async def _verified_between(
+    connection: Connection, base: End, end: End, anchor: End | None
+) -> Chain:
     chain = Chain(base)
     anchored = _Anchored(anchor, base)
     async for line in audit.lines(connection, base.seq):
-        if line_is_new(line.text, end):
+        if _is_new(line.text, end):
             break  # it was written since the end was read
         _whole(chain, line.text, line.hash)
         anchored.pass_by(chain.end)
@@ -133,10 +150,7 @@ def _verified_file(file: str, anchor: End | None) -> Chain:
     anchored = _Anchored(anchor, End())
     for line in _lines_of(file):
         if chain is None:
-            try:
-                first = entry_of(line)
-            except msgspec.DecodeError:
-                raise BrokenTrail(1, "it cannot be read") from None
+            first = _read(line)
             chain = Chain(End(first.seq - 1, first.prev))
             anchored = _Anchored(anchor, chain.end)
         _whole(chain, line, None)
@@ -163,12 +177,19 @@ class _Anchored:
             raise BrokenTrail(self._anchor.seq, f"the entry that is known from elsewhere {why}")
 
 
-def line_is_new(line: bytes, end: End) -> bool:
+def _is_new(line: bytes, end: End) -> bool:
     """Whether an entry was appended after the end was read."""
     try:
         return entry_of(line).seq > end.seq
     except msgspec.DecodeError:
         return False
+
+
+def _read(line: bytes) -> Entry:
+    try:
+        return entry_of(line)
+    except msgspec.DecodeError:
+        raise BrokenTrail(0, f"a line cannot be read: {line[:60]!r}") from None
 
 
 def _whole(chain: Chain, line: bytes, written: str | None) -> None:

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from millstream.cli import answer
+from millstream.model.audit import Act, End
+from millstream.store import audit
 from millstream.store.audit import TRAIL
+from millstream.store.connection import Connection
 from tests.servers import RedisServer
 
 
@@ -118,6 +121,13 @@ def test_what_was_taken_out_changed_or_cut_off_is_named(
     assert (gap.code, "entry 2" in gap.err) == (7, True)
 
 
+def test_what_is_no_entry_is_no_bug_of_ours(acted: Millstream, redis_server: RedisServer) -> None:
+    with redis_server.client() as redis:
+        redis.xadd(TRAIL.keys[0], {"entry": "nonsense", "hash": "x"}, id="4-0")
+    for command in ("list", "export", "verify"):
+        assert acted("audit", command).code == 7
+
+
 def test_an_empty_trail_holds(millstream: Millstream) -> None:
     assert millstream("audit", "verify", "--json").json == {"entries": 0, "seq": 0, "hash": ""}
     assert millstream("audit", "export").out == ""
@@ -141,3 +151,30 @@ def test_an_endpoint_that_cannot_be_is_refused(millstream: Millstream) -> None:
     """Port 4317 of a collector speaks gRPC, and its address is often given without http."""
     said = millstream("enqueue", "any", "--otlp-endpoint", "collector:4317")
     assert (said.code, "OTLP over HTTP" in said.err) == (2, True)
+
+
+async def test_a_trail_that_is_trimmed_while_it_is_read_is_not_called_broken(
+    memory_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first entry that was asked for is gone, and nobody took it out in secret."""
+    from millstream.cli.audit import _verified
+
+    connection = Connection(memory_url)
+    act = Act(actor="ada", origin="", verb="cancel", queue="q", target="r", result="ok")
+    await audit.append(connection, [act] * 3)
+    bounds = audit.bounds
+    trimmed = False
+
+    async def bounds_then_trim(connection: Connection) -> tuple[End, End]:
+        nonlocal trimmed
+        found = await bounds(connection)
+        if not trimmed:
+            trimmed = True
+            await audit.append(connection, [act], most=2)
+        return found
+
+    monkeypatch.setattr(audit, "bounds", bounds_then_trim)
+    chain = await _verified(connection, None)
+    await connection.aclose()
+
+    assert (chain.count, chain.end.seq) == (2, 4)
