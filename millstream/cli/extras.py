@@ -13,6 +13,7 @@ EXTRAS = {
     "memory": ("fakeredis", "lupa"),
     "worker": (
         "aiohttp",
+        "cronsim",
         "hiredis",
         "jsonschema",
         "mcp",
@@ -20,7 +21,8 @@ EXTRAS = {
         "structlog",
         "uvloop",
     ),
-    "scheduler": ("hiredis", "prometheus_client", "structlog", "uvloop"),
+    "schedules": ("cronsim",),
+    "scheduler": ("cronsim", "hiredis", "prometheus_client", "structlog", "uvloop"),
     "tracing": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "inference": ("numpy",),
     "bench": ("matplotlib", "psutil"),

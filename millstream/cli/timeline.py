@@ -211,6 +211,9 @@ def _shown_status(record: Record, state: RunState) -> str:
     # A timer's record is written once, when it is set; whether it has rung is told by the clock.
     if record.status is RecordStatus.WAITING and (state.final or _end(record) <= time.time()):
         return str(RecordStatus.OK)
+    if record.status is RecordStatus.ENDED:
+        ended = RunState(record.value[0])
+        return str(RecordStatus.OK if ended is RunState.COMPLETED else RecordStatus.FAILED)
 
     return str(record.status)
 

@@ -10,6 +10,7 @@ from millstream.errors import InvalidArguments, UsageError
 from millstream.model import ids
 from millstream.model.limits import Limits
 from millstream.model.run import Priority
+from millstream.model.schedule import Schedule
 from millstream.model.trace import parsed
 from millstream.store import codec, runs
 
@@ -36,6 +37,20 @@ def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
         # One that cannot be read begins a trace anew, as the W3C has it: no run fails for it.
         trace=asked.trace if asked.trace and parsed(asked.trace) else "",
         chosen=asked.id is not None,
+    )
+
+
+def run_of(schedule: Schedule, run_id: str) -> Enqueue:
+    """Return the run that a schedule asks for."""
+    return Enqueue(
+        schedule.workflow,
+        schedule.arguments,
+        run_id,
+        schedule.queue,
+        schedule.priority,
+        tenant=schedule.tenant,
+        timeout=schedule.timeout,
+        version=schedule.version,
     )
 
 

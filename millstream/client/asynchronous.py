@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from random import Random, SystemRandom
 from typing import Any, Self, TypeVar
 
@@ -19,7 +19,11 @@ import anyio
 from millstream.client.asking import new_run
 from millstream.client.auditing import Auditor, audited
 from millstream.client.handles import Enqueue, Run, RunEvent
+from millstream.client.operations import Operations
+from millstream.client.overview import Overview
 from millstream.client.queues import Queues
+from millstream.client.schedules import Schedules
+from millstream.client.speaking import Speaker
 from millstream.client.tracing import TracesEnqueue, traced
 from millstream.client.waiting import Ended
 from millstream.errors import (
@@ -33,8 +37,8 @@ from millstream.errors import (
 from millstream.model import ids
 from millstream.model.journal import Record
 from millstream.model.limits import LIMITS, Limits
-from millstream.model.run import Depth, Priority, RunState, RunStatus
-from millstream.store import agents, codec, journals, listing, results, runs
+from millstream.model.run import Priority, RunState, RunStatus
+from millstream.store import codec, journals, results, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.layouts import Layout
@@ -45,7 +49,7 @@ Answer = TypeVar("Answer")
 RETENTION_S = 24 * 3600.0
 
 
-class Client:
+class Client(Operations, Overview):
     """Enqueues runs and follows them. Use it as ``async with Client(url) as client``.
 
     ``patience`` is how many seconds it insists when Redis does not answer. What an ``actor`` does
@@ -70,9 +74,24 @@ class Client:
         self._random = random or SystemRandom()
         inbox = ids.new_process_token(self._random)
         self._queues = Queues(self._connection, inbox, patience)
+        #: Tells the audit trail.
+        self.auditor = Auditor(self._connection, self._queues.insist, actor)
+        #: Says something to runs that are under way.
+        self.speaker = Speaker(
+            self._connection,
+            self._queues,
+            retention_s=retention,
+            limits=limits,
+            random=self._random,
+            auditor=self.auditor,
+        )
+        #: What is run again and again: see `Schedules`.
+        self.schedules = Schedules(
+            self._connection, self._queues.insist, self.enqueue_many, random=self._random,
+            auditor=self.auditor, limits=limits,
+        )  # fmt: skip
         self._stack = contextlib.AsyncExitStack()
         self._tracing = tracing
-        self.auditor = Auditor(self._connection, self._queues.insist, actor)
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -240,62 +259,6 @@ class Client:
                 f"run {run.id!r} is {answer}; only failed and cancelled runs are retried"
             )
 
-    async def depth(self, queue: str = "default") -> Depth:
-        """Count the runs of a queue, at a cost that does not grow with them."""
-        parts = await self._each(queue, functools.partial(runs.depth, self._connection))
-        names = ("waiting", "running", "scheduled", "parked", "dead")
-        counts = {name: sum(getattr(part, name) for part in parts) for name in names}
-        return Depth(**counts, oldest_s=max(part.oldest_s for part in parts))
-
-    async def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
-        """Return dead letters of a queue: runs that failed for good, the newest first."""
-        ask = functools.partial(listing.dead_letters, self._connection, limit=limit)
-        found = [status for part in await self._each(queue, ask) for status in part]
-        found.sort(key=lambda status: status.times.ended or 0.0, reverse=True)
-        return found[:limit]
-
-    async def agents(self, queue: str = "default") -> Sequence[agents.Agent]:
-        """Return the workers of a queue that are alive."""
-        ask = functools.partial(agents.living, self._connection)
-        found = {agent.token: agent for part in await self._each(queue, ask) for agent in part}
-        return tuple(found.values())
-
-    async def check(self) -> None:
-        """Raise `UnfitStore` or `StoreUnavailable` when this Redis cannot be used."""
-        await self._connection.check()
-
-    async def list(
-        self,
-        queue: str = "default",
-        *,
-        states: Iterable[RunState | str] = tuple(RunState),
-        workflow: str | None = None,
-        tenant: str | None = None,
-        limit: int = 100,
-    ) -> Sequence[RunStatus]:
-        """Return runs of a queue that match, at most ``limit``."""
-
-        def matches(status: RunStatus) -> bool:
-            return (workflow is None or status.workflow == workflow) and (
-                tenant is None or status.tenant == tenant
-            )
-
-        try:
-            wanted = frozenset(RunState(state) for state in states)
-        except ValueError as error:
-            raise UsageError(f"{error}; there are {', '.join(RunState)}") from None
-
-        ask = functools.partial(
-            listing.list_runs, self._connection, states=wanted, limit=limit, matches=matches
-        )
-        found = [status for part in await self._each(queue, ask) for status in part]
-        found.sort(key=lambda status: status.times.enqueued, reverse=True)
-        return found[:limit]
-
-    async def layout(self, queue: str = "default") -> Layout:
-        """Return how many lanes a queue has. See `resize`."""
-        return await self._queues.layout(queue)
-
     @audited("resize")
     async def resize(self, queue: str, *, lanes: int) -> Layout:
         """Give a queue another number of lanes, and return how it is laid out then.
@@ -307,13 +270,6 @@ class Client:
         return await self._queues.resize(queue, lanes)
 
     # -- below ---------------------------------------------------------------------------------
-
-    async def _each(self, queue: str, ask: Callable[[Lane], Awaitable[Answer]]) -> Sequence[Answer]:
-        """Ask every lane of a queue."""
-        return [
-            await self._queues.insist(functools.partial(ask, lane))
-            for lane in await self._queues.lanes(queue)
-        ]
 
     async def _look(
         self,

@@ -12,20 +12,18 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from millstream.errors import StoreError, Unaudited, UnfitStore
 from millstream.model.audit import Act
 from millstream.store import audit
 from millstream.store.connection import Connection
 
-if TYPE_CHECKING:
-    from millstream.client.asynchronous import Client
-
-P = ParamSpec("P")
-T = TypeVar("T")
+Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
 #: What a result may say of itself.
 _LONGEST = 500
+#: Acts that leave in one call.
+_PART = 200
 
 
 class Auditor:
@@ -55,53 +53,85 @@ class Auditor:
         self, verb: str, *, queue: str, target: str, result: str, details: Mapping[str, Any]
     ) -> None:
         """Append an act to the trail. Raises `Unaudited`."""
+        await self.tell_each(verb, queue=queue, results={target: result}, details=details)
+
+    async def tell_each(
+        self, verb: str, *, queue: str, results: Mapping[str, str], details: Mapping[str, Any]
+    ) -> None:
+        """Append what came of a verb for each of many targets, a few hundred in one call."""
         actor, where = self._acting.get(self._own)
         if actor is None:
             return
 
-        act = Act(
-            actor=actor,
-            origin=where,
-            verb=verb,
-            queue=queue,
-            target=target,
-            result=result[:_LONGEST],
-            details=details,
-        )
-        try:
-            await self._insist(lambda: audit.append(self._connection, [act]))
-        except (StoreError, UnfitStore) as error:
-            raise Unaudited(verb, target, result) from error
+        acts = [
+            Act(
+                actor=actor,
+                origin=where,
+                verb=verb,
+                queue=queue,
+                target=target,
+                result=result[:_LONGEST],
+                details=details,
+            )
+            for target, result in results.items()
+        ]
+        for first in range(0, len(acts), _PART):
+            part = acts[first : first + _PART]
+            try:
+                await self._insist(functools.partial(audit.append, self._connection, part))
+            except (StoreError, UnfitStore) as error:
+                raise Unaudited(verb, part[0].target, part[0].result) from error
+
+
+def run_or_queue(on: Any = "default", *_: Any, **given: Any) -> tuple[str, str]:
+    """Return the queue and the target of a verb whose first argument is a run, or a queue."""
+    on = given.get("queue", on)
+    return (on, on) if isinstance(on, str) else (on.queue, on.id)
+
+
+def queue_and_run(queue: str, run_id: str, *_: Any, **__: Any) -> tuple[str, str]:
+    """Return them for a verb that is given both."""
+    return queue, run_id
+
+
+def schedule(on: Any, *_: Any, **__: Any) -> tuple[str, str]:
+    """Return them for a verb about a schedule, or its name: it belongs to no queue."""
+    return "", on if isinstance(on, str) else str(on.name)
 
 
 def audited(
-    verb: str,
-) -> Callable[
-    [Callable[Concatenate[Client, Any, P], Awaitable[T]]],
-    Callable[Concatenate[Client, Any, P], Awaitable[T]],
-]:
-    """Return a decorator for the verbs of a client whose first argument is a run or a queue."""
+    verb: str, of: Callable[..., tuple[str, str]] = run_or_queue
+) -> Callable[[Method], Method]:
+    """Return a decorator for a method whose object has an `Auditor`, as ``auditor``.
 
-    def decorate(
-        method: Callable[Concatenate[Client, Any, P], Awaitable[T]],
-    ) -> Callable[Concatenate[Client, Any, P], Awaitable[T]]:
+    ``of`` says from the arguments which queue and target it is about. What else it is given is
+    told only where it is a number, a truth or a name by keyword: the rest may be secret.
+    """
+
+    def decorate(method: Method) -> Method:
         @functools.wraps(method)
-        async def told(client: Client, on: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            queue, target = (on, on) if isinstance(on, str) else (on.queue, on.id)
-            tell = functools.partial(
-                client.auditor.tell, verb, queue=queue, target=target, details=kwargs
+        async def told(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            queue, target = of(*args, **kwargs)
+            details = {k: v for k, v in kwargs.items() if isinstance(v, str | int | float)}
+            note = functools.partial(
+                self.auditor.tell, verb, queue=queue, target=target, details=details
             )
             try:
-                result = await method(client, on, *args, **kwargs)
+                result = await method(self, *args, **kwargs)
             except Exception as error:
-                await tell(result=f"{type(error).__name__}: {error}")
+                await note(result=f"{type(error).__name__}: {error}")
                 raise
-            await tell(result="ok" if result is None else str(result))
+            await note(result=_said(result))
             return result
 
-        return told
+        return told  # type: ignore[return-value]  # it is called like the method, and answers like it
 
     return decorate
+
+
+def _said(result: Any) -> str:
+    """Return what came of a verb in a word: a state, or that it was done."""
+    return str(result) if isinstance(result, str) else "ok"
 
 
 def origin() -> str:

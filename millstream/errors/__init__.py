@@ -15,10 +15,15 @@ happened and what to do. ``Suspended`` stands outside the tree: user code must n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from millstream.errors.root import MillstreamError, said
+from millstream.errors.audit import BrokenTrail, Unaudited
+from millstream.errors.forks import UnknownStep
+from millstream.errors.root import MillstreamError, UsageError, said
+from millstream.errors.schedules import InvalidSchedule, ScheduleConflict, UnknownSchedule
 from millstream.errors.steps import (
     CallError,
+    ChildFailed,
     DeadlineExceeded,
     InferenceError,
     InferenceFailed,
@@ -27,6 +32,7 @@ from millstream.errors.steps import (
     InferenceUnavailable,
     ItemTooLarge,
     OutcomeUnknown,
+    SignalTimeout,
     StepError,
     StepFailed,
     StepTimeout,
@@ -37,24 +43,23 @@ from millstream.errors.steps import (
 )
 
 __all__ = [
-    "BrokenTrail", "CallError", "ConfigError", "DeadlineExceeded", "DuplicateKey", "IdConflict",
-    "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
-    "InferenceUnavailable", "InvalidArguments", "InvalidPipeline", "ItemTooLarge",
-    "JournalFull", "LeaseLost",
-    "LoadError", "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord",
+    "BrokenTrail", "CallError", "ChildFailed", "ConfigError", "Continued", "DeadlineExceeded",
+    "DuplicateKey",
+    "IdConflict", "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
+    "InferenceUnavailable", "InvalidArguments", "InvalidPipeline", "InvalidSchedule",
+    "ItemTooLarge", "JournalFull", "LeaseLost", "LoadError", "MillstreamError",
+    "MissingExtra", "NeverAwaited", "NewerRecord",
     "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
-    "RunCancelled", "RunError", "RunFailed", "StepError", "StepFailed", "StepTimeout",
-    "StoreError", "StoreFull", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted",
-    "ToolNotSent", "ToolRejected", "Unaudited", "UnfitStore", "UnknownRun",
-    "UnknownWorkflow", "UsageError", "said",
+    "RunCancelled", "RunEnded", "RunError", "RunFailed", "ScheduleConflict", "SignalTimeout",
+    "SignalsFull",
+    "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull", "StoreUnavailable",
+    "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "Unaudited",
+    "UnfitStore",
+    "UnknownRun", "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError", "said",
 ]  # fmt: skip
 
 
 # -- the caller has to act ---------------------------------------------------------------------
-
-
-class UsageError(MillstreamError):
-    """The caller asked for something that can never work."""
 
 
 class ConfigError(UsageError):
@@ -151,6 +156,30 @@ class UnknownRun(UsageError):
         self.queue = queue
 
 
+class RunEnded(UsageError):
+    """The run has ended, so nobody would ever take what was sent to it. Nothing was written."""
+
+    def __init__(self, run_id: str, queue: str, state: str) -> None:
+        super().__init__(f"run {run_id!r} in queue {queue!r} is {state} and takes nothing any more")
+        self.run_id = run_id
+        self.queue = queue
+        self.state = state
+
+
+class SignalsFull(UsageError):
+    """More waits for the run than it may leave waiting. Nothing was written."""
+
+    def __init__(self, run_id: str, queue: str, count: int, size: int) -> None:
+        super().__init__(
+            f"{count:,} signals or {size:,} bytes wait for run {run_id!r} in queue {queue!r}"
+            " already; let it take some first, or mend the sender"
+        )
+        self.run_id = run_id
+        self.queue = queue
+        self.count = count
+        self.size = size
+
+
 class UnknownWorkflow(UsageError):
     """No worker that serves the queue knows the workflow, or not in this version."""
 
@@ -166,14 +195,17 @@ class UnknownWorkflow(UsageError):
 
 
 class NonDeterminism(UsageError):
-    """A replay did not follow the journal of the run."""
+    """A replay did not follow the journal of the run: its code is not the code that wrote it."""
 
     def __init__(self, key: str, recorded: str, called: str) -> None:
         super().__init__(
-            f"replay differs from the journal at step {key!r}: recorded {recorded},"
-            f" called {called}; run changed code under a new workflow version"
+            f"replay differs from the journal at step {key!r}: its record says {recorded}, the"
+            f" code {called}; guard the change with ctx.patched() or give it a version of its own,"
+            f" then retry the run, or fork it from {key!r} to forget what comes from there on"
         )
+        #: The step, whose record `runs show` has under the same key.
         self.key = key
+        #: What the record says was called, and what the code did instead.
         self.recorded = recorded
         self.called = called
 
@@ -256,30 +288,6 @@ class UnfitStore(UsageError):
         self.remedy = remedy
 
 
-class Unaudited(MillstreamError):
-    """Something was done, and the audit trail could not be told. Doing it again may do it twice."""
-
-    def __init__(self, verb: str, target: str, result: str) -> None:
-        super().__init__(
-            f"{verb} {target!r} was done ({result}) and does not stand in the audit trail: Redis"
-            " did not take it; note it by hand"
-        )
-        self.verb = verb
-        self.target = target
-        self.result = result
-
-
-class BrokenTrail(MillstreamError):
-    """The audit trail was changed, or has a gap."""
-
-    def __init__(self, seq: int, reason: str) -> None:
-        super().__init__(
-            f"the audit trail does not hold at entry {seq}: {reason}; compare with the last export"
-        )
-        self.seq = seq
-        self.reason = reason
-
-
 class LeaseLost(MillstreamError):
     """Another worker holds the run now. Nothing was written. Do not retry."""
 
@@ -322,6 +330,17 @@ class ResultTimeout(RunError, TimeoutError):
         super().__init__(f"run {run_id!r} did not end within {timeout:g} s; it goes on")
         self.run_id = run_id
         self.timeout = timeout
+
+
+class Continued(BaseException):
+    """The run begins anew with other arguments; not an error. Raised by ``ctx.continue_as``.
+
+    Outside the tree for the same reason as `Suspended`, and like it to be let pass.
+    """
+
+    def __init__(self, arguments: Any) -> None:
+        super().__init__("the run begins anew; do not catch Continued, let it pass")
+        self.arguments = arguments
 
 
 class Suspended(BaseException):

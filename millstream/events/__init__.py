@@ -236,6 +236,32 @@ class LeaderChanged(_Event, frozen=True, kw_only=True):
     leading: bool
 
 
+class TickFired(_Event, frozen=True, kw_only=True):
+    """A tick of a schedule has got its run."""
+
+    schedule: str
+    run_id: str
+    workflow: str
+    queue: str
+    #: How long after its time, a jitter included.
+    late_s: float
+
+
+class TicksSkipped(_Event, frozen=True, kw_only=True):
+    """Ticks of a schedule were passed over: ``late``, ``overlap`` or ``full`` (too many wait)."""
+
+    schedule: str
+    reason: str
+    count: int
+
+
+class ScheduleFailed(_Event, frozen=True, kw_only=True):
+    """A schedule cannot fire as it stands; it is tried again later."""
+
+    schedule: str
+    error: str
+
+
 class QueueSampled(_Event, frozen=True, kw_only=True):
     """One reading of a queue's gauges."""
 
@@ -247,6 +273,8 @@ class QueueSampled(_Event, frozen=True, kw_only=True):
     dead: int
     oldest_s: float
     workers: int
+    #: 1 while workers take nothing new from it.
+    paused: int = 0
 
 
 Event = (
@@ -280,6 +308,9 @@ Event = (
     | Scored
     | SpansLeft
     | LeaderChanged
+    | TickFired
+    | TicksSkipped
+    | ScheduleFailed
     | QueueSampled
 )
 

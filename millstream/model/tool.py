@@ -27,6 +27,7 @@ class OnUnknown(StrEnum):
 
     FAIL = "fail"  # raise `OutcomeUnknown` in the workflow
     RETRY = "retry"  # send it again: an effect may happen twice
+    ASK = "ask"  # park the run until an operator says what became of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -133,6 +133,30 @@ def encode_record(record: Record, limit: int) -> bytes:
         record.by,
     )
     return encode(row, f"the result of {record.kind} {record.target!r}", limit)
+
+
+class Parts(NamedTuple):
+    """A record around a value that only the store has."""
+
+    #: How a record of the step begins as long as it has no value.
+    open: bytes
+    #: What stands before the value, and after it.
+    done: bytes
+    rest: bytes
+
+
+def record_parts(record: Record, status: RecordStatus) -> Parts:
+    """Return a record without its value; ``status`` is what it has as long as there is none."""
+    head = [RECORD_VERSION, record.kind, record.target, record.digest]
+    tail = [
+        record.attempts, round(record.began, 6), round(record.took_s, 6), record.run_attempt,
+        record.by,
+    ]  # fmt: skip
+    return Parts(
+        _encoder.encode([*head, status])[:-1] + b",",
+        _encoder.encode([*head, record.status])[:-1] + b",",
+        b"," + _encoder.encode(tail)[1:],
+    )
 
 
 def decode_record(data: bytes) -> Record:

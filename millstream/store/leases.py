@@ -28,8 +28,9 @@ class Sweep:
     """What looking after a lane found and did."""
 
     now: float
-    #: Runs of the process that asked which somebody wants cancelled.
+    #: Runs of the process that asked which somebody wants cancelled, or has sent messages to.
     cancelled: tuple[str, ...]
+    addressed: tuple[str, ...]
     promoted: int
     reclaimed: int
     poisoned: int
@@ -37,6 +38,10 @@ class Sweep:
     next_due: float | None
     #: Of the lane: when it grows the queue may have more lanes to serve.
     epoch: int = 0
+    #: Whether something stands in the lane's outbox.
+    posted: bool = False
+    #: Whether workers take nothing new from the queue.
+    paused: bool = False
 
 
 def renew_blocking(
@@ -100,15 +105,19 @@ async def sweep(
                 "EVAL", found.body, *found.arguments(lane, [*args, 1])
             )
 
-    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch = reply
+    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch = reply[:7]
+    addressed, posted, paused = reply[7:]
     return Sweep(
         now=now / 1000,
         cancelled=tuple(run_id.decode() for run_id in cancelled),
+        addressed=tuple(run_id.decode() for run_id in addressed),
         promoted=promoted,
         reclaimed=reclaimed,
         poisoned=poisoned,
         next_due=next_due / 1000 if next_due else None,
         epoch=epoch,
+        posted=posted > 0,
+        paused=bool(paused),
     )
 
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
 from millstream.store import codec
 from millstream.store.connection import Connection
-from millstream.store.keys import Lane
+from millstream.store.keys import NEVER_MS, Lane
 from millstream.store.scripts import Argument, call
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
-    "crashes", "tenant", "refusals", "refused", "fence",
+    "crashes", "tenant", "refusals", "refused", "fence", "awaits",
 )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ async def owners(
     with connection.translated():
         pipe = connection.client.pipeline(transaction=False)
         for new in news:
-            pipe.hmget(lane.run(new.id), "workflow", "args")
+            pipe.hmget(lane.run(new.id), "workflow", "args", "asked")
         rows = await pipe.execute() if news else []
 
     return [_owner(new, *row) for new, row in zip(news, rows, strict=True)]
@@ -149,7 +149,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
     with connection.translated():
         reply = await call(connection.scripts, "depth", lane, [])
 
-    waiting, running, scheduled, due, parked, dead, oldest_ms, workers = reply
+    waiting, running, scheduled, due, parked, dead, oldest_ms, workers, paused = reply
     return LaneDepth(
         waiting=waiting,
         running=running,
@@ -159,6 +159,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
         dead=dead,
         oldest_s=oldest_ms / 1000,
         workers=workers,
+        paused=bool(paused),
     )
 
 
@@ -171,12 +172,15 @@ def error_of(data: bytes | None) -> tuple[str, str]:
     return cause, message
 
 
-def _owner(new: NewRun, workflow: bytes | None, arguments: bytes | None) -> bool | str | None:
+def _owner(
+    new: NewRun, workflow: bytes | None, arguments: bytes | None, asked: bytes | None
+) -> bool | str | None:
     if workflow is None:
         return None
 
     name = workflow.decode()
-    return False if (name, arguments) == (new.workflow, new.arguments) else name
+    # A run that has begun anew is still the one that was asked for.
+    return False if (name, asked or arguments) == (new.workflow, new.arguments) else name
 
 
 def _status(
@@ -195,12 +199,13 @@ def _status(
             enqueued=_seconds(fields["enqueued"]) or 0.0,
             started=_seconds(fields["started"]),
             ended=_seconds(fields["ended"]),
-            due=None if due is None else due / 1000,
+            due=None if due is None or due >= NEVER_MS else due / 1000,
         ),
         crashes=int(fields["crashes"] or 0),
         tenant=_text(fields["tenant"]),
         # They count while nobody has taken it since who refused it last.
         refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
+        awaits=tuple((_text(fields["awaits"]) or "").splitlines()),
     )
 
 

@@ -36,12 +36,15 @@ from millstream.events import (
     RunLost,
     RunSettled,
     RunTaken,
+    ScheduleFailed,
     Scored,
     SpansLeft,
     StepEnded,
     StepRetried,
     StoreFailed,
     StoreRecovered,
+    TickFired,
+    TicksSkipped,
     ToolCalled,
     ToolCatalogueChanged,
     WorkerDraining,
@@ -49,7 +52,7 @@ from millstream.events import (
     WorkerStopped,
 )
 from millstream.model.run import FINAL
-from millstream.telemetry import inference, surroundings
+from millstream.telemetry import inference, surroundings, ticks
 from millstream.telemetry.series import (
     OTHER,
     OVERFLOW,
@@ -130,6 +133,10 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_store_failures_total", kind="counter", help="Calls of Redis that failed, by what they were made for.", labels=("during",)),
     Row(name="millstream_store_outage_seconds", kind="histogram", help="How long Redis was away, once it is back.", buckets=_RUN),
     Row(name="millstream_leader", kind="gauge", help="1 while this scheduler leads."),
+    Row(name="millstream_ticks_fired_total", kind="counter", help="Ticks of schedules that got their run.", labels=_QUEUE),
+    Row(name="millstream_ticks_skipped_total", kind="counter", help="Ticks of schedules that were passed over: late, overlap, or full (too many waited).", labels=("reason",)),
+    Row(name="millstream_tick_lateness_seconds", kind="histogram", help="How long after its time a tick got its run, a jitter included.", buckets=_RUN),
+    Row(name="millstream_schedule_failures_total", kind="counter", help="Times a schedule could not fire as it stands."),
     Row(name="millstream_queue_waiting", kind="gauge", help="Runs nobody holds yet.", labels=_QUEUE, sampled="waiting"),
     Row(name="millstream_queue_running", kind="gauge", help="Runs held by workers.", labels=_QUEUE, sampled="running"),
     Row(name="millstream_queue_scheduled", kind="gauge", help="Runs that wait for their time.", labels=_QUEUE, sampled="scheduled"),
@@ -137,6 +144,7 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_queue_dead", kind="gauge", help="Dead letters.", labels=_QUEUE, sampled="dead"),
     Row(name="millstream_queue_oldest_age_seconds", kind="gauge", help="Age of the run that has waited longest.", labels=_QUEUE, sampled="oldest_s"),
     Row(name="millstream_queue_workers", kind="gauge", help="Workers that serve the queue.", labels=_QUEUE, sampled="workers"),
+    Row(name="millstream_queue_paused", kind="gauge", help="1 while workers take nothing new from the queue.", labels=_QUEUE, sampled="paused"),
     Row(name="millstream_queue_sample_age_seconds", kind="gauge", help="Age of the queue's last reading. Its gauges are absent while the reading is stale.", labels=_QUEUE, sampled="age"),
     *surroundings.ROWS,
     Row(name=OVERFLOW, kind="counter", help="Times a label value was counted as `other`, or a queue left out, because there are too many. `all`: too many combinations.", labels=("label",)),
@@ -196,9 +204,7 @@ class MetricsSubscriber:
             case RunLost():
                 self._lost(event)
             case ToolCalled():
-                count("mcp_tool_calls_total", event.server, event.tool, event.status)
-                where = (event.server, event.tool)
-                observe("mcp_tool_duration_seconds", event.took_s, *where, trace=event.trace)
+                self._tool_called(event)
             case StepRetried():
                 count("millstream_step_retries_total")
             case LeaseRenewed():
@@ -230,6 +236,8 @@ class MetricsSubscriber:
                 self._queue_sampled(event)
             case LeaderChanged():
                 self._leader_changed(event)
+            case TickFired() | TicksSkipped() | ScheduleFailed():
+                ticks.tick_event(self._series, event)
             case WorkerStarted():
                 self._worker_started(event)
             case WorkerDraining():
@@ -257,6 +265,12 @@ class MetricsSubscriber:
             self._series.count("workflow_executions_total", event.workflow, event.state)
             kind, trace = event.workflow, event.trace
             self._series.observe("workflow_duration_seconds", event.took_s, kind, trace=trace)
+
+    def _tool_called(self, event: ToolCalled) -> None:
+        where = (event.server, event.tool)
+        self._series.count("mcp_tool_calls_total", *where, event.status)
+        took_s, trace = event.took_s, event.trace
+        self._series.observe("mcp_tool_duration_seconds", took_s, *where, trace=trace)
 
     def _lost(self, event: RunLost) -> None:
         # Only this fence is lost: the same worker may hold the run again under a newer one.

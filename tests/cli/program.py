@@ -20,6 +20,7 @@ from millstream import Context, RetryPolicy, Workflows
 app = Workflows()
 empty = Workflows()
 number = 7
+app.schedule("yearly", "add", {"a": 1, "b": 2}, cron="@yearly", timezone="Europe/Berlin")
 
 def sink() -> None:
     raise ValueError("the tide is out")

@@ -60,6 +60,9 @@ def test_a_replay_says_which_or_all() -> None:
 def test_the_doctor_finds_a_healthy_house(served: Program) -> None:
     """What is in order is said too: otherwise nobody knows what was looked at."""
     said = served("doctor", "--json")
+    # The worker has made the schedule of its application when it started.
+    found = {finding["subject"]: finding["detail"] for finding in said.json["findings"]}
+    assert found["schedules"].startswith("the next fires in ")
 
     levels = {finding["subject"]: finding["level"] for finding in said.json["findings"]}
     assert said.code == 0

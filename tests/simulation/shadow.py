@@ -18,8 +18,8 @@ from tests.simulation.network import Link, Request
 from tests.simulation.view import View
 
 SCRIPTS = (
-    "cancel", "commit", "depth", "elect", "enqueue", "holdings", "prune", "renew", "restore",
-    "revive", "sweep", "watch",
+    "cancel", "commit", "depth", "due", "elect", "enqueue", "fork", "holdings", "prune", "renew",
+    "restore", "revive", "schedule", "sweep", "watch",
 )  # fmt: skip
 _WRITE = {"cancel", "commit", "enqueue", "prune", "restore", "revive", "sweep", "watch"}
 _REMOVE = {b"XACK", b"XDEL", b"ZREM", b"DEL"}

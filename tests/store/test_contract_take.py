@@ -10,7 +10,7 @@ from millstream.model.run import Delivery, Priority, RunState
 from millstream.store import commits, deliveries
 from millstream.store.commits import Verdict, Want
 from millstream.store.deliveries import Stray
-from millstream.store.scripts import call
+from millstream.store.scripts import Argument, call
 from tests.store.bench import RETENTION_S, Bench
 
 
@@ -384,7 +384,7 @@ async def test_a_traced_run_brings_its_trace_whenever_it_is_taken(bench: Bench) 
 async def test_a_run_that_is_not_traced_brings_nothing_more(bench: Bench) -> None:
     """What nobody uses costs nobody a byte."""
     await bench.accept("plain")
-    args = ["w1", 0, 1, 0, 0, 1000, 1_000_000, 100, 100, 0]
-    _, _, (row,) = await call(bench.store.scripts, "commit", bench.lane, args)
+    args: list[Argument] = ["w1", 0, 1, 0, 0, 1000, 1_000_000, 100, 100, 0]
+    (row,) = (await call(bench.store.scripts, "commit", bench.lane, args))[2]
 
     assert len(row) == 11

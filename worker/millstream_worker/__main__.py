@@ -21,6 +21,7 @@ from millstream.workflow import Workflows
 from millstream_worker import compose
 from millstream_worker.config import WorkerConfig
 from millstream_worker.loader import load
+from millstream_worker.registrar import apply_schedules
 from millstream_worker.serve import drain_on_signal
 
 
@@ -69,6 +70,8 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                 async with anyio.create_task_group() as group:
                     group.start_soon(drain_on_signal, worker)
                     group.start_soon(_beat, watched)
+                    schedules = compose.schedules(connection)
+                    group.start_soon(apply_schedules, schedules, workflows, watched.emit)
                     await worker.serve()
                     group.cancel_scope.cancel()
                 stuck = worker.stuck

@@ -14,6 +14,8 @@ from random import Random, SystemRandom
 from typing import Any
 
 from millstream import __version__
+from millstream.client import Client
+from millstream.client.schedules import Schedules
 from millstream.errors import InferenceRejected, ToolRejected
 from millstream.events import Emit
 from millstream.model import ids
@@ -32,6 +34,7 @@ from millstream.telemetry.opening import Tracing, open_tracing
 from millstream.workflow import Log, Workflows
 from millstream_worker.config import WorkerConfig
 from millstream_worker.consumer import Consumer
+from millstream_worker.dispatcher import Dispatcher
 from millstream_worker.environment import (
     Environment,
     Inference,
@@ -41,6 +44,7 @@ from millstream_worker.environment import (
     Traces,
 )
 from millstream_worker.executor import Executor
+from millstream_worker.gate import Gate
 from millstream_worker.inference.declared import BUILT_IN, load_models
 from millstream_worker.inference.notices import Notices
 from millstream_worker.inference.service import InferenceService
@@ -134,9 +138,7 @@ async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> W
     await lanes.look_up()
     agent = _agent(config, workflows, parts)
     lease = Lease(config.lease, parts.mono)
-    executor = Executor(
-        parts.connection, workflows, _environment(config, agent, lease, parts), parts.mono
-    )
+    executor = Executor(workflows, _environment(config, agent, lease, parts), parts.mono)
     slots = Slots(config.concurrency)
     parts.inference.attend(lambda: slots.total - slots.free)
 
@@ -194,15 +196,18 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
     parts: Parts,
     noticed: Callable[[Lane, int], None],
 ) -> LaneDuties:
+    dispatcher = Dispatcher(parts.connection, lane, emit=parts.emit, retention_s=config.retention)
+    gate = Gate(slots)
     consumer = Consumer(
         parts.connection,
         lane,
         agent.token,
-        slots,
+        gate,
         lease,
         emit=parts.emit,
         retention_s=config.retention,
         alive=parts.health.claim_turned,
+        posted=dispatcher.posted,
         answered=functools.partial(_answered, parts.health, lease),
     )
     sweeper = Sweeper(
@@ -214,10 +219,12 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         retention_s=config.retention,
         poison=config.poison,
         turned=parts.health.loop_turned,
+        posted=dispatcher.posted,
         noticed=noticed,
+        gate=gate,
     )
     execute = functools.partial(executor.execute, consumer)
-    return LaneDuties(consumer=consumer, sweeper=sweeper, execute=execute)
+    return LaneDuties(consumer=consumer, sweeper=sweeper, dispatcher=dispatcher, execute=execute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +301,12 @@ async def inference(
     notices = Notices(connection, ids.new_process_token(SystemRandom()))
     async with InferenceService(declared, emit=emit, notices=notices) as service:
         yield service
+
+
+def schedules(connection: Connection) -> Schedules:
+    """Return the schedules of a Redis. Whoever asks does not insist: it asks again itself."""
+    # Not opened: nothing here needs its background tasks, and the connection is not its own.
+    return Client(connection=connection, patience=0.0).schedules
 
 
 def _answered(health: Health, lease: Lease, refusal: str | None) -> None:

@@ -29,9 +29,12 @@ from millstream.store.connection import Connection
 from millstream.store.deliveries import Stray
 from millstream.store.keys import SUSPECT, Lane
 from millstream_worker import turns
+from millstream_worker.gate import Gate
 from millstream_worker.held import Held, Stop
 from millstream_worker.lease import Lease
+from millstream_worker.listener import Listener
 from millstream_worker.reader import Reader
+from millstream_worker.reading import RunReader
 from millstream_worker.slots import Shares, Slots
 from millstream_worker.turns import Submission
 
@@ -47,16 +50,18 @@ class Consumer:
         connection: Connection,
         lane: Lane,
         token: str,
-        slots: Slots,
+        slots: Slots | Gate,
         lease: Lease,
         *,
         emit: Emit,
         retention_s: float,
         alive: Callable[[], None] = lambda: None,
+        posted: Callable[[], None] = lambda: None,
         answered: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         self.lane = lane
         self.held: dict[str, Held] = {}
+        self.listener = Listener(connection, lane, token, self.held, emit=emit)
         self._connection = connection
         self._token = token
         self._slots = slots
@@ -65,8 +70,8 @@ class Consumer:
         self._emit = emit
         self._start: Callable[[Held], None] | None = None
         self._retention_s = retention_s
-        #: Told of every turn of the loop.
-        self._alive = alive
+        self._alive = alive  # told of every turn of the loop
+        self._posted = posted  # something was put into the lane's outbox
         #: Told what came of every call: None when Redis served it, else why it was refused.
         self._answered = answered
         self._sequence = 0
@@ -117,6 +122,10 @@ class Consumer:
         if held is not None:
             held.stop(Stop.CANCELLED)
 
+    def reader(self, run_id: str) -> RunReader:
+        """Return what reads the rest of what stands for a run."""
+        return RunReader(self._connection, self.lane, run_id, self._emit)
+
     def forget(self, held: Held) -> None:
         """The run has left this worker; its slot is free."""
         if self.held.get(held.delivery.run_id) is held:
@@ -161,6 +170,8 @@ class Consumer:
         items += [commits.adopt(stray.level, stray.entry) for stray in strays]
         items += [commits.hand_back(x.level, x.entry, self._retention_s) for x in surplus]
         reply = await self._commit(items, want)
+        if reply.posted:
+            self._posted()
         turns.answer(batch, reply.verdicts)
         if self._slots.suspecting:
             self._clear_suspects(items, reply.verdicts)
@@ -223,6 +234,8 @@ class Consumer:
         self._lease.compared(self.lane, lapses)
         for run_id in found.cancelled:
             self.cancel(run_id)
+        for run_id in found.addressed:
+            self.listener.hear(run_id)
         here = {(x.delivery.level, x.delivery.entry) for x in self.held.values()}
         here |= {(stray.level, stray.entry) for stray in self._adopting}
         self._adopting += [x for x in found.strays if (x.level, x.entry) not in here]

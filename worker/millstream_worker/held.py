@@ -18,7 +18,8 @@ from millstream.model.outcome import Completed, Outcome
 from millstream.model.run import Delivery
 from millstream.model.trace import Place
 from millstream.store import commits
-from millstream.store.commits import Item, Verdict
+from millstream.store.codec import Parts
+from millstream.store.commits import Child, Item, Verdict
 
 
 class Stop(Enum):
@@ -95,6 +96,10 @@ class Held:
         #: The version to pin with the next write; empty once it is pinned.
         self._pin = ""
         self._on_stop: Callable[[], None] | None = None
+        #: Whether somebody may have sent messages, and who is told of the next one: its name, or
+        #: None when that is not known.
+        self.addressed = delivery.received
+        self.on_message: Callable[[str | None], None] | None = None
 
     def on_stop(self, action: Callable[[], None] | None) -> None:
         """Say what stops the workflow; called at once when it should have stopped already."""
@@ -113,6 +118,12 @@ class Held:
         """Say where the delivery stands in a trace."""
         self.delivery = self.delivery._replace(trace=place.trace)
         self.caller = place.parent
+
+    def hear(self, name: str | None) -> None:
+        """A message has come; None: it may have, and its name is not known."""
+        self.addressed = True
+        if self.on_message is not None:
+            self.on_message(name)
 
     def pin(self, version: str) -> None:
         """Have the run stay on this version from its first write on."""
@@ -136,6 +147,27 @@ class Held:
         Raises `LeaseLost` when the run is no longer ours, `JournalFull` at the bound.
         """
         self._append(key, record)
+        self._judge(await self._send().wait())
+
+    async def look(self, key: str, name: str, record: Parts, otherwise: bytes) -> Verdict:
+        """Take a message into the journal, or write ``otherwise``. See `commits.look`."""
+        self._check()
+        if otherwise:
+            self._count(len(otherwise))
+        item = commits.look(self.delivery, key, name, record, otherwise, self._take_pin())
+        self._later.append(item)
+        verdict = await self._send().wait()
+        if verdict is not Verdict.ANSWERED:
+            self._judge(verdict)
+        return verdict
+
+    async def start_child(self, key: str, record: bytes, child: Child) -> None:
+        """Journal that a child is waited for, and have it started."""
+        self._check()
+        self._count(len(record))
+        self._size += len(child.start)
+        item = commits.start_child(self.delivery, key, record, child, self._take_pin())
+        self._later.append(item)
         self._judge(await self._send().wait())
 
     async def flush(self) -> None:

@@ -28,6 +28,7 @@ from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream_worker.consumer import Consumer
+from millstream_worker.dispatcher import Dispatcher
 from millstream_worker.held import Held, Stop
 from millstream_worker.lease import Lease
 from millstream_worker.sweeper import Sweeper
@@ -55,6 +56,7 @@ class LaneDuties:
 
     consumer: Consumer
     sweeper: Sweeper
+    dispatcher: Dispatcher
     execute: Callable[[Held], Coroutine[Any, Any, None]]
 
 
@@ -179,8 +181,7 @@ class Worker:
         """Take work once everything it needs stands."""
         await self._prepare()
         for lane in self._lanes:
-            support.start_soon(lane.consumer.commit_forever)
-            support.start_soon(lane.sweeper.sweep_forever)
+            _support(lane, support)
         await self._lease.until_trusted()
         for lane in self._lanes:
             self._open(lane, intake)
@@ -206,8 +207,7 @@ class Worker:
                     # Nothing is waited for from here on: a lane is served whole or not at all.
                     duties = self._more_lanes.begin(lane)
                     self._lanes.append(duties)
-                    support.start_soon(duties.consumer.commit_forever)
-                    support.start_soon(duties.sweeper.sweep_forever)
+                    _support(duties, support)
                     self._open(duties, intake)
 
     def _open(self, lane: LaneDuties, intake: TaskGroup) -> None:
@@ -262,6 +262,14 @@ class Worker:
     async def _until_idle(self) -> None:
         while any(not lane.consumer.idle for lane in self._lanes):
             await anyio.sleep(0.02)
+
+
+def _support(lane: LaneDuties, support: TaskGroup) -> None:
+    """Start what must outlive the runs of a lane."""
+    support.start_soon(lane.consumer.commit_forever)
+    support.start_soon(lane.sweeper.sweep_forever)
+    support.start_soon(lane.consumer.listener.listen_forever)
+    support.start_soon(lane.dispatcher.dispatch_forever)
 
 
 async def drain_on_signal(worker: Worker) -> None:

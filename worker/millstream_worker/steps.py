@@ -32,6 +32,7 @@ from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.trace import Place, SpanContext, parsed
 from millstream.store import codec
+from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held
 
@@ -41,6 +42,7 @@ _FAILURES: dict[str, type[StepError]] = {
     for cls in (
         errors.StepFailed,
         errors.StepTimeout,
+        errors.SignalTimeout,
         errors.ToolNotSent,
         errors.ToolRejected,
         errors.ToolInterrupted,
@@ -113,6 +115,11 @@ class Recorder:
         take = parsed(self._held.delivery.trace) if self._environment.traces is not None else None
         return None if take is None else take.under("step", step.key)
 
+    def trace_for(self, step: Step) -> str | None:
+        """Return the trace of a run that a step starts; where nothing is traced, the caller's."""
+        trace = self.trace_of(step)
+        return self._held.delivery.trace if trace is None else str(trace)
+
     def place_of_call(self, step: Step, attempt: int) -> Place | None:
         """Return where one attempt of a step stands: what is called meanwhile is told so."""
         trace = self.trace_of(step)
@@ -135,7 +142,32 @@ class Recorder:
         """Journal a record; return when it stands. Raises `PayloadTooLarge` or `NotEncodable`."""
         await self._held.write(step.key, self._encode(record))
         if record.status in {RecordStatus.OK, RecordStatus.FAILED}:
-            self._tell(step, record)
+            self.tell(step, record)
+
+    async def look(
+        self,
+        step: Step,
+        name: str,
+        waiting: Record,
+        status: RecordStatus,
+        otherwise: Record | None,
+    ) -> bool:
+        """Take a message of a name into the journal, or journal ``otherwise`` when there is none.
+
+        ``waiting`` is the record of the wait, ``status`` what it says with the message in it.
+        Returns whether there was a message, or the record was closed before.
+        """
+        took_s = max(0.0, self.wall() - waiting.began)
+        taken = self.record(
+            step, status, None, began=waiting.began, took_s=took_s, attempts=waiting.attempts
+        )
+        parts = codec.record_parts(taken, waiting.status)
+        data = b"" if otherwise is None else self._encode(otherwise)
+        return await self._held.look(step.key, name, parts, data) is Verdict.ANSWERED
+
+    async def start_child(self, step: Step, record: Record, child: Child) -> None:
+        """Journal that a child is waited for, and have it started, together."""
+        await self._held.start_child(step.key, self._encode(record), child)
 
     def write_later(self, step: Step, record: Record) -> None:
         """Journal a record with whatever is written next."""
@@ -149,15 +181,18 @@ class Recorder:
 
     async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
         """Record that a step failed for good, then raise its error."""
+        error.key = step.key
+        await self.write(step, self.failure(step, error, attempts, began))
+        raise error
+
+    def failure(self, step: Step, error: StepError, attempts: int, began: float) -> Record:
+        """Return the record of a step that failed for good."""
         message = said(error)[: self._environment.limits.error]
         value = [type(error).__name__, str(error.cause), message]
-        error.key = step.key
         took_s = max(0.0, self.wall() - began)
-        record = self.record(
+        return self.record(
             step, RecordStatus.FAILED, value, attempts=attempts, began=began, took_s=took_s
         )
-        await self.write(step, record)
-        raise error
 
     def retried(self, step: Step, attempt: int, pause_s: float, error: BaseException) -> None:
         """Tell that a step is tried again."""
@@ -176,7 +211,8 @@ class Recorder:
             )
         )
 
-    def _tell(self, step: Step, record: Record) -> None:
+    def tell(self, step: Step, record: Record) -> None:
+        """Tell that a step has ended and stands in the journal."""
         delivery = self._held.delivery
         self._environment.emit(
             StepEnded(

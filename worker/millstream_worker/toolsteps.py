@@ -4,14 +4,15 @@
 
 A crash between the call and its record leaves the intent standing: the call may have run. Whoever
 goes on then asks: is it safe to repeat? If so it is sent again, under the same idempotency key.
-If not, the tool's policy decides, and by default the workflow is told `OutcomeUnknown`.
+If not, the tool's policy decides: by default the workflow is told `OutcomeUnknown`; or the run
+waits until an operator says what became of the call.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -26,15 +27,13 @@ from millstream.errors import (
 from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus
 from millstream.model.run import Delivery
-from millstream.model.tool import OnUnknown, ToolInfo, ToolResult
+from millstream.model.tool import OnUnknown, ToolResult
+from millstream_worker.asking import Asking
 from millstream_worker.environment import Prepared
-from millstream_worker.pins import Pins
 from millstream_worker.steps import Recorder, Step, replayed
 
 #: No server may take longer, and no configuration may allow it.
 LONGEST_CALL_S = 120.0
-#: A listing has no effect, so it is simply asked for again.
-LISTING = RetryPolicy(max_attempts=5, initial=0.5, maximum=10.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +49,15 @@ class ToolCall:
     queue: str
     #: Whose stateful sessions the call may use.
     session: str
+    #: How often the run has begun anew: the same step is another one then.
+    generation: int = 0
 
     def idempotency_key(self, step: Step) -> str:
         """The same for every attempt and every worker: a server can tell a repetition by it."""
-        name = f"{self.queue}\n{self.run_id}\n{step.key}".encode()
-        return hashlib.blake2b(name, digest_size=16).hexdigest()
+        name = f"{self.queue}\n{self.run_id}\n{step.key}"
+        if self.generation:
+            name += f"\n{self.generation}"
+        return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
 def session_of(queue: str, delivery: Delivery) -> str:
@@ -67,29 +70,20 @@ def session_of(queue: str, delivery: Delivery) -> str:
 
 
 async def call_tool(
-    recorder: Recorder, step: Step, call: ToolCall, record: Record | None, pins: Pins
+    recorder: Recorder, step: Step, call: ToolCall, record: Record | None, asking: Asking
 ) -> ToolResult:
     """Return the tool's answer, from the journal or from the server."""
-    if record is not None and record.status is not RecordStatus.INTENT:
+    if record is not None and record.status not in {RecordStatus.INTENT, RecordStatus.RESOLVED}:
         return ToolResult.unpacked(replayed(step, record, dict))
 
     began = recorder.wall()
-    # An intent of an earlier worker: whether its call ran is not known, and stays so.
-    unresolved = record is not None
-    standing = unresolved
+    calling = _Calling(recorder, step, call, asking, record)
     attempt = 0
     while True:
         attempt += 1
         await recorder.ready()
         try:
-            prepared = await _prepared(recorder, step, call, unresolved=unresolved)
-            pins.check(call.server, prepared.catalogue)
-            if prepared.needs_intent and not standing:
-                await recorder.write(
-                    step, recorder.record(step, RecordStatus.INTENT, None, began=began)
-                )
-                standing = True
-            answer = await _send(recorder, step, call, prepared, attempt)
+            answer = await calling.once()
         except ToolError as error:
             pause_s = _pause(recorder, call, error, attempt)
             if pause_s is None:
@@ -100,55 +94,86 @@ async def call_tool(
             return await _answered(recorder, step, answer, attempt, began)
 
 
-async def list_tools(  # noqa: PLR0917 - what a step is made of
-    recorder: Recorder, step: Step, server: str, session: str, record: Record | None, pins: Pins
-) -> list[ToolInfo]:
-    """Return what a server offers, from the journal or from the server."""
-    if record is not None:
-        return [ToolInfo(**each) for each in replayed(step, record, list)]
+class _Calling:
+    """One call, on its way from intent to answer."""
 
-    began, attempt = recorder.wall(), 0
-    while True:
-        attempt += 1
-        await recorder.ready()
-        try:
-            offered, catalogue = await recorder.environment.tools.offered(server, run_id=session)
-        except ToolError as error:
-            pause_s = LISTING.pause(attempt, recorder.environment.random)
-            if pause_s is None or not error.retryable:
-                await recorder.fail(step, error, attempt, began)
-            recorder.retried(step, attempt, pause_s, error)
-            await anyio.sleep(max(pause_s, error.retry_after or 0.0))
-        else:
-            pins.check(server, catalogue)
-            took_s = max(0.0, recorder.wall() - began)
-            value = [asdict(each) for each in offered]
-            await recorder.write(
-                step,
-                recorder.record(
-                    step, RecordStatus.OK, value, attempts=attempt, began=began, took_s=took_s
-                ),
+    def __init__(
+        self, recorder: Recorder, step: Step, call: ToolCall, asking: Asking, record: Record | None
+    ) -> None:
+        self._recorder = recorder
+        self._step = step
+        self._call = call
+        self._asking = asking
+        #: The intent that stands, or what an operator has said of it.
+        self._record = record
+        #: An intent of an earlier worker: whether its call ran is not known, and stays so.
+        self._unresolved = record is not None and record.status is RecordStatus.INTENT
+        #: How often it was sent here: each time is a span of its own.
+        self._sent = 0
+
+    async def once(self) -> ToolResult:
+        """Send the call once, unless it turns out that there is nothing to send."""
+        if self._record is not None and self._record.status is RecordStatus.RESOLVED:
+            resolved = self._resolved(self._record.value)
+            if resolved is not None:
+                return resolved
+        tools, call = self._recorder.environment.tools, self._call
+        prepared = await tools.prepare(call.server, call.tool, call.arguments, run_id=call.session)
+        if self._unresolved and not _repeatable(prepared):
+            error = OutcomeUnknown(
+                f"{self._step.target} was about to be called when its worker was lost; it may have"
+                " run, and it is not declared safe to repeat",
+                cause="OutcomeUnknown",
             )
-            return list(offered)
+            return await self._asked(prepared, error)
 
+        self._asking.pins.check(call.server, prepared.catalogue)
+        await self._intend(prepared)
+        try:
+            self._sent += 1
+            return await _send(self._recorder, self._step, call, prepared, self._sent)
+        except OutcomeUnknown as error:
+            return await self._asked(prepared, error)
 
-async def _prepared(
-    recorder: Recorder, step: Step, call: ToolCall, *, unresolved: bool
-) -> Prepared:
-    tools = recorder.environment.tools
-    prepared = await tools.prepare(call.server, call.tool, call.arguments, run_id=call.session)
-    if unresolved and not _repeatable(prepared):
-        raise OutcomeUnknown(
-            f"{step.target} was about to be called when its worker was lost; it may have run, and"
-            " it is not declared safe to repeat",
-            cause="OutcomeUnknown",
-        )
+    async def _intend(self, prepared: Prepared) -> None:
+        """Record that the call is about to be sent, unless that is recorded already."""
+        before = self._record
+        resolved = before is not None and before.status is RecordStatus.RESOLVED
+        if prepared.needs_intent and (before is None or resolved):
+            # Every intent is another one: what was said of an earlier one does not hold for it.
+            self._record = self._recorder.record(
+                self._step,
+                RecordStatus.INTENT,
+                None,
+                began=self._recorder.wall(),
+                attempts=1 if before is None else before.attempts + 1,
+            )
+            await self._recorder.write(self._step, self._record)
 
-    return prepared
+    async def _asked(self, prepared: Prepared, error: OutcomeUnknown) -> ToolResult:
+        """Have an operator say what became of the call, where that is the tool's policy."""
+        if prepared.on_unknown is not OnUnknown.ASK or self._record is None:
+            raise error
+        self._record = await self._asking.ask(self._step, self._record)
+        self._unresolved = False
+        return await self.once()
+
+    def _resolved(self, verdict: list[Any]) -> ToolResult | None:
+        """Return the answer that an operator gave; None: the call is to be sent again."""
+        match verdict:
+            case ["retry"]:
+                return None
+            case ["result", value]:
+                return ToolResult(data=value, text=value if isinstance(value, str) else "")
+            case _:
+                raise OutcomeUnknown(
+                    f"an operator gave {self._step.target} up: nobody knows whether it ran",
+                    cause="OutcomeUnknown",
+                )
 
 
 async def _send(
-    recorder: Recorder, step: Step, call: ToolCall, prepared: Prepared, attempt: int
+    recorder: Recorder, step: Step, call: ToolCall, prepared: Prepared, number: int
 ) -> ToolResult:
     tools = recorder.environment.tools
     # The lease may have run out while the call was prepared and its intent written.
@@ -160,7 +185,7 @@ async def _send(
             timeout_s=call.timeout_s,
             idempotency_key=call.idempotency_key(step),
             run_id=call.session,
-            place=recorder.place_of_call(step, attempt),
+            place=recorder.place_of_call(step, number),
         )
     except ToolInterrupted as error:
         if _repeatable(prepared):

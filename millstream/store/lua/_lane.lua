@@ -7,6 +7,7 @@ local META, TIMERS, PARKED, LEASES, ENDED, DEAD, AGENTS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local LEVELS = {'resume', 'high', 'normal', 'low', 'suspect'}
 local STREAM = {resume = KEYS[8], high = KEYS[9], normal = KEYS[10], low = KEYS[11], suspect = KEYS[12]}
+local OUTBOX = KEYS[13]
 local PREFIX = string.sub(META, 1, -5)
 local GROUP = 'workers'
 -- A run that was in the hands of this many dead workers runs alone, so that a poisonous one
@@ -16,6 +17,7 @@ local SUSPECT_AFTER = 2
 local function run_key(id) return PREFIX .. 'run:' .. id end
 local function journal_key(id) return PREFIX .. 'journal:' .. id end
 local function events_key(id) return PREFIX .. 'events:' .. id end
+local function received_key(id) return PREFIX .. 'received:' .. id end
 local function control_key(token) return PREFIX .. 'control:' .. token end
 
 local function digits(number) return string.format('%.0f', number) end
@@ -89,29 +91,42 @@ local function after(ms)
   return moment
 end
 
--- What `conclude` has to know of a record before it writes: waiters, bytes, said, error.
-local LOOSE = {'waiters', 'bytes', 'said', 'error'}
+-- What has to be said in another lane stands here until that lane has heard it.
+local posted = 0
+local function post(...)
+  redis.call('XADD', OUTBOX, '*', ...)
+  posted = posted + 1
+end
+
+-- What `conclude` has to know of a record before it writes, in this order.
+local LOOSE = {'waiters', 'bytes', 'said', 'error', 'received', 'parent'}
 
 -- Give a run its end. The first write is the one that a full memory refuses: all or nothing.
--- `...` are further fields of the record.
-local function conclude(id, key, state, payload, retention_ms, waiters, bytes, said, stale, ...)
+-- `loose` has what was asked of the record, from `first` on; `...` are further fields of the record.
+local function conclude(id, key, state, payload, retention_ms, loose, first, ...)
   redis.call('HSET', key, 'state', state, 'ended', NOW_TEXT,
     state == 'completed' and 'result' or 'error', payload, ...)
   indexed[#indexed + 1] = after(retention_ms)
   indexed[#indexed + 1] = id
   -- The failure of an earlier attempt is not how this run ended.
-  if stale and state == 'completed' then redis.call('HDEL', key, 'error') end
+  if loose[first + 3] and state == 'completed' then redis.call('HDEL', key, 'error') end
   -- Last of what touches the record: without a retention it is gone from here on.
   redis.call('PEXPIRE', key, retention_ms)
-  if bytes then redis.call('PEXPIRE', journal_key(id), retention_ms) end
-  if said then redis.call('PEXPIRE', events_key(id), retention_ms) end
-  if waiters then wake(id, waiters, state, payload) end
+  if loose[first + 1] then redis.call('PEXPIRE', journal_key(id), retention_ms) end
+  if loose[first + 2] then redis.call('PEXPIRE', events_key(id), retention_ms) end
+  if loose[first + 4] then
+    if state == 'cancelled' and redis.call('HGET', received_key(id), '#open') then post('kind', 'down', 'run', id) end
+    redis.call('PEXPIRE', received_key(id), retention_ms)
+  end
+  if loose[first + 5] then
+    post('kind', 'end', 'to', loose[first + 5], 'id', id, 'state', state, 'payload', payload)
+  end
+  if loose[first] then wake(id, loose[first], state, payload) end
 end
 
 local function finish(id, state, payload, retention_ms)
   local key = run_key(id)
-  local waiters, bytes, said, stale = unpack(redis.call('HMGET', key, unpack(LOOSE)))
-  conclude(id, key, state, payload, retention_ms, waiters, bytes, said, stale)
+  conclude(id, key, state, payload, retention_ms, redis.call('HMGET', key, unpack(LOOSE)), 1)
 end
 
 -- Index a failed run among the dead letters. The oldest leave the index, their records stay.

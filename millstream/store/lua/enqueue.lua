@@ -35,9 +35,10 @@ for at = 2, #ARGV, 9 do
   local id, workflow, version, arguments, priority, delay, timeout, tenant, trace =
     unpack(ARGV, at, at + 8)
   local key = run_key(id)
-  local known = redis.call('HMGET', key, 'workflow', 'args')
+  -- A run that has begun anew is still the one that was asked for.
+  local known = redis.call('HMGET', key, 'workflow', 'args', 'asked')
   if known[1] then
-    if known[1] == workflow and known[2] == arguments then
+    if known[1] == workflow and (known[3] or known[2]) == arguments then
       answers[#answers + 1] = 0
     else
       answers[#answers + 1] = known[1]

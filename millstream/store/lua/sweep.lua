@@ -10,10 +10,13 @@
 -- ARGV dead_max      ids the dead-letter index may hold
 -- ARGV fresh         1 when this server did not know the script: it has restarted, or was promoted
 --
--- Returns {now_ms, cancelled, promoted, reclaimed, poisoned, next_due_ms, epoch}
+-- Returns {now_ms, cancelled, promoted, reclaimed, poisoned, next_due_ms, epoch, addressed, posted, paused}
 --   cancelled    ids of runs held by this process that somebody asked to cancel
 --   next_due_ms  when the next scheduled or parked run goes on; 0 when there is none
+--   addressed    ids of runs held by this process that somebody has sent messages to
+--   posted       how much stands in the outbox, for other lanes to hear
 --   epoch        of the lane: when it grows the queue may have more lanes to serve
+--   paused       1 while workers take nothing new from the queue
 --
 -- After a restart, and after any time in which nobody swept (Redis away, its clock set forward),
 -- nothing is reclaimed for one lease: the living renew first.
@@ -22,11 +25,14 @@ local TOKEN, INTERVAL, LEASE, RETENTION, POISON, DEAD_MAX =
   ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local control = control_key(TOKEN)
-local told, cancelled = redis.call('SMEMBERS', control), {}
+local told, cancelled, addressed = redis.call('SMEMBERS', control), {}, {}
 for _, id in ipairs(told) do
   -- It may have ended, and even have been started again, since somebody asked.
-  local owner, cancel = unpack(redis.call('HMGET', run_key(id), 'owner', 'cancel'))
-  if cancel and owner == TOKEN then cancelled[#cancelled + 1] = id end
+  local owner, cancel, received = unpack(redis.call('HMGET', run_key(id), 'owner', 'cancel', 'received'))
+  if owner == TOKEN then
+    if cancel then cancelled[#cancelled + 1] = id end
+    if received then addressed[#addressed + 1] = id end
+  end
 end
 local function first_due(index)
   local first = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
@@ -38,13 +44,14 @@ local function next_due()
   return math.min(timer or parked or 0, parked or timer or 0)
 end
 
-local swept, hold, epoch = unpack(redis.call('HMGET', META, 'swept', 'hold', 'epoch'))
+local swept, hold, epoch, paused = unpack(redis.call('HMGET', META, 'swept', 'hold', 'epoch', 'paused'))
+paused = paused and 1 or 0
 swept, hold, epoch = tonumber(swept or '0'), tonumber(hold or '0'), tonumber(epoch or '0')
 local gap = NOW - swept
 local due = next_due()
 if ARGV[7] ~= '1' and gap >= 0 and gap < INTERVAL and not (due > 0 and due <= NOW) then
   if #told > 0 then redis.call('DEL', control) end
-  return {NOW, cancelled, 0, 0, 0, due, epoch}
+  return {NOW, cancelled, 0, 0, 0, due, epoch, addressed, redis.call('XLEN', OUTBOX), paused}
 end
 if ARGV[7] == '1' or gap < 0 or gap > math.max(LEASE / 2, 3 * INTERVAL) then
   hold = NOW + LEASE
@@ -174,4 +181,4 @@ if #gone > 0 then
   redis.call('ZREM', DEAD, unpack(gone))
 end
 
-return {NOW, cancelled, promoted, reclaimed, poisoned, next_due(), epoch}
+return {NOW, cancelled, promoted, reclaimed, poisoned, next_due(), epoch, addressed, redis.call('XLEN', OUTBOX), paused}
