@@ -18,6 +18,7 @@ from millstream import (
     UnknownRun,
     Workflows,
 )
+from millstream.client.forking import earlier
 from millstream.errors import NonDeterminism, UnknownStep, UsageError
 from millstream.model.selection import Selection
 from millstream.testing import Harness
@@ -84,6 +85,8 @@ async def test_a_fork_keeps_what_was_before_and_does_the_rest_anew(
     assert (await run.status()).state is RunState.FAILED, "the first run is not touched"
     assert ship in await bench.client.journal(run)
 
+    assert (await forked.status()).forked_from == f"one at {ship}"
+    assert (await run.status()).forked_from is None
     again = await run.fork(ship, id="two")
     assert not again.created
     assert made.effects == ["ship"]
@@ -137,6 +140,20 @@ async def test_a_fork_of_a_resized_queue_is_found(memory_url: str) -> None:
 
 
 RECORD = b'[1,"step","pay","","ok",1,1,5.0,0.0,1,"w"]'
+
+
+def test_what_was_still_waited_for_is_waited_for_anew() -> None:
+    """Nobody tells the new run of the end of another one's child; a timer tells everybody."""
+    kinds = [("child", "waiting"), ("child", "ok"), ("sleep", "waiting"), ("tool", "intent")]
+    records = {
+        f"{kind}-{status}": f'[1,"{kind}","x","","{status}",1,1,{began}.0,0.0,1,"w"]'.encode()
+        for began, (kind, status) in enumerate(kinds)
+    }
+    last = b'[1,"step","x","","ok",1,1,9.0,0.0,1,"w"]'
+
+    kept = earlier("r", {**records, "last": last}, "last")
+    assert set(kept) == {"child-ok", "sleep-waiting", "tool-intent"}
+    assert earlier("r", {**records, "last": last}, "child-waiting") == {}
 
 
 # -- patched

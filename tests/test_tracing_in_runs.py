@@ -20,7 +20,7 @@ from millstream_worker.config import WorkerConfig
 from millstream_worker.embedded import SilentLog
 from millstream_worker.inference.declared import BUILT_IN
 from millstream_worker.inference.service import InferenceService
-from millstream_worker.steps import running_step
+from millstream_worker.telling import running_step
 from tests.telemetry.collector import Collector, Seen, collecting
 
 pytestmark = pytest.mark.anyio

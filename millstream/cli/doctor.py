@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -94,13 +94,15 @@ async def _redis(config: ClientConfig) -> AsyncIterator[Finding]:
     try:
         try:
             await connection.check()
-            server = await inspection.server(connection)
+            servers = await inspection.servers(connection)
         except (StoreError, UnfitStore) as error:
             yield _failure("redis", error)
             return
-        yield Finding("redis", Level.OK, f"{server.name} {server.version} at {connection.address}")
-        for judge in (_latency, _memory, _persistence, _clock):
-            yield judge(server)
+        for server in servers:
+            at = server.node or connection.address
+            yield Finding("redis", Level.OK, f"{server.name} {server.version} at {at}")
+            for judge in (_latency, _memory, _persistence, _clock):
+                yield _of(server, judge(server))
         try:
             yield await _schedules(connection, config)
         except MillstreamError as error:
@@ -110,6 +112,13 @@ async def _redis(config: ClientConfig) -> AsyncIterator[Finding]:
 
     async for finding in _queues(config):
         yield finding
+
+
+def _of(server: inspection.Server, finding: Finding) -> Finding:
+    """Of several servers, say which one was looked at."""
+    if not server.node:
+        return finding
+    return replace(finding, detail=f"{finding.detail} ({server.node})")
 
 
 async def _queues(config: ClientConfig) -> AsyncIterator[Finding]:

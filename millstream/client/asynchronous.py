@@ -28,6 +28,7 @@ from millstream.client.tracing import TracesEnqueue, traced
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
+    KeyOccupied,
     ResultTimeout,
     RunCancelled,
     RunFailed,
@@ -95,6 +96,7 @@ class Client(Operations, Overview):
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
+        self._connection.open()
         self._stack.push_async_callback(self._close_connection)
         group = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(group.cancel_scope.cancel)
@@ -125,7 +127,7 @@ class Client(Operations, Overview):
 
         The same id, workflow and arguments again return the same run, with ``created`` False;
         anything else under that id raises `IdConflict`. Raises `NotEncodable`, `PayloadTooLarge`,
-        `StoreError`.
+        `KeyOccupied`, `StoreError`.
         """
         asked = Enqueue(
             workflow, arguments, id, queue, priority, delay, tenant, timeout, version, trace
@@ -295,6 +297,8 @@ class Client(Operations, Overview):
         return found
 
     def _handle(self, asked: Enqueue, new: runs.NewRun, answer: bool | str) -> Run:
+        if answer == runs.OCCUPIED:
+            raise KeyOccupied(new.id, "record")
         if isinstance(answer, str):
             raise IdConflict(new.id, asked.queue, answer)
 

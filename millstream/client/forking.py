@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from millstream.client.queues import Queues
 from millstream.errors import IdConflict, UnknownRun, UnknownStep
-from millstream.model.journal import Record, RecordStatus, StepKind
+from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
 from millstream.store import codec, forks, runs
 from millstream.store.connection import Connection
 from millstream.store.forks import Source
@@ -40,7 +40,8 @@ class Forking:
 
         begun = replace(
             found,
-            records=earlier(run_id, found.records, step),
+            records=(kept := earlier(run_id, found.records, step)),
+            parts=_parts_of(kept, found.parts),
             version=found.version if version is None else version,
         )
         origin = f"{run_id}\n{step}"
@@ -85,6 +86,13 @@ def earlier(run_id: str, records: dict[str, bytes], step: str) -> dict[str, byte
     return {
         key: records[key] for key, record in found.items() if record.began < edge and _done(record)
     }
+
+
+def _parts_of(records: dict[str, bytes], parts: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the parts of those values that some of these records refer to."""
+    values = [codec.decode_record(data).value for data in records.values()]
+    names = {value.name for value in values if isinstance(value, Spilled)}
+    return {name: data for name, data in parts.items() if name.partition(":")[0] in names}
 
 
 def _done(record: Record) -> bool:

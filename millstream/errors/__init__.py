@@ -44,18 +44,16 @@ from millstream.errors.steps import (
 
 __all__ = [
     "BrokenTrail", "CallError", "ChildFailed", "ConfigError", "Continued", "DeadlineExceeded",
-    "DuplicateKey",
-    "IdConflict", "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
-    "InferenceUnavailable", "InvalidArguments", "InvalidPipeline", "InvalidSchedule",
-    "ItemTooLarge", "JournalFull", "LeaseLost", "LoadError", "MillstreamError",
-    "MissingExtra", "NeverAwaited", "NewerRecord",
-    "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
-    "RunCancelled", "RunEnded", "RunError", "RunFailed", "ScheduleConflict", "SignalTimeout",
-    "SignalsFull",
+    "DuplicateKey", "IdConflict", "InferenceError", "InferenceFailed", "InferenceOverloaded",
+    "InferenceRejected", "InferenceUnavailable", "InvalidArguments", "InvalidPipeline",
+    "InvalidSchedule", "ItemTooLarge", "JournalFull", "KeyOccupied", "LeaseLost", "LoadError",
+    "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord", "NonDeterminism",
+    "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled",
+    "RunEnded", "RunError", "RunFailed", "ScheduleConflict", "SignalTimeout", "SignalsFull",
     "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull", "StoreUnavailable",
     "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "Unaudited",
-    "UnfitStore",
-    "UnknownRun", "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError", "said",
+    "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError",
+    "ValueLost", "said",
 ]  # fmt: skip
 
 
@@ -253,6 +251,31 @@ class JournalFull(UsageError):
         self.run_id = run_id
         self.records = records
         self.size = size
+
+
+class ValueLost(UsageError):
+    """A value that a record refers to is gone from Redis, or is not what was recorded."""
+
+    def __init__(self, run_id: str, size: int, found: int) -> None:
+        super().__init__(
+            f"run {run_id!r} recorded a value of {size:,} bytes, and Redis has {found:,} of it, or"
+            " others; something deleted a part of the run: start it again under another id"
+        )
+        self.run_id = run_id
+        self.size = size
+        self.found = found
+
+
+class KeyOccupied(UsageError):
+    """Another program keeps something under a key that belongs to a run."""
+
+    def __init__(self, run_id: str, part: str) -> None:
+        super().__init__(
+            f"Redis holds something else where the {part} of run {run_id!r} should stand; find out"
+            " what writes to keys that begin with 'millstream:', and delete that key"
+        )
+        self.run_id = run_id
+        self.part = part
 
 
 # -- the store ---------------------------------------------------------------------------------

@@ -37,6 +37,18 @@ class RecordStatus(StrEnum):
     FAILED = "failed"
 
 
+class Spilled(NamedTuple):
+    """Stands for a value that is too large for a journal, and is kept beside it."""
+
+    #: Under which its parts are found.
+    name: str
+    #: Bytes, and in how many parts.
+    size: int
+    parts: int
+    #: Hash of the bytes.
+    digest: str
+
+
 class Record(NamedTuple):
     """One line of a journal. A tuple, since a busy worker makes tens of thousands a second."""
 
@@ -46,7 +58,8 @@ class Record(NamedTuple):
     #: Hash of the encoded arguments.
     digest: str
     status: RecordStatus
-    #: The step's value when OK; ``[class, cause, message]`` when failed; when a wait ends.
+    #: The step's value when OK, or a `Spilled`; ``[class, cause, message]`` when failed; when a
+    #: wait ends.
     value: Any = None
     #: How often the step was tried.
     attempts: int = 1

@@ -95,6 +95,8 @@ class RunStatus:
     refusals: int = 0
     #: The messages that a parked run waits for, see `millstream.model.message`.
     awaits: tuple[str, ...] = ()
+    #: ``"ID at STEP"``: the run with whose records it began, and where it went its own way.
+    forked_from: str | None = None
 
     @property
     def waits_for(self) -> str | None:

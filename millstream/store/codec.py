@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from millstream.errors import NewerRecord, NotEncodable, PayloadTooLarge
-from millstream.model.journal import Record, RecordStatus, StepKind
+from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
 
-#: The first element of every stored record. Readers refuse what they do not know.
+#: The first element of every stored record. Readers refuse what they do not know: a record whose
+#: value is kept elsewhere has another one, so that no release takes the reference for the value.
 RECORD_VERSION = 1
+SPILLED_VERSION = 2
 _ATOMS = (str, int, float, bool, type(None))
 
 
@@ -120,7 +122,7 @@ def _shape(value: Any) -> Any:
 def encode_record(record: Record, limit: int) -> bytes:
     """Return a journal record as stored. Raises `NotEncodable` or `PayloadTooLarge`."""
     row = (
-        RECORD_VERSION,
+        SPILLED_VERSION if type(record.value) is Spilled else RECORD_VERSION,
         record.kind,
         record.target,
         record.digest,
@@ -162,7 +164,9 @@ def record_parts(record: Record, status: RecordStatus) -> Parts:
 def decode_record(data: bytes) -> Record:
     """Return a journal record."""
     version, kind, target, hashed, status, value, attempts, began, took, attempt, by = decode(data)
-    if version != RECORD_VERSION:
+    if version == SPILLED_VERSION:
+        value = Spilled(*value)
+    elif version != RECORD_VERSION:
         raise NewerRecord(version)
 
     return Record(

@@ -31,6 +31,7 @@ class Verdict(IntEnum):
     CANCEL = 2  # written, and somebody asked for the run to be cancelled
     FULL = 3  # the journal is at its bound; nothing was written
     ANSWERED = 4  # what was looked for stands in the journal
+    OCCUPIED = 5  # a key of the run holds something that is not ours; nothing was written
 
 
 _VERDICTS = tuple(Verdict)

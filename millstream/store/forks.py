@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from millstream.model.run import Priority
 from millstream.store.connection import Connection
@@ -27,6 +27,8 @@ class Source:
     timeout_ms: str
     #: By step key, as they are stored.
     records: dict[str, bytes]
+    #: By name: the parts of values that are too large for a journal, those of other records too.
+    parts: dict[str, bytes] = field(default_factory=dict)
 
 
 async def source(connection: Connection, lane: Lane, run_id: str) -> Source | None:
@@ -35,7 +37,8 @@ async def source(connection: Connection, lane: Lane, run_id: str) -> Source | No
         row = await connection.client.hmget(lane.run(run_id), *_FIELDS)
         if row[0] is None:
             return None
-        records = await _records(connection, lane, run_id)
+        records = await _whole(connection, lane.journal(run_id))
+        parts = await _whole(connection, lane.spilled(run_id))
 
     workflow, arguments, *rest = row
     version, priority, tenant, timeout_ms = (part.decode() if part else "" for part in rest)
@@ -47,6 +50,7 @@ async def source(connection: Connection, lane: Lane, run_id: str) -> Source | No
         tenant=tenant,
         timeout_ms=timeout_ms,
         records=records,
+        parts=parts,
     )
 
 
@@ -65,10 +69,10 @@ async def fork(  # noqa: PLR0917 - where, who, and what
     """Accept a run with its first records; answers as `runs.enqueue` does for one run."""
     args: list[Argument] = [
         epoch, run_id, begun.workflow, begun.version, begun.arguments, begun.priority,
-        begun.timeout_ms, begun.tenant, origin,
+        begun.timeout_ms, begun.tenant, origin, len(begun.records),
     ]  # fmt: skip
-    for key, record in begun.records.items():
-        args += (key, record)
+    for key, value in (*begun.records.items(), *begun.parts.items()):
+        args += (key, value)
     with connection.translated():
         answer: Sequence[int | bytes] = await call(connection.scripts, "fork", lane, args)
 
@@ -78,11 +82,12 @@ async def fork(  # noqa: PLR0917 - where, who, and what
     return Resized(int(answer[1]), int(answer[2])) if first == -1 else bool(first)
 
 
-async def _records(connection: Connection, lane: Lane, run_id: str) -> dict[str, bytes]:
+async def _whole(connection: Connection, key: str) -> dict[str, bytes]:
+    """Read a hash page by page."""
     found: dict[str, bytes] = {}
     cursor = 0
     while True:
-        cursor, page = await connection.client.hscan(lane.journal(run_id), cursor, count=_PAGE)
-        found.update({key.decode(): data for key, data in page.items()})
+        cursor, page = await connection.client.hscan(key, cursor, count=_PAGE)
+        found.update({name.decode(): data for name, data in page.items()})
         if not cursor:
             return found

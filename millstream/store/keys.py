@@ -103,6 +103,10 @@ class Lane:
         """Hash: step key -> record."""
         return f"{self.prefix}journal:{run_id}"
 
+    def spilled(self, run_id: str) -> str:
+        """Hash: name and number of a part -> what is in it; values too large for the journal."""
+        return f"{self.prefix}spilled:{run_id}"
+
     def events(self, run_id: str) -> str:
         """Stream: what the run said to whoever watches it."""
         return f"{self.prefix}events:{run_id}"

@@ -87,9 +87,9 @@ async def sweep(
 ) -> Sweep:
     """Promote what is due and requeue what dead workers held. Raises `StoreError`.
 
-    A server that does not know the script has restarted or was promoted; it is told so by the
-    very call that teaches it the script, and then reclaims nothing for one lease. Hence this
-    script must never be loaded in another way.
+    After a restart or a promotion nothing is reclaimed for one lease. The script knows by what the
+    server says of itself; where it says nothing, by the very call that teaches it the script.
+    Hence this script must never be loaded in another way.
     """
     args: list[Argument] = [
         token, _ms(interval_s), _ms(lease_s), _ms(retention_s), poison, limits.dead_letters,

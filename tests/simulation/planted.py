@@ -138,6 +138,6 @@ PLANTED: dict[str, Callable[[], Any]] = {
     ),
     "say an event again on every replay": lambda: _script(
         "commit",
-        ("if redis.call('HEXISTS', journal_key(id), ARGV[at + 4]) == 0 then", "if true then"),
+        ("if said == 0 then", "if true then"),
     ),
 }

@@ -28,9 +28,16 @@ from millstream_worker.serve import drain_on_signal
 def run(config: WorkerConfig, target: str | None, directory: Path) -> None:
     """Serve the workflows of an application, and those that are built in, until a signal comes."""
     workflows = with_builtin(None if target is None else load(target, directory))
-    anyio.run(serve, config, workflows, backend_options={"use_uvloop": sys.platform != "win32"})
-    if any(not thread.daemon for thread in threading.enumerate()[1:]):
-        # A step hangs in a thread. Its run was released and goes on elsewhere: do not wait for it.
+    try:
+        anyio.run(serve, config, workflows, backend_options={"use_uvloop": sys.platform != "win32"})
+    except Exception as error:
+        if _threads_hang():
+            from millstream.cli import failures  # noqa: PLC0415 - see `main`
+
+            _exit_at_once(failures.tell(error))
+        raise
+    if _threads_hang():
+        # Its run was released and goes on elsewhere: do not wait for it.
         _exit_at_once()
 
 
@@ -121,10 +128,15 @@ async def _beat(watched: compose.Telemetry) -> None:
         await anyio.sleep(0.2)
 
 
-def _exit_at_once() -> None:
+def _threads_hang() -> bool:
+    """Whether a step is still in a thread, which Python would wait for before it ends."""
+    return any(not thread.daemon for thread in threading.enumerate()[1:])
+
+
+def _exit_at_once(code: int = 0) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def _settle_heap() -> None:

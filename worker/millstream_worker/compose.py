@@ -53,8 +53,9 @@ from millstream_worker.lease import Lease
 from millstream_worker.renewer import Renewer
 from millstream_worker.serve import LaneDuties, Renews, Worker
 from millstream_worker.slots import Slots
-from millstream_worker.steps import running_step
+from millstream_worker.spilling import Spills
 from millstream_worker.sweeper import Sweeper
+from millstream_worker.telling import running_step
 from millstream_worker.threads import Threads
 
 #: Threads for plain functions: as many as there can be MCP calls.
@@ -169,6 +170,7 @@ def _environment(config: WorkerConfig, agent: Agent, lease: Lease, parts: Parts)
         inference=parts.inference,
         in_thread=parts.in_thread,
         make_log=parts.make_log,
+        spills=Spills(parts.connection, agent.token, emit=parts.emit, above=config.spill_above),
         traces=parts.traces,
         park_after_s=config.park_after,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from millstream.config import DEFAULT_REDIS, OTLP, setting
+from millstream.model.limits import KIB, MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,12 @@ class WorkerConfig:
     )
     grace: float = setting(30.0, "seconds that running runs get after SIGTERM", lowest=0)
     park_after: float = setting(5.0, "a longer sleep parks the run", lowest=0)
+    spill_above: int = setting(
+        256 * KIB,
+        "bytes above which a step's value is kept beside the journal",
+        lowest=16 * KIB,
+        highest=16 * MIB,
+    )
     retention: float = setting(
         24 * 3600.0, "seconds the record of an ended run is kept", lowest=0.001
     )

@@ -84,7 +84,7 @@ class Consumer:
         self._turning = False
         #: The clock of Redis, as an offset to the loop's own.
         self._offset_s = 0.0
-        slots.share(self._wake.set, lambda: self._taking and not self._dry.is_set())
+        self._unshare = slots.share(self._wake.set, lambda: self._taking and not self._dry.is_set())
         slots.on_cleared.append(self._look_again)
         lease.serve(lane)
 
@@ -110,6 +110,13 @@ class Consumer:
         if self._taking:
             self._taking = False
             self.compare()
+
+    def leave(self) -> None:
+        """The lane is empty for good: nothing of it is waited for any more."""
+        self._taking = False
+        self._unshare()
+        self._slots.on_cleared.remove(self._look_again)
+        self._lease.leave(self.lane)
 
     def compare(self) -> None:
         """Ask for a comparison of what is held here and by the store's account."""

@@ -62,7 +62,7 @@ class RunContext(Waiting):
         async def act() -> Any:
             record = self._visit(step)
             if record is not None:
-                return steps.replayed(step, record, shape.returned)
+                return steps.replayed(step, await self._recorder.whole(record), shape.returned)
             with self._parking.acting:
                 return await steps.call_function(
                     self._recorder, step, call, wanted=shape.returned,
@@ -150,7 +150,7 @@ class RunContext(Waiting):
         async def act() -> Any:
             record = self._visit(step)
             if record is not None:
-                return steps.replayed(step, record, Any)
+                return steps.replayed(step, await self._recorder.whole(record), Any)
             with self._parking.acting:
                 return await infersteps.call_model(self._recorder, step, call)
 

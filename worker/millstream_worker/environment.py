@@ -16,6 +16,7 @@ from millstream.model.trace import Place
 from millstream.workflow import Log
 from millstream_worker.functions import Shapes
 from millstream_worker.lease import Lease
+from millstream_worker.spilling import Spills
 
 
 class Prepared(Protocol):
@@ -125,6 +126,7 @@ class Environment:
     inference: Inference
     in_thread: RunsInThread
     make_log: MakesLog
+    spills: Spills
     #: None: nothing is traced here.
     traces: Traces | None = None
     #: A sleep longer than this parks the run.

@@ -51,10 +51,10 @@ class Gate:
         """Return how many slots of runs that leave may be filled again. See `Slots.kept`."""
         return 0 if self.shut else self._slots.kept(leaving, staying)
 
-    def share(self, notify: Callable[[], None], hungry: Callable[[], bool]) -> None:
+    def share(self, notify: Callable[[], None], hungry: Callable[[], bool]) -> Callable[[], None]:
         """Have the lane told of free slots. See `Slots.share`."""
         self._notify = notify
-        self._slots.share(notify, lambda: not self.shut and hungry())
+        return self._slots.share(notify, lambda: not self.shut and hungry())
 
     @property
     def hungry(self) -> int:

@@ -33,7 +33,7 @@ async def list_tools(
 ) -> list[ToolInfo]:
     """Return what a server offers, from the journal or from the server."""
     if record is not None:
-        return [ToolInfo(**each) for each in replayed(step, record, list)]
+        return [ToolInfo(**each) for each in replayed(step, await recorder.whole(record), list)]
 
     tools = recorder.environment.tools
     began, attempt = recorder.wall(), 0

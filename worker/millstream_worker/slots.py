@@ -27,13 +27,19 @@ class Slots:
         self.free -= granted
         return granted
 
-    def share(self, notify: Callable[[], None], hungry: Callable[[], bool]) -> None:
+    def share(self, notify: Callable[[], None], hungry: Callable[[], bool]) -> Callable[[], None]:
         """Have a lane told of free slots, so that it can ask again while it has work.
 
-        ``hungry`` says whether it has.
+        ``hungry`` says whether it has. Call what is returned when the lane is served no more.
         """
         self._lanes.append(notify)
         self._hungry.append(hungry)
+
+        def leave() -> None:
+            self._lanes.remove(notify)
+            self._hungry.remove(hungry)
+
+        return leave
 
     @property
     def hungry(self) -> int:

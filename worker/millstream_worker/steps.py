@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -27,14 +26,15 @@ from millstream.errors import (
     UsageError,
     said,
 )
-from millstream.events import Scored, StepEnded, StepRetried
+from millstream.events import StepEnded, StepRetried
 from millstream.model.backoff import RetryPolicy
-from millstream.model.journal import Record, RecordStatus, StepKind
+from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
 from millstream.model.trace import Place, SpanContext, parsed
 from millstream.store import codec
 from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held
+from millstream_worker.telling import RUNNING, SCORE, scores
 
 #: What a recorded failure is raised as again. Only errors of steps are ever recorded.
 _FAILURES: dict[str, type[StepError]] = {
@@ -58,17 +58,6 @@ _FAILURES: dict[str, type[StepError]] = {
 
 #: Kinds whose answers may be as long as a tool's.
 _LARGE = {StepKind.TOOL, StepKind.INFER}
-
-
-#: What a workflow emits to say how satisfied a customer is; it becomes the metric of that name.
-SCORE = "customer_satisfaction_score"
-#: The key of the function step that runs, for what it logs.
-_RUNNING: ContextVar[str] = ContextVar("step", default="")
-
-
-def running_step() -> str:
-    """Return the key of the step that calls this, also from its thread; empty outside of one."""
-    return _RUNNING.get()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +129,12 @@ class Recorder:
 
     async def write(self, step: Step, record: Record) -> None:
         """Journal a record; return when it stands. Raises `PayloadTooLarge` or `NotEncodable`."""
-        await self._held.write(step.key, self._encode(record))
+        data = self._encode(record)
+        spills = self._environment.spills
+        if len(data) > spills.above and record.status is RecordStatus.OK:
+            spilled = await spills.keep(self._held, step.key, record.value)
+            data = self._encode(record._replace(value=spilled))
+        await self._held.write(step.key, data)
         if record.status in {RecordStatus.OK, RecordStatus.FAILED}:
             self.tell(step, record)
 
@@ -169,6 +163,14 @@ class Recorder:
         """Journal that a child is waited for, and have it started, together."""
         await self._held.start_child(step.key, self._encode(record), child)
 
+    async def whole(self, record: Record) -> Record:
+        """Return a record with its value, wherever that is kept."""
+        if type(record.value) is not Spilled:
+            return record
+
+        value = await self._environment.spills.recall(self._held, record.value)
+        return record._replace(value=value)
+
     def write_later(self, step: Step, record: Record) -> None:
         """Journal a record with whatever is written next."""
         self._held.write_later(step.key, self._encode(record))
@@ -177,7 +179,8 @@ class Recorder:
         """Journal and publish with whatever is written next."""
         self._held.emit_later(step.key, self._encode(record), data)
         if step.target == SCORE:
-            self._score(data)
+            for scored in scores(self._held.delivery, self._queue, data):
+                self._environment.emit(scored)
 
     async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
         """Record that a step failed for good, then raise its error."""
@@ -231,19 +234,6 @@ class Recorder:
             )
         )
 
-    def _score(self, data: bytes) -> None:
-        """Tell of a score; anything but a number is for whoever watches the run alone."""
-        _, value = codec.decode(data)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            delivery = self._held.delivery
-            scored = Scored(
-                run_id=delivery.run_id,
-                workflow=delivery.workflow,
-                queue=self._queue,
-                value=value,
-            )
-            self._environment.emit(scored)
-
     def _encode(self, record: Record) -> bytes:
         limits = self._environment.limits
         return codec.encode_record(
@@ -277,7 +267,7 @@ async def call_function(
         if not recorder.is_ready:
             await recorder.ready()
         started = time.perf_counter()
-        _RUNNING.set(step.key)
+        RUNNING.set(step.key)
         try:
             value = await (call() if timeout_s is None else _bounded(call, step, timeout_s))
             plain, typed = _settled(value, wanted, step, recorder)
@@ -301,7 +291,7 @@ async def call_function(
             return typed
         finally:
             # Not by its token: a coroutine that is thrown away ends in a context of its own.
-            _RUNNING.set("")
+            RUNNING.set("")
 
 
 async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: float) -> Any:

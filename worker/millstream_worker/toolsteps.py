@@ -74,7 +74,7 @@ async def call_tool(
 ) -> ToolResult:
     """Return the tool's answer, from the journal or from the server."""
     if record is not None and record.status not in {RecordStatus.INTENT, RecordStatus.RESOLVED}:
-        return ToolResult.unpacked(replayed(step, record, dict))
+        return ToolResult.unpacked(replayed(step, await recorder.whole(record), dict))
 
     began = recorder.wall()
     calling = _Calling(recorder, step, call, asking, record)

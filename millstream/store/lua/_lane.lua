@@ -18,6 +18,7 @@ local function run_key(id) return PREFIX .. 'run:' .. id end
 local function journal_key(id) return PREFIX .. 'journal:' .. id end
 local function events_key(id) return PREFIX .. 'events:' .. id end
 local function received_key(id) return PREFIX .. 'received:' .. id end
+local function spilled_key(id) return PREFIX .. 'spilled:' .. id end
 local function control_key(token) return PREFIX .. 'control:' .. token end
 
 local function digits(number) return string.format('%.0f', number) end
@@ -25,6 +26,21 @@ local function digits(number) return string.format('%.0f', number) end
 local function now_ms()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- The key of a single run may hold something that another program put there. What is asked of such
+-- a key is asked with `pcall`, and comes back as nil: nothing is written, and the script goes on with
+-- the others. Any other refusal, such as that of a full memory, ends the script.
+local function ours(reply)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if not string.find(tostring(reply.err), 'WRONGTYPE', 1, true) then error(reply) end
+  return nil
+end
+
+-- Which start of which server this is; empty where it does not say.
+local function server_start()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
 end
 
 local NOW = now_ms()
@@ -112,7 +128,12 @@ local function conclude(id, key, state, payload, retention_ms, loose, first, ...
   if loose[first + 3] and state == 'completed' then redis.call('HDEL', key, 'error') end
   -- Last of what touches the record: without a retention it is gone from here on.
   redis.call('PEXPIRE', key, retention_ms)
-  if loose[first + 1] then redis.call('PEXPIRE', journal_key(id), retention_ms) end
+  local bytes = loose[first + 1]
+  if bytes then
+    redis.call('PEXPIRE', journal_key(id), retention_ms)
+    -- Only what makes a journal of at least five digits can have been spilled.
+    if #bytes > 4 then redis.call('PEXPIRE', spilled_key(id), retention_ms) end
+  end
   if loose[first + 2] then redis.call('PEXPIRE', events_key(id), retention_ms) end
   if loose[first + 4] then
     if state == 'cancelled' and redis.call('HGET', received_key(id), '#open') then post('kind', 'down', 'run', id) end

@@ -36,6 +36,7 @@
 --                                2 written, and somebody asked for the run to be cancelled
 --                                3 the journal is full, nothing was written
 --                                4 what was looked for stands in the journal
+--                                5 a key of the run holds something that is not ours, nothing was written
 --   taken     per delivery: id, fence, level, entry, attempt, workflow, version, arguments,
 --             enqueued_ms, timeout_ms, tenant; and of a run that has a past: base, crashes, ran_ms,
 --             refusals, records, received,
@@ -99,8 +100,8 @@ end
 -- record, and what is asked of a record before it is written to.
 local function held(at)
   local key = run_key(ARGV[at + 1])
-  local run = redis.call('HMGET', key, 'state', 'fence', 'owner', 'cancel', 'waiters', 'bytes', 'said', 'error',
-    'received', 'parent', 'version')
+  local run = ours(redis.pcall('HMGET', key, 'state', 'fence', 'owner', 'cancel', 'waiters', 'bytes', 'said', 'error',
+    'received', 'parent', 'version')) or {}
   local mine = run[2] == ARGV[at + 2] and run[3] == TOKEN
   return mine, key, run
 end
@@ -111,22 +112,28 @@ local function pinned(at, run)
   return version ~= '' and not run[11] and version or nil
 end
 
--- Write the records at `first`. Returns a verdict, and whether anything was written.
-local function journal(id, key, run, first, count, version)
+-- Write the records at `first`, and publish the event that comes with one. Whatever may be refused
+-- comes before the first write.
+local function journal(id, key, run, first, count, version, event)
   local log = journal_key(id)
   local before = tonumber(run[6] or '0')
   local records, bytes = 0, before
   for index = first, first + 2 * (count - 1), 2 do
     -- What is replaced does not count: an intent by its result, a record by its repetition.
-    local replaced = before > 0 and redis.call('HSTRLEN', log, ARGV[index]) or 0
+    local replaced = before > 0 and ours(redis.pcall('HSTRLEN', log, ARGV[index])) or 0
     if replaced == 0 then records = records + 1 end
     bytes = bytes + #ARGV[index + 1] - replaced
   end
   if bytes > MAX_BYTES and bytes > before then return '3' end
   -- No record is empty: as long as there are fewer bytes than records allowed, nobody has to count.
   if records > 0 and bytes > MAX_RECORDS and redis.call('HLEN', log) + records > MAX_RECORDS then return '3' end
+  if event and not ours(redis.pcall('XADD', events_key(id), 'MAXLEN', '~', MAX_EVENTS, '*', 'data', event)) then
+    return '5'
+  end
   for index = first, first + 2 * (count - 1), 1000 do
-    redis.call('HSET', log, unpack(ARGV, index, math.min(index + 999, first + 2 * count - 1)))
+    if not ours(redis.pcall('HSET', log, unpack(ARGV, index, math.min(index + 999, first + 2 * count - 1)))) then
+      return '5'
+    end
   end
   if version then
     redis.call('HSET', key, 'bytes', digits(bytes), 'version', version)
@@ -148,10 +155,11 @@ function apply.E(at)
   local mine, key, run = held(at)
   if not mine or run[1] ~= 'running' then return '0' end
   local id = ARGV[at + 1]
-  if redis.call('HEXISTS', journal_key(id), ARGV[at + 4]) == 0 then
-    local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
-    if verdict == '3' then return verdict end
-    redis.call('XADD', events_key(id), 'MAXLEN', '~', MAX_EVENTS, '*', 'data', ARGV[at + 6])
+  local said = ours(redis.pcall('HEXISTS', journal_key(id), ARGV[at + 4]))
+  if not said then return '5' end
+  if said == 0 then
+    local verdict = journal(id, key, run, at + 4, 1, pinned(at, run), ARGV[at + 6])
+    if verdict == '3' or verdict == '5' then return verdict end
     if not run[7] then redis.call('HSET', key, 'said', '1') end
   end
   return run[4] and '2' or '1'
@@ -172,7 +180,8 @@ function apply.W(at)
   local mine, key, run = held(at)
   if not mine or run[1] ~= 'running' then return '0' end
   local id, step, name, open = ARGV[at + 1], ARGV[at + 4], ARGV[at + 6], ARGV[at + 7]
-  local stored = redis.call('HGET', journal_key(id), step)
+  local stored = ours(redis.pcall('HGET', journal_key(id), step))
+  if stored == nil then return '5' end
   if stored and string.sub(stored, 1, #open) ~= open then return '4' end
   local box = received_key(id)
   local numbers = run[9] and redis.call('HGET', box, '~' .. name)
@@ -183,7 +192,8 @@ function apply.W(at)
   local number = string.match(numbers, '^%d+')
   local payload = redis.call('HGET', box, number)
   ARGV[at + 5] = ARGV[at + 8] .. payload .. ARGV[at + 9]
-  if journal(id, key, run, at + 4, 1, pinned(at, run)) == '3' then return '3' end
+  local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
+  if verdict == '3' or verdict == '5' then return verdict end
   consume(box, name, numbers, number, payload)
   return '4'
 end
@@ -233,7 +243,7 @@ function apply.R(at)
     redis.call('HSET', key, 'state', 'scheduled', 'error', ARGV[at + 9], 'attempt', digits(attempt + 1))
     redis.call('HDEL', key, 'ran')
     for first = at + 10, at + 9 + dropped, 1000 do
-      redis.call('HDEL', journal_key(id), unpack(ARGV, first, math.min(first + 999, at + 9 + dropped)))
+      ours(redis.pcall('HDEL', journal_key(id), unpack(ARGV, first, math.min(first + 999, at + 9 + dropped))))
     end
     redis.call('ZADD', TIMERS, digits(NOW + tonumber(ARGV[at + 7])), id)
   end)
@@ -245,7 +255,7 @@ function apply.C(at)
   local id, child, box = ARGV[at + 1], ARGV[at + 6], received_key(ARGV[at + 1])
   if redis.call('HEXISTS', journal_key(id), ARGV[at + 4]) == 1 then return run[4] and '2' or '1' end
   local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
-  if verdict == '3' then return verdict end
+  if verdict == '3' or verdict == '5' then return verdict end
   redis.call('HSET', box, '+' .. child, ARGV[at + 7])
   redis.call('HINCRBY', box, '#open', 1)
   if not run[9] then redis.call('HSET', key, 'received', '1') end
@@ -285,7 +295,7 @@ function apply.N(at)
       'generation', digits(tonumber(generation or '0') + 1))
     redis.call('HDEL', key, 'version', 'attempt', 'base', 'crashes', 'mark', 'refusals', 'refused', 'ran', 'bytes',
       'drop', 'error')
-    redis.call('DEL', journal_key(id))
+    redis.call('DEL', journal_key(id), spilled_key(id))
     requeue(id, ARGV[at + 6])
   end)
 end
@@ -311,8 +321,8 @@ local taken = {}
 -- read of the record becomes the row that is returned.
 local function take(level, entry, id, again)
   local key = run_key(id)
-  local row = redis.call('HMGET', key, 'state', 'fence', 'owner', 'entry', 'attempt', 'workflow', 'version', 'args',
-    'enqueued', 'timeout', 'tenant', 'trace')
+  local row = ours(redis.pcall('HMGET', key, 'state', 'fence', 'owner', 'entry', 'attempt', 'workflow', 'version',
+    'args', 'enqueued', 'timeout', 'tenant', 'trace')) or {}
   local state, before, owner, trace = row[1], row[2], row[3], row[12]
   row[12] = nil
   local mine = again and state == 'running' and owner == TOKEN
@@ -326,7 +336,8 @@ local function take(level, entry, id, again)
     local base, crashes, ran, refusals, started, received, generation =
       unpack(redis.call('HMGET', key, 'base', 'crashes', 'ran', 'refusals', 'started', 'received', 'generation'))
     row[12], row[13], row[14], row[15] = base or '0', crashes or '0', ran or '0', refusals or '0'
-    row[16] = before and redis.call('HLEN', journal_key(id)) or 0
+    -- A journal that is not ours must not pass for an empty one: who reads it finds out.
+    row[16] = before and (ours(redis.pcall('HLEN', journal_key(id))) or 1) or 0
     row[17], row[18] = received and 1 or 0, generation or '0'
     redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', digits(row[2]), 'started', started or NOW_TEXT)
   else
@@ -364,7 +375,7 @@ function apply.H(at)
   local level, entry = ARGV[at + 1], ARGV[at + 2]
   local id = pending_here(level, entry)
   if not id then return '0' end
-  local run = redis.call('HMGET', run_key(id), 'state', 'owner', 'entry')
+  local run = ours(redis.pcall('HMGET', run_key(id), 'state', 'owner', 'entry')) or {}
   if run[3] == entry and (run[1] == 'queued' or (run[1] == 'running' and run[2] == TOKEN)) then
     requeue(id, ARGV[at + 3])
   end

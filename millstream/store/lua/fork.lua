@@ -10,7 +10,9 @@
 -- ARGV timeout_ms empty: as the workflow says
 -- ARGV tenant     empty: none
 -- ARGV origin     where the records come from
--- ARGV ...        the records: key, record, key, record, ...
+-- ARGV count      of the records
+-- ARGV ...        the records: key, record, key, record, ... and then in the same way the parts of
+--                 values that are too large for a journal
 --
 -- Returns  {-1, lanes, epoch}  the queue was resized, or is about to be; nothing was written
 --          {1} accepted, {0} already here with the same workflow, arguments and origin,
@@ -24,8 +26,9 @@ if next_ or (epoch or '0') ~= ARGV[1] then
 end
 
 local id, workflow, version, arguments, priority, timeout, tenant, origin = unpack(ARGV, 2, 9)
-local FIRST = 10
-if (#ARGV - FIRST + 1) % 2 ~= 0 or not STREAM[priority] or string.find(timeout, '%D') then
+local FIRST = 11
+local LAST = FIRST + 2 * tonumber(ARGV[10]) - 1
+if (#ARGV - FIRST + 1) % 2 ~= 0 or LAST > #ARGV or not STREAM[priority] or string.find(timeout, '%D') then
   error('fork: malformed run ' .. id)
 end
 
@@ -54,8 +57,10 @@ if bytes > 0 then
   -- A run that was held before has a journal, which whoever takes it loads.
   append('fence', '0')
 end
-for at = FIRST, #ARGV, 1000 do
-  redis.call('HSET', journal_key(id), unpack(ARGV, at, math.min(at + 999, #ARGV)))
+local function fill(place, first, last)
+  for at = first, last, 1000 do redis.call('HSET', place, unpack(ARGV, at, math.min(at + 999, last))) end
 end
+fill(journal_key(id), FIRST, LAST)
+fill(spilled_key(id), LAST + 1, #ARGV)
 deliver(id, key, priority, unpack(fields))
 return {1}

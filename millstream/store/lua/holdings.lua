@@ -17,7 +17,7 @@ local named, lost, strays, cancelled, addressed = {}, {}, {}, {}, {}
 for index = 2, #ARGV, 2 do
   local id, fence = ARGV[index], ARGV[index + 1]
   named[id] = true
-  local run = redis.call('HMGET', run_key(id), 'state', 'fence', 'owner', 'cancel', 'received')
+  local run = ours(redis.pcall('HMGET', run_key(id), 'state', 'fence', 'owner', 'cancel', 'received')) or {}
   if run[1] ~= 'running' or run[2] ~= fence or run[3] ~= TOKEN then
     lost[#lost + 1] = id
   else

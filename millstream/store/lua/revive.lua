@@ -12,7 +12,8 @@ local answers = {}
 for index = 1, #ARGV do
   local id = ARGV[index]
   local key = run_key(id)
-  local state, attempt, priority, drop = unpack(redis.call('HMGET', key, 'state', 'attempt', 'priority', 'drop'))
+  local state, attempt, priority, drop =
+    unpack(ours(redis.pcall('HMGET', key, 'state', 'attempt', 'priority', 'drop')) or {})
   if state == 'failed' or state == 'cancelled' then
     revive(id, key, attempt, priority, drop)
     answers[#answers + 1] = 'queued'

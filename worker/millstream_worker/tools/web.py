@@ -20,6 +20,7 @@ from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRe
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from yarl import URL
 
+from millstream_worker.tools.authorization import Authorization, Challenge
 from millstream_worker.tools.credentials import Redactor
 from millstream_worker.tools.egress import check_host
 from millstream_worker.tools.faults import Cut, Fault, Malformed, SessionGone
@@ -54,7 +55,11 @@ _SESSION = "mcp-session-id"
 
 @asynccontextmanager
 async def open_web(
-    spec: ServerSpec, web: Web, redactor: Redactor, on_tools_changed: Callable[[], None]
+    spec: ServerSpec,
+    web: Web,
+    redactor: Redactor,
+    on_tools_changed: Callable[[], None],
+    authorization: Authorization | None = None,
 ) -> AsyncIterator[WebDispatcher]:
     """Open the transport of a server. Nothing is connected to before the first request."""
     url = URL(redactor.reveal(web.url))
@@ -64,6 +69,7 @@ async def open_web(
             http,
             url,
             headers=lambda: {k: redactor.reveal(v) for k, v in web.headers.items()},
+            authorization=authorization,
             limit=spec.max_answer,
             on_tools_changed=on_tools_changed,
         )
@@ -81,8 +87,10 @@ class WebDispatcher:
         *,
         headers: Callable[[], Mapping[str, str]],
         limit: int,
+        authorization: Authorization | None = None,
         on_tools_changed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._authorization = authorization
         self._http = http
         self._url = url
         self._headers = headers
@@ -284,6 +292,34 @@ class WebDispatcher:
     def _post(
         self, body: bytes, stamped: Mapping[str, str], ticket: Ticket
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        if self._authorization is None:
+            return self._post_once(body, stamped, ticket)
+        return self._authorized(self._authorization, body, stamped, ticket)
+
+    @asynccontextmanager
+    async def _authorized(
+        self,
+        authorization: Authorization,
+        body: bytes,
+        stamped: Mapping[str, str],
+        ticket: Ticket,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        token = self._token()
+        async with self._post_once(body, stamped, ticket) as response:
+            challenge = Challenge.of(response)
+            if challenge is None:
+                yield response
+                return
+
+        # It was not let in, so it was not executed: with a token it is sent again.
+        ticket.sent = False
+        await authorization.renew(self._http, self._url, challenge, token)
+        async with self._post_once(body, stamped, ticket) as response:
+            yield response
+
+    def _post_once(
+        self, body: bytes, stamped: Mapping[str, str], ticket: Ticket
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return self._http.post(
             self._url,
             data=body,
@@ -292,9 +328,13 @@ class WebDispatcher:
             trace_request_ctx=ticket,
         )
 
+    def _token(self) -> Mapping[str, str]:
+        return {} if self._authorization is None else self._authorization.headers
+
     def _all_headers(self, stamped: Mapping[str, str]) -> dict[str, str]:
         headers = {
             **self._headers(),
+            **self._token(),
             "accept": "application/json, text/event-stream",
             "accept-encoding": "identity",
             "content-type": "application/json",
