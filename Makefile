@@ -12,7 +12,7 @@ ARGS    ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test proofs simulate bench check k8s-check format docs servers clean distclean
+.PHONY: help venv demo test proofs simulate bench observe check k8s-check format docs servers clean distclean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,12 +35,16 @@ simulate: $(VENV)/.dev ## Simulate clients, workers and faults on virtual time (
 bench: $(VENV)/.dev ## Measure against the peers, half an hour (ARGS="--measures drain --repeat 3")
 	$(PY) -m benchmarks $(ARGS)
 
+observe: $(VENV)/.dev servers ## A real Prometheus on real processes: targets, rules, an alert that fires
+	$(PY) -m pytest -q -s -m slow tests/monitoring/test_observe.py $(ARGS)
+
 check: $(VENV)/.dev ## The one gate: format, lint, types, layers, generated docs, house rules
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 	$(PY) scripts/docs.py --check
+	$(PY) scripts/dashboards.py --check
 	$(PY) -m pytest -q -m "not slow" -o verbosity_assertions=2 tests/house
 
 k8s-check: $(VENV)/.k8s servers ## Render every manifest, validate and judge it, and run its pods as processes
@@ -55,9 +59,11 @@ format: $(VENV)/.dev ## Format, and repair what the linter can repair
 
 docs: $(VENV)/.dev ## Write the generated pages again
 	$(PY) scripts/docs.py
+	$(PY) scripts/dashboards.py
 
-servers: # Redis, Valkey where it is at hand, and the public MCP servers that npm brings
+servers: # Redis, Valkey where it is at hand, Prometheus, and the public MCP servers that npm brings
 	@sh scripts/redis.sh
+	@sh scripts/prometheus.sh
 	@sh scripts/mcp_servers.sh
 
 clean: ## Remove caches and build outputs; .venv and .tools stay

@@ -32,6 +32,8 @@ T = TypeVar("T", bound="_Dataclass")
 
 FILE = "millstream.toml"
 DEFAULT_REDIS = "redis://localhost:6379/0"
+#: Where OpenTelemetry has the address of its collector.
+OTLP = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PREFIX = "MILLSTREAM_"
 #: Ends the name of a variable that names a file with the value.
 _FROM_FILE = "_FILE"

@@ -32,7 +32,7 @@ else's and left alone: a program of yours may have some, and Kubernetes adds
 
 def page() -> str:
     """Return the page as Markdown."""
-    from millstream.cli.flags import ClientConfig
+    from millstream.cli.flags import EnqueueConfig
     from millstream_scheduler.config import SchedulerConfig
     from millstream_worker.config import WorkerConfig
 
@@ -40,7 +40,7 @@ def page() -> str:
     for title, cls in (
         ("Worker", WorkerConfig),
         ("Scheduler", SchedulerConfig),
-        ("Commands that talk to Redis", ClientConfig),
+        ("Commands that talk to Redis, the last setting only of `enqueue`", EnqueueConfig),
     ):
         parts.append("\n".join([f"## {title}", "", *_table(cls), ""]))
     return "\n".join(parts)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from millstream.errors.audit import BrokenTrail, Unaudited
 from millstream.errors.forks import UnknownStep
 from millstream.errors.messages import RunEnded, SignalsFull
 from millstream.errors.pipelines import InvalidPipeline
@@ -44,17 +45,16 @@ from millstream.errors.steps import (
 )
 
 __all__ = [
-    "CallError", "ChildFailed", "ConfigError", "Continued", "DeadlineExceeded", "DuplicateKey",
-    "IdConflict", "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
-    "InferenceUnavailable", "InvalidArguments", "InvalidPipeline", "InvalidSchedule",
-    "ItemTooLarge", "JournalFull", "KeyOccupied", "LeaseLost", "LoadError", "MillstreamError",
-    "MissingExtra", "NeverAwaited", "NewerRecord",
-    "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
-    "RunCancelled", "RunEnded", "RunError", "RunFailed", "ScheduleConflict", "SignalTimeout",
-    "SignalsFull",
+    "BrokenTrail", "CallError", "ChildFailed", "ConfigError", "Continued", "DeadlineExceeded",
+    "DuplicateKey", "IdConflict", "InferenceError", "InferenceFailed", "InferenceOverloaded",
+    "InferenceRejected", "InferenceUnavailable", "InvalidArguments", "InvalidPipeline",
+    "InvalidSchedule", "ItemTooLarge", "JournalFull", "KeyOccupied", "LeaseLost", "LoadError",
+    "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord", "NonDeterminism",
+    "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled",
+    "RunEnded", "RunError", "RunFailed", "ScheduleConflict", "SignalTimeout", "SignalsFull",
     "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull", "StoreUnavailable",
-    "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "UnfitStore",
-    "UnknownRun", "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError",
+    "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "Unaudited",
+    "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError",
     "ValueLost", "said",
 ]  # fmt: skip
 

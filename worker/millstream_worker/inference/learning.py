@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from millstream.events import BatchRan
 from millstream_worker.inference.engine import Ran
+from millstream_worker.inference.items import traces_of
 from millstream_worker.inference.patience import Reason
 from millstream_worker.inference.picking import Batch
 from millstream_worker.inference.profile import Profile
@@ -41,4 +42,5 @@ def learned(profile: Profile, batch: Batch, ran: Ran, device: str) -> BatchRan:
         predicted=batch.predicted,
         observed=observed,
         fault=None if ran.fault is None else ran.fault.kind,
+        traces=traces_of(batch.items),
     )
