@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from millstream.model.demand import demand
+
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A value that is cheap to make: a busy worker makes a hundred thousand a second."""
@@ -249,7 +251,7 @@ class LeaderChanged(_Event, frozen=True, kw_only=True):
 
 
 class QueueSampled(_Event, frozen=True, kw_only=True):
-    """One reading of a queue's gauges."""
+    """One reading of a queue's gauges. All of them are of the same moment."""
 
     queue: str
     waiting: int
@@ -259,6 +261,49 @@ class QueueSampled(_Event, frozen=True, kw_only=True):
     dead: int
     oldest_s: float
     workers: int
+    #: Scheduled or parked runs whose time has come.
+    due: int = 0
+    #: Runs that the living workers may hold at once.
+    slots: int = 0
+    #: Deliveries that came in a second, and how long one held its slot; None: not known yet.
+    arrival_rate: float | None = None
+    service_s: float | None = None
+
+    @property
+    def slots_used(self) -> int:
+        """Slots that hold a run of this queue."""
+        return self.running
+
+    @property
+    def slots_free(self) -> int:
+        """Slots that are left, as far as runs of other queues do not take them."""
+        return max(0, self.slots - self.running)
+
+    @property
+    def demand(self) -> float:
+        """What a fleet is scaled by."""
+        return demand(
+            waiting=self.waiting,
+            running=self.running,
+            due=self.due,
+            arrival_rate=self.arrival_rate,
+            service_s=self.service_s,
+        )
+
+
+class MetricAsked(_Event, frozen=True, kw_only=True):
+    """An autoscaler, or a person, asked the Kubernetes metrics API for a metric."""
+
+    group: str
+    metric: str
+    #: The status code of HTTP.
+    status: int
+
+
+class CertificateRead(_Event, frozen=True, kw_only=True):
+    """The certificates of the metrics API changed. ``error``: the new ones are of no use."""
+
+    error: str | None = None
 
 
 Event = (
@@ -288,6 +333,8 @@ Event = (
     | StoreRecovered
     | LeaderChanged
     | QueueSampled
+    | MetricAsked
+    | CertificateRead
 )
 
 Emit = Callable[[Event], None]

@@ -20,7 +20,7 @@ EXTRAS = {
         "structlog",
         "uvloop",
     ),
-    "scheduler": ("hiredis", "prometheus_client", "structlog", "uvloop"),
+    "scheduler": ("aiohttp", "hiredis", "prometheus_client", "structlog", "uvloop"),
     "inference": ("numpy",),
     "bench": ("matplotlib", "psutil"),
     "gpu": ("pynvml",),

@@ -15,6 +15,12 @@ happened and what to do. ``Suspended`` stands outside the tree: user code must n
 from __future__ import annotations
 
 from millstream.errors.root import MillstreamError, said
+from millstream.errors.scaling import (
+    BadSelector,
+    KubernetesUnavailable,
+    NoSuchQueue,
+    StaleReading,
+)
 from millstream.errors.steps import (
     CallError,
     DeadlineExceeded,
@@ -35,15 +41,15 @@ from millstream.errors.steps import (
 )
 
 __all__ = [
-    "CallError", "ConfigError", "DeadlineExceeded", "DuplicateKey", "IdConflict",
+    "BadSelector", "CallError", "ConfigError", "DeadlineExceeded", "DuplicateKey", "IdConflict",
     "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
-    "InferenceUnavailable", "InvalidArguments", "ItemTooLarge", "JournalFull", "LeaseLost",
-    "LoadError", "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord",
-    "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
-    "RunCancelled", "RunError", "RunFailed", "StepError", "StepFailed", "StepTimeout",
-    "StoreError", "StoreFull", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted",
-    "ToolNotSent", "ToolRejected", "UnfitStore", "UnknownRun", "UnknownWorkflow", "UsageError",
-    "said",
+    "InferenceUnavailable", "InvalidArguments", "ItemTooLarge", "JournalFull",
+    "KubernetesUnavailable", "LeaseLost", "LoadError", "MillstreamError", "MissingExtra",
+    "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism", "NotEncodable",
+    "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled", "RunError",
+    "RunFailed", "StaleReading", "StepError", "StepFailed", "StepTimeout", "StoreError",
+    "StoreFull", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent",
+    "ToolRejected", "UnfitStore", "UnknownRun", "UnknownWorkflow", "UsageError", "said",
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
@@ -50,6 +50,9 @@ class LaneDepth(Depth):
     #: Age of the oldest run that nobody holds, in seconds.
     oldest_s: float = 0.0
     workers: int = 0
+    #: Deliveries that the lane has had, and those that are over. They grow, unless Redis forgets.
+    added: int = field(default=0, compare=False)
+    gone: int = field(default=0, compare=False)
 
 
 async def enqueue(
@@ -149,7 +152,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
     with connection.translated():
         reply = await call(connection.scripts, "depth", lane, [])
 
-    waiting, running, scheduled, due, parked, dead, oldest_ms, workers = reply
+    waiting, running, scheduled, due, parked, dead, oldest_ms, workers, added, gone = reply
     return LaneDepth(
         waiting=waiting,
         running=running,
@@ -159,6 +162,8 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
         dead=dead,
         oldest_s=oldest_ms / 1000,
         workers=workers,
+        added=added,
+        gone=gone,
     )
 
 

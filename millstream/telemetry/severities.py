@@ -8,6 +8,7 @@ from typing import Any
 
 from millstream.events import (
     BatchRan,
+    CertificateRead,
     CircuitMoved,
     DeviceFailed,
     DeviceRanOut,
@@ -19,6 +20,7 @@ from millstream.events import (
     LaneSwept,
     LeaderChanged,
     LeaseRenewed,
+    MetricAsked,
     ModelEvicted,
     ModelLoaded,
     QueueSampled,
@@ -82,4 +84,6 @@ _SEVERITY: dict[type, int | Callable[[Any], int]] = {
     StoreRecovered: logging.INFO,
     LeaderChanged: logging.INFO,
     QueueSampled: logging.DEBUG,
+    MetricAsked: logging.DEBUG,
+    CertificateRead: lambda event: logging.ERROR if event.error else logging.INFO,
 }
