@@ -130,6 +130,7 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_runs_restored_total", kind="counter", help="Runs put back that had not ended and stood in no stream and no timer."),
     Row(name="millstream_store_failures_total", kind="counter", help="Calls of Redis that failed, by what they were made for.", labels=("during",)),
     Row(name="millstream_store_outage_seconds", kind="histogram", help="How long Redis was away, once it is back.", buckets=_RUN),
+    Row(name="millstream_event_loop_age_seconds", kind="gauge", help="Time since the event loop last came round, which it does several times a second unless something blocks it."),
     Row(name="millstream_leader", kind="gauge", help="1 while this scheduler leads."),
     Row(name="millstream_queue_waiting", kind="gauge", help="Runs nobody holds yet.", labels=_QUEUE, sampled="waiting"),
     Row(name="millstream_queue_running", kind="gauge", help="Runs held by workers.", labels=_QUEUE, sampled="running"),
@@ -175,6 +176,7 @@ class MetricsSubscriber:
         version: str = "unknown",
         stale_s: float = 30.0,
         mono: Callable[[], float] = time.monotonic,
+        loop_age_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._series = Series(registry, TABLE)
         gauges = {row.sampled: row for row in TABLE if row.sampled}
@@ -185,6 +187,7 @@ class MetricsSubscriber:
         #: Held runs under their fence. Kept as names: a lost and settled run must not count twice.
         self._held: dict[tuple[str, str], int] = {}
         self._series.follow("active_workflows", lambda: len(self._held))
+        self._series.follow("millstream_event_loop_age_seconds", loop_age_s)
         self._series.describe_info("agent_info", {"service": service, "version": version})
 
     def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event, flat

@@ -188,6 +188,7 @@ def telemetry(config: SchedulerConfig) -> Telemetry:
     log_format = config.log_format or ("console" if sys.stderr.isatty() else "json")
     logger = make_logger(log_format=log_format, level=config.log_level)
     registry = new_registry()
+    health = Health()
     emit = Emitter(
         LogSubscriber(logger),
         MetricsSubscriber(
@@ -195,9 +196,10 @@ def telemetry(config: SchedulerConfig) -> Telemetry:
             service="millstream-scheduler",
             version=__version__,
             stale_s=_stale_s(config),
+            loop_age_s=health.loop_age_s,
         ),
     )
-    return Telemetry(emit=emit, health=Health(), registry=registry)
+    return Telemetry(emit=emit, health=health, registry=registry)
 
 
 def _stale_s(config: SchedulerConfig) -> float:

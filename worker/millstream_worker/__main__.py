@@ -15,6 +15,7 @@ import anyio.lowlevel
 from millstream.errors import StoreUnavailable
 from millstream.events import StoreFailed
 from millstream.store.connection import Connection
+from millstream.telemetry.checks import check_forever
 from millstream.telemetry.probes import Probes
 from millstream.workflow import Workflows
 from millstream_worker import compose
@@ -67,6 +68,9 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                 async with anyio.create_task_group() as group:
                     group.start_soon(drain_on_signal, worker)
                     group.start_soon(_beat, watched)
+                    group.start_soon(
+                        check_forever, watched.health, compose.checks(tools, inference)
+                    )
                     await worker.serve()
                     group.cancel_scope.cancel()
                 stuck = worker.stuck
