@@ -14,6 +14,8 @@ from millstream.errors import (
     MillstreamError,
     ResultTimeout,
     RunError,
+    ScalingError,
+    StaleReading,
     StepError,
     StoreError,
     UnfitStore,
@@ -59,6 +61,9 @@ _CODES: tuple[tuple[type[MillstreamError], Exit], ...] = (
     (RunError, Exit.RUN_ENDED_BADLY),
     (StepError, Exit.RUN_ENDED_BADLY),
     (LeaseLost, Exit.CONFLICT),
+    # Answers of the metrics API, which no command meets.
+    (StaleReading, Exit.REDIS),
+    (ScalingError, Exit.USAGE),
 )
 
 

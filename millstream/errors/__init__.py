@@ -7,6 +7,7 @@ The tree is sorted by who has to act, not by where the error came from:
 * ``LeaseLost``    this worker no longer holds the run; stop and write nothing more.
 * ``StepError``    a step of a workflow ended badly; the workflow may catch it.
 * ``RunError``     a run ended badly, or not in time; raised where its result is awaited.
+* ``ScalingError`` an autoscaler does not get its number; it asks again.
 
 An error carries its facts as attributes and builds its own message, one line that says what
 happened and what to do. ``Suspended`` stands outside the tree: user code must not catch it.
@@ -19,6 +20,7 @@ from millstream.errors.scaling import (
     BadSelector,
     KubernetesUnavailable,
     NoSuchQueue,
+    ScalingError,
     StaleReading,
 )
 from millstream.errors.steps import (
@@ -47,8 +49,9 @@ __all__ = [
     "KubernetesUnavailable", "LeaseLost", "LoadError", "MillstreamError", "MissingExtra",
     "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism", "NotEncodable",
     "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled", "RunError",
-    "RunFailed", "StaleReading", "StepError", "StepFailed", "StepTimeout", "StoreError",
-    "StoreFull", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent",
+    "RunFailed", "ScalingError", "StaleReading", "StepError", "StepFailed", "StepTimeout",
+    "StoreError", "StoreFull", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted",
+    "ToolNotSent",
     "ToolRejected", "UnfitStore", "UnknownRun", "UnknownWorkflow", "UsageError", "said",
 ]  # fmt: skip
 

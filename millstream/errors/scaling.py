@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from millstream.errors.root import MillstreamError
 
 
-class StaleReading(MillstreamError):
+class ScalingError(MillstreamError):
+    """An autoscaler does not get its number. It changes nothing and asks again."""
+
+
+class StaleReading(ScalingError):
     """How much a queue holds is not known well enough to be told. Ask again."""
 
     def __init__(self, queue: str, age_s: float | None, stale_s: float) -> None:
@@ -25,7 +29,7 @@ class StaleReading(MillstreamError):
         self.stale_s = stale_s
 
 
-class NoSuchQueue(MillstreamError):
+class NoSuchQueue(ScalingError):
     """A selector means none of the queues that this scheduler looks after."""
 
     def __init__(self, selector: str, queues: Sequence[str]) -> None:
@@ -37,7 +41,7 @@ class NoSuchQueue(MillstreamError):
         self.queues = tuple(queues)
 
 
-class BadSelector(MillstreamError):
+class BadSelector(ScalingError):
     """A label selector cannot be read."""
 
     def __init__(self, text: str, reason: str) -> None:
@@ -46,7 +50,7 @@ class BadSelector(MillstreamError):
         self.reason = reason
 
 
-class KubernetesUnavailable(MillstreamError):
+class KubernetesUnavailable(ScalingError):
     """The API server of the cluster did not answer, or answered no. Ask again."""
 
     def __init__(self, wanted: str, reason: str) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 #: No metric is larger. An autoscaler multiplies, and older ones overflow.
 MOST = 1e9
 #: What is expected counts for at most so many times what is there. The service time of runs that
-#: hang grows without end; a fleet must not grow with it.
-LEAD = 4
+#: hang grows without end; a fleet must not grow with it. In the simulation more buys nothing.
+LEAD = 2
 
 
 def demand(

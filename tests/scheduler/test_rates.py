@@ -89,7 +89,7 @@ def test_a_service_time_that_faded_is_kept_until_a_run_ends_again() -> None:
     [
         ((3, 4, 2), None, None, 9),
         ((3, 4, 2), 0.1, 10.0, 9),
-        ((3, 4, 2), 2.0, 10.0, 20),
+        ((3, 4, 2), 1.5, 10.0, 15),
         # A service time that grows without end: runs hang, and more pods would not help.
         ((3, 4, 2), 2.0, 1e6, 9 * LEAD),
         ((0, 0, 0), 2.0, 10.0, 0),

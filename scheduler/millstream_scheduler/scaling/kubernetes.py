@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anyio
 
 from millstream.errors import ConfigError, KubernetesUnavailable
 from millstream_scheduler.scaling.front_proxy import CONFIG_MAP, Caller, FrontProxy
@@ -31,6 +32,7 @@ class Kubernetes:
         self._account = account
         self._authority = b""
         self._session: aiohttp.ClientSession | None = None
+        self._opening = anyio.Lock()
 
     @classmethod
     def around(cls, environ: Mapping[str, str], account: Path) -> Kubernetes:
@@ -104,12 +106,13 @@ class Kubernetes:
     async def _opened(self) -> aiohttp.ClientSession:
         """Return the session; another one when the authority's file has changed."""
         authority = (self._account / "ca.crt").read_bytes()
-        if self._session is None or authority != self._authority:
-            await self.aclose()
-            context = ssl.create_default_context(cadata=authority.decode("ascii"))
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=context, limit=16),
-                timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
-            )
-            self._authority = authority
-        return self._session
+        async with self._opening:
+            if self._session is None or authority != self._authority:
+                context = ssl.create_default_context(cadata=authority.decode("ascii"))
+                await self.aclose()
+                self._session = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=context, limit=16),
+                    timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
+                )
+                self._authority = authority
+            return self._session
