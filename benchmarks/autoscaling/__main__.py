@@ -22,9 +22,6 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "scaling.md"
 PICTURE = ROOT / "docs" / "scaling.png"
 LINES = ROOT / "benchmarks" / "results" / "autoscaling.jsonl"
-#: What a pod hour, and a run that was interrupted, may cost in share of runs within the objective.
-_POD_HOUR = 0.0005
-_INTERRUPTED = 0.5
 
 
 def main() -> None:
@@ -71,7 +68,7 @@ def _shipped() -> Scaling:
 
 def _search(seeds: int, hours: float) -> None:
     ranked = sorted(
-        ((_merit(found), scaling.name, found) for scaling, found in _searched(seeds, hours)),
+        ((trial.merit(found), scaling.name, found) for scaling, found in _searched(seeds, hours)),
         key=lambda each: each[0],
         reverse=True,
     )
@@ -105,14 +102,6 @@ def _searched(seeds: int, hours: float) -> Iterator[tuple[Scaling, list[Outcome]
             for load, seed in product(LOADS.values(), range(seeds))
         ]
         yield scaling, report.averaged(outcomes)
-
-
-def _merit(found: list[Outcome]) -> float:
-    """Return the share of runs within the objective, less what it cost; the mean over loads."""
-    return sum(
-        each.within - _POD_HOUR * each.pod_hours - _INTERRUPTED * each.interrupted / each.runs
-        for each in found
-    ) / len(found)
 
 
 if __name__ == "__main__":

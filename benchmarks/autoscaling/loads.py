@@ -42,6 +42,15 @@ def burst(rng: Random) -> Iterator[tuple[float, float]]:
     return _poisson(rng, rate, 8.0, lambda: rng.expovariate(1 / 20))
 
 
+def long(rng: Random) -> Iterator[tuple[float, float]]:
+    """Long runs in bursts: two minutes each, and for fifteen of every forty minutes many."""
+
+    def rate(now: float) -> float:
+        return 2.0 if now % 2400 > 1500 else 0.1
+
+    return _poisson(rng, rate, 2.0, lambda: rng.expovariate(1 / 120))
+
+
 def agents(rng: Random) -> Iterator[tuple[float, float]]:
     """Agents: sessions that fan out, and runs of which a few take a hundred times the median."""
 
@@ -74,6 +83,11 @@ LOADS: Mapping[str, Load] = {
         Load(name="diurnal", says="a day in four hours, 0.6 to 6 runs a second", arrivals=diurnal),
         Load(
             name="burst", says="0.5 runs a second, and 8 for 5 of every 40 minutes", arrivals=burst
+        ),
+        Load(
+            name="long",
+            says="runs of two minutes: 0.1 a second, 2 for 15 of every 40 minutes",
+            arrivals=long,
         ),
         Load(name="agents", says="sessions that fan out, run times log-normal", arrivals=agents),
     )

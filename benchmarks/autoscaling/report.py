@@ -36,6 +36,7 @@ def _mean(group: Sequence[Outcome]) -> Outcome:
         pod_hours=mean("pod_hours"),
         interrupted=round(mean("interrupted")),
         runs=round(mean("runs")),
+        hours=mean("hours"),
         trace=group[0].trace,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -18,6 +19,9 @@ from benchmarks.autoscaling.signals import SAMPLE_S, Signals
 OBJECTIVE_S = 30.0
 HOURS = 4.0
 _REPLICAS = 4
+#: What a pod hour in four hours, and a run that is interrupted, may cost of that share.
+_POD_HOUR = 0.0005
+_INTERRUPTED = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +36,19 @@ class Outcome:
     pod_hours: float
     interrupted: int
     runs: int
+    hours: float
     #: Over time: runs that want to be running, and slots of ready pods.
     trace: tuple[tuple[float, int, int], ...] = ()
+
+
+def merit(found: Sequence[Outcome]) -> float:
+    """Return the share of runs within the objective, less what that cost; the mean over loads."""
+    return statistics.fmean(
+        each.within
+        - _POD_HOUR * each.pod_hours * HOURS / each.hours
+        - _INTERRUPTED * each.interrupted / each.runs
+        for each in found
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +134,6 @@ def _outcome(
         pod_hours=fleet.counts.pod_s / HOUR,
         interrupted=fleet.counts.interrupted,
         runs=len(waits),
+        hours=fleet.now / HOUR,
         trace=tuple(trace),
     )

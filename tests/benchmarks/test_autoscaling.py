@@ -275,11 +275,18 @@ def test_lag_alone_interrupts_what_runs_and_lets_it_wait() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_shipped_is_the_best_of_what_was_compared() -> None:
-    """By the share of runs within the objective, on every load, of what costs about as much."""
-    for load in LOADS.values():
-        outcomes = [trial.tried(load, scaling, 1, hours=2.0) for scaling in policies.compared()]
-        shipped = outcomes[-1]
-        for other in outcomes[:-1]:
-            dearer = other.pod_hours > 1.05 * shipped.pod_hours
-            assert shipped.within >= other.within - 0.005 or dearer, (load.name, other.scaling)
+def test_nothing_that_was_compared_is_better_than_what_is_shipped() -> None:
+    """By what the search ranks by. A thousandth is what two seeds differ by."""
+    merits = {
+        scaling.name: trial.merit(
+            [
+                trial.tried(load, scaling, seed, hours=2.0)
+                for load in LOADS.values()
+                for seed in (0, 1)
+            ]
+        )
+        for scaling in policies.compared()
+    }
+
+    *others, shipped = merits.values()
+    assert shipped >= max(others) - 0.001, merits
