@@ -61,10 +61,11 @@ docs: $(VENV)/.dev ## Write the generated pages again
 	$(PY) scripts/docs.py
 	$(PY) scripts/dashboards.py
 
-servers: # Redis, Valkey where it is at hand, Prometheus, and the public MCP servers that npm brings
+servers: # Redis, Valkey where it is at hand, Prometheus, kubectl, and the public MCP servers that npm brings
 	@sh scripts/redis.sh
 	@sh scripts/prometheus.sh
 	@sh scripts/mcp_servers.sh
+	@PY=$(PY) sh scripts/kubectl.sh
 
 clean: ## Remove caches and build outputs; .venv and .tools stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -15,7 +15,9 @@ from millstream.errors import (
     MillstreamError,
     ResultTimeout,
     RunError,
+    ScalingError,
     ScheduleConflict,
+    StaleReading,
     StepError,
     StoreError,
     Unaudited,
@@ -71,6 +73,9 @@ _CODES: tuple[tuple[type[MillstreamError], Exit], ...] = (
     (LeaseLost, Exit.CONFLICT),
     (Unaudited, Exit.REDIS),
     (BrokenTrail, Exit.TRAIL),
+    # Answers of the metrics API, which no command meets.
+    (StaleReading, Exit.REDIS),
+    (ScalingError, Exit.USAGE),
 )
 
 

@@ -22,7 +22,7 @@ EXTRAS = {
         "uvloop",
     ),
     "schedules": ("cronsim",),
-    "scheduler": ("cronsim", "hiredis", "prometheus_client", "structlog", "uvloop"),
+    "scheduler": ("aiohttp", "cronsim", "hiredis", "prometheus_client", "structlog", "uvloop"),
     "tracing": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "inference": ("numpy",),
     "bench": ("matplotlib", "psutil"),

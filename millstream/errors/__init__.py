@@ -7,6 +7,7 @@ The tree is sorted by who has to act, not by where the error came from:
 * ``LeaseLost``    this worker no longer holds the run; stop and write nothing more.
 * ``StepError``    a step of a workflow ended badly; the workflow may catch it.
 * ``RunError``     a run ended badly, or not in time; raised where its result is awaited.
+* ``ScalingError`` an autoscaler does not get its number; it asks again.
 
 An error carries its facts as attributes and builds its own message, one line that says what
 happened and what to do. ``Suspended`` stands outside the tree: user code must not catch it.
@@ -22,6 +23,13 @@ from millstream.errors.messages import RunEnded, SignalsFull
 from millstream.errors.pipelines import InvalidPipeline
 from millstream.errors.root import MillstreamError, UsageError, said
 from millstream.errors.runs import ResultTimeout, RunCancelled, RunError, RunFailed
+from millstream.errors.scaling import (
+    BadSelector,
+    KubernetesUnavailable,
+    NoSuchQueue,
+    ScalingError,
+    StaleReading,
+)
 from millstream.errors.schedules import InvalidSchedule, ScheduleConflict, UnknownSchedule
 from millstream.errors.steps import (
     CallError,
@@ -45,17 +53,18 @@ from millstream.errors.steps import (
 )
 
 __all__ = [
-    "BrokenTrail", "CallError", "ChildFailed", "ConfigError", "Continued", "DeadlineExceeded",
-    "DuplicateKey", "IdConflict", "InferenceError", "InferenceFailed", "InferenceOverloaded",
-    "InferenceRejected", "InferenceUnavailable", "InvalidArguments", "InvalidPipeline",
-    "InvalidSchedule", "ItemTooLarge", "JournalFull", "KeyOccupied", "LeaseLost", "LoadError",
-    "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord", "NonDeterminism",
-    "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled",
-    "RunEnded", "RunError", "RunFailed", "ScheduleConflict", "SignalTimeout", "SignalsFull",
-    "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull", "StoreUnavailable",
-    "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "Unaudited",
-    "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError",
-    "ValueLost", "said",
+    "BadSelector", "BrokenTrail", "CallError", "ChildFailed", "ConfigError", "Continued",
+    "DeadlineExceeded", "DuplicateKey", "IdConflict", "InferenceError", "InferenceFailed",
+    "InferenceOverloaded", "InferenceRejected", "InferenceUnavailable", "InvalidArguments",
+    "InvalidPipeline", "InvalidSchedule", "ItemTooLarge", "JournalFull", "KeyOccupied",
+    "KubernetesUnavailable", "LeaseLost", "LoadError", "MillstreamError", "MissingExtra",
+    "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism", "NotEncodable",
+    "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled", "RunEnded", "RunError",
+    "RunFailed", "ScalingError", "ScheduleConflict", "SignalTimeout", "SignalsFull",
+    "StaleReading", "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull",
+    "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent",
+    "ToolRejected", "Unaudited", "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep",
+    "UnknownWorkflow", "UsageError", "ValueLost", "said",
 ]  # fmt: skip
 
 

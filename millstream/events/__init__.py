@@ -19,6 +19,14 @@ from millstream.events.inference import (
     ModelLoaded,
 )
 from millstream.events.root import Happening as _Event
+from millstream.events.scheduling import (
+    CertificateRead,
+    MetricAsked,
+    QueueSampled,
+    ScheduleFailed,
+    TickFired,
+    TicksSkipped,
+)
 from millstream.events.surroundings import (
     AgentDiscovered,
     MessageReceived,
@@ -30,6 +38,7 @@ from millstream.events.surroundings import (
 __all__ = [
     "AgentDiscovered",
     "BatchRan",
+    "CertificateRead",
     "CircuitMoved",
     "DeviceFailed",
     "DeviceRanOut",
@@ -44,18 +53,22 @@ __all__ = [
     "LeaseRenewed",
     "MessageReceived",
     "MessageSent",
+    "MetricAsked",
     "ModelEvicted",
     "ModelLoaded",
     "QueueSampled",
     "RunLost",
     "RunSettled",
     "RunTaken",
+    "ScheduleFailed",
     "Scored",
     "SpansLeft",
     "StepEnded",
     "StepRetried",
     "StoreFailed",
     "StoreRecovered",
+    "TickFired",
+    "TicksSkipped",
     "ToolCalled",
     "ToolCatalogueChanged",
     "WorkerDraining",
@@ -236,47 +249,6 @@ class LeaderChanged(_Event, frozen=True, kw_only=True):
     leading: bool
 
 
-class TickFired(_Event, frozen=True, kw_only=True):
-    """A tick of a schedule has got its run."""
-
-    schedule: str
-    run_id: str
-    workflow: str
-    queue: str
-    #: How long after its time, a jitter included.
-    late_s: float
-
-
-class TicksSkipped(_Event, frozen=True, kw_only=True):
-    """Ticks of a schedule were passed over: ``late``, ``overlap`` or ``full`` (too many wait)."""
-
-    schedule: str
-    reason: str
-    count: int
-
-
-class ScheduleFailed(_Event, frozen=True, kw_only=True):
-    """A schedule cannot fire as it stands; it is tried again later."""
-
-    schedule: str
-    error: str
-
-
-class QueueSampled(_Event, frozen=True, kw_only=True):
-    """One reading of a queue's gauges."""
-
-    queue: str
-    waiting: int
-    running: int
-    scheduled: int
-    parked: int
-    dead: int
-    oldest_s: float
-    workers: int
-    #: 1 while workers take nothing new from it.
-    paused: int = 0
-
-
 Event = (
     WorkerStarted
     | WorkerDraining
@@ -312,6 +284,8 @@ Event = (
     | TicksSkipped
     | ScheduleFailed
     | QueueSampled
+    | MetricAsked
+    | CertificateRead
 )
 
 Emit = Callable[[Event], None]

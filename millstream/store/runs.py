@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -57,6 +57,9 @@ class LaneDepth(Depth):
     #: Age of the oldest run that nobody holds, in seconds.
     oldest_s: float = 0.0
     workers: int = 0
+    #: Deliveries that the lane has had, and those that are over. They grow, unless Redis forgets.
+    added: int = field(default=0, compare=False)
+    gone: int = field(default=0, compare=False)
 
 
 async def enqueue(
@@ -164,7 +167,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
     with connection.translated():
         reply = await call(connection.scripts, "depth", lane, [])
 
-    waiting, running, scheduled, due, parked, dead, oldest_ms, workers, paused = reply
+    waiting, running, scheduled, due, parked, dead, oldest_ms, workers, added, gone, paused = reply
     return LaneDepth(
         waiting=waiting,
         running=running,
@@ -175,6 +178,8 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
         oldest_s=oldest_ms / 1000,
         workers=workers,
         paused=bool(paused),
+        added=added,
+        gone=gone,
     )
 
 

@@ -2,7 +2,8 @@
 
 Promises: liveness follows the progress of the event loop and of the claim loop, and nothing else,
 so a Redis that is away never gets a process killed; it turns readiness red instead. It does not
-know HTTP, nor what a claim is: the process tells it that one was served or refused.
+know HTTP, nor what a claim is: the process tells it that one was served or refused. A verdict names
+every check that it rests on, and what is wrong with each.
 
 Threads: the loop's thread writes, the probes' thread reads. Each fact is one attribute, written
 whole and read once, so there is no lock that a blocked loop could hold.
@@ -11,8 +12,8 @@ whole and read once, so there is no lock that a blocked loop could hold.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from millstream.telemetry.redaction import redact_text
 
@@ -23,9 +24,8 @@ class Verdict:
 
     ok: bool
     reason: str | None = None
-
-
-_YES = Verdict(ok=True)
+    #: All that was looked at, by name, and what is wrong with it; None: nothing.
+    checks: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class Health:
@@ -49,6 +49,8 @@ class Health:
         self._loop_at = mono()
         self._claim_at: float | None = None
         self._store_fault: str | None = "the store has not answered yet"
+        #: Replaced, never changed: another thread reads it.
+        self._checked: Mapping[str, str | None] = {}
         self._draining = False
 
     # -- told by the process -------------------------------------------------------------------
@@ -69,39 +71,59 @@ class Health:
         """The store did not answer, or answered no."""
         self._store_fault = redact_text(reason)
 
+    def checked(self, name: str, fault: str | None) -> None:
+        """Something that the process needs was looked at; ``fault`` is what is wrong with it."""
+        found = None if fault is None else redact_text(fault)
+        if name not in self._checked or self._checked[name] != found:
+            self._checked = {**self._checked, name: found}
+
     def draining(self) -> None:
         """The process takes nothing new from here on."""
         self._draining = True
 
     # -- asked by the probes -------------------------------------------------------------------
 
+    def loop_age_s(self) -> float:
+        """Return how long ago the event loop came round."""
+        return max(0.0, self._mono() - self._loop_at)
+
     def live(self) -> Verdict:
         """Whether to let the process live."""
-        now = self._mono()
-        if (age := now - self._loop_at) > self._loop_s:
-            return _no(f"the event loop last turned {age:.0f} s ago")
-
-        # A drain ends the claim loop on purpose; the runs that are held must not be killed for it.
-        claim_at = None if self._draining else self._claim_at
-        if claim_at is not None and (age := now - claim_at) > self._claim_s:
-            return _no(f"the claim loop last turned {age:.0f} s ago")
-
-        return _YES
+        return _verdict(self._alive())
 
     def ready(self) -> Verdict:
         """Whether the process can take work."""
-        if self._draining:
-            return _no("draining")
-        if (fault := self._store_fault) is not None:
-            return _no(fault)
-        if not (started := self.started()).ok:
-            return started
-        return self.live()
+        return _verdict(
+            {
+                "drain": "draining" if self._draining else None,
+                "redis": self._store_fault,
+                **self._checked,
+                **self._begun(),
+                **self._alive(),
+            }
+        )
 
     def started(self) -> Verdict:
         """Whether the claim loop has turned at least once. It never turns back."""
-        return _YES if self._claim_at is not None else _no("the claim loop has not turned yet")
+        return _verdict(self._begun())
+
+    def _begun(self) -> dict[str, str | None]:
+        begun = self._claim_at is not None
+        return {"start": None if begun else "the claim loop has not turned yet"}
+
+    def _alive(self) -> dict[str, str | None]:
+        # A drain ends the claim loop on purpose; the runs that are held must not be killed for it.
+        claim_at = None if self._draining else self._claim_at
+        return {
+            "event_loop": self._overdue("event", self._loop_at, self._loop_s),
+            "claim_loop": self._overdue("claim", claim_at, self._claim_s),
+        }
+
+    def _overdue(self, loop: str, at: float | None, most_s: float) -> str | None:
+        age = 0.0 if at is None else self._mono() - at
+        return f"the {loop} loop last turned {age:.0f} s ago" if age > most_s else None
 
 
-def _no(reason: str) -> Verdict:
-    return Verdict(ok=False, reason=reason)
+def _verdict(checks: Mapping[str, str | None]) -> Verdict:
+    reason = next((fault for fault in checks.values() if fault is not None), None)
+    return Verdict(ok=reason is None, reason=reason, checks=checks)

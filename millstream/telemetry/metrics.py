@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from millstream.events import (
     AgentDiscovered,
     BatchRan,
+    CertificateRead,
     CircuitMoved,
     DeviceFailed,
     DeviceRanOut,
@@ -30,6 +31,7 @@ from millstream.events import (
     LeaseRenewed,
     MessageReceived,
     MessageSent,
+    MetricAsked,
     ModelEvicted,
     ModelLoaded,
     QueueSampled,
@@ -132,6 +134,7 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_runs_restored_total", kind="counter", help="Runs put back that had not ended and stood in no stream and no timer."),
     Row(name="millstream_store_failures_total", kind="counter", help="Calls of Redis that failed, by what they were made for.", labels=("during",)),
     Row(name="millstream_store_outage_seconds", kind="histogram", help="How long Redis was away, once it is back.", buckets=_RUN),
+    Row(name="millstream_event_loop_age_seconds", kind="gauge", help="Time since the event loop last came round, which it does several times a second unless something blocks it."),
     Row(name="millstream_leader", kind="gauge", help="1 while this scheduler leads."),
     Row(name="millstream_ticks_fired_total", kind="counter", help="Ticks of schedules that got their run.", labels=_QUEUE),
     Row(name="millstream_ticks_skipped_total", kind="counter", help="Ticks of schedules that were passed over: late, overlap, or full (too many waited).", labels=("reason",)),
@@ -139,13 +142,21 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_schedule_failures_total", kind="counter", help="Times a schedule could not fire as it stands."),
     Row(name="millstream_queue_waiting", kind="gauge", help="Runs nobody holds yet.", labels=_QUEUE, sampled="waiting"),
     Row(name="millstream_queue_running", kind="gauge", help="Runs held by workers.", labels=_QUEUE, sampled="running"),
+    Row(name="millstream_queue_due", kind="gauge", help="Scheduled or parked runs whose time has come and that nobody has put into a stream yet.", labels=_QUEUE, sampled="due"),
     Row(name="millstream_queue_scheduled", kind="gauge", help="Runs that wait for their time.", labels=_QUEUE, sampled="scheduled"),
     Row(name="millstream_queue_parked", kind="gauge", help="Runs that wait for a timer, a signal or a child.", labels=_QUEUE, sampled="parked"),
     Row(name="millstream_queue_dead", kind="gauge", help="Dead letters.", labels=_QUEUE, sampled="dead"),
     Row(name="millstream_queue_oldest_age_seconds", kind="gauge", help="Age of the run that has waited longest.", labels=_QUEUE, sampled="oldest_s"),
     Row(name="millstream_queue_workers", kind="gauge", help="Workers that serve the queue.", labels=_QUEUE, sampled="workers"),
     Row(name="millstream_queue_paused", kind="gauge", help="1 while workers take nothing new from the queue.", labels=_QUEUE, sampled="paused"),
+    Row(name="millstream_queue_slots_used", kind="gauge", help="Slots of its workers that hold a run of the queue.", labels=_QUEUE, sampled="slots_used"),
+    Row(name="millstream_queue_slots_free", kind="gauge", help="Slots of its workers that are left, as far as other queues do not take them.", labels=_QUEUE, sampled="slots_free"),
+    Row(name="millstream_queue_arrival_rate", kind="gauge", help="Runs put into the streams a second, over about a minute; retries and runs that go on count again. Absent until it is known.", labels=_QUEUE, sampled="arrival_rate"),
+    Row(name="millstream_queue_service_seconds", kind="gauge", help="How long a run holds its slot, on average over about five minutes. Absent until it is known.", labels=_QUEUE, sampled="service_s"),
+    Row(name="millstream_queue_demand", kind="gauge", help="Runs that want to be running: waiting, running and due, or the arrival rate times the service time where that is larger. What a fleet is scaled by.", labels=_QUEUE, sampled="demand"),
     Row(name="millstream_queue_sample_age_seconds", kind="gauge", help="Age of the queue's last reading. Its gauges are absent while the reading is stale.", labels=_QUEUE, sampled="age"),
+    Row(name="millstream_metrics_api_requests_total", kind="counter", help="Metrics that the Kubernetes metrics API was asked for, by the status of its answer.", labels=("group", "status")),
+    Row(name="millstream_certificate_reads_total", kind="counter", help="Times the certificates of the metrics API had changed: ok, or error when the new ones are of no use.", labels=("status",)),
     *surroundings.ROWS,
     Row(name=OVERFLOW, kind="counter", help="Times a label value was counted as `other`, or a queue left out, because there are too many. `all`: too many combinations.", labels=("label",)),
 )
@@ -175,6 +186,7 @@ class MetricsSubscriber:
         version: str = "unknown",
         stale_s: float = 30.0,
         mono: Callable[[], float] = time.monotonic,
+        loop_age_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._series = Series(registry, TABLE)
         self._surroundings = surroundings.Surroundings(self._series)
@@ -186,6 +198,7 @@ class MetricsSubscriber:
         #: Held runs under their fence. Kept as names: a lost and settled run must not count twice.
         self._held: dict[tuple[str, str], int] = {}
         self._series.follow("active_workflows", lambda: len(self._held))
+        self._series.follow("millstream_event_loop_age_seconds", loop_age_s)
         self._series.describe_info("agent_info", {"service": service, "version": version})
 
     def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event, flat
@@ -238,6 +251,10 @@ class MetricsSubscriber:
                 self._leader_changed(event)
             case TickFired() | TicksSkipped() | ScheduleFailed():
                 ticks.tick_event(self._series, event)
+            case MetricAsked():
+                count("millstream_metrics_api_requests_total", event.group, str(event.status))
+            case CertificateRead():
+                count("millstream_certificate_reads_total", "error" if event.error else "ok")
             case WorkerStarted():
                 self._worker_started(event)
             case WorkerDraining():
@@ -286,7 +303,8 @@ class MetricsSubscriber:
         self._series.count("millstream_runs_poisoned_total", by=event.poisoned)
 
     def _queue_sampled(self, event: QueueSampled) -> None:
-        values = {name: float(getattr(event, name)) for name in self._sampled}
+        known = ((name, getattr(event, name)) for name in self._sampled)
+        values = {name: float(value) for name, value in known if value is not None}
         if not self._readings.read(event.queue, values):
             self._series.count(OVERFLOW, "queue")
 

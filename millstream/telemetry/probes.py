@@ -116,9 +116,12 @@ def _remedy(error: OSError | OverflowError) -> str:
 def _probe(ask: Callable[[], Verdict]) -> _Route:
     def answer(_accept: str) -> _Answer:
         verdict = ask()
+        checks = {name: _check(fault) for name, fault in verdict.checks.items()}
         if verdict.ok:
-            return _as_json(HTTPStatus.OK, "ok", None)
-        return _as_json(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", verdict.reason)
+            return _as_json(HTTPStatus.OK, "ok", None, checks=checks)
+        return _as_json(
+            HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", verdict.reason, checks=checks
+        )
 
     return answer
 
@@ -131,8 +134,12 @@ def _metrics(registry: CollectorRegistry) -> _Route:
     return answer
 
 
-def _as_json(status: HTTPStatus, word: str, reason: str | None) -> _Answer:
-    body = json.dumps({"status": word, "reason": reason}).encode() + b"\n"
+def _check(fault: str | None) -> dict[str, str]:
+    return {"status": "pass"} if fault is None else {"status": "fail", "reason": fault}
+
+
+def _as_json(status: HTTPStatus, word: str, reason: str | None, **more: Any) -> _Answer:
+    body = json.dumps({"status": word, "reason": reason, **more}).encode() + b"\n"
     return _Answer(status, "application/json", body)
 
 

@@ -219,7 +219,7 @@ class QueueReadings(Collector):
         for row in self._rows:
             family = _family(row)
             for queue, (at, values) in readings:
-                if now - at <= self._stale_s:
+                if now - at <= self._stale_s and row.sampled in values:
                     family.add_metric([queue], values[row.sampled])
             yield family
 

@@ -9,6 +9,7 @@ from typing import Any
 from millstream.events import (
     AgentDiscovered,
     BatchRan,
+    CertificateRead,
     CircuitMoved,
     DeviceFailed,
     DeviceRanOut,
@@ -22,6 +23,7 @@ from millstream.events import (
     LeaseRenewed,
     MessageReceived,
     MessageSent,
+    MetricAsked,
     ModelEvicted,
     ModelLoaded,
     QueueSampled,
@@ -98,4 +100,6 @@ _SEVERITY: dict[type, int | Callable[[Any], int]] = {
     TicksSkipped: lambda event: logging.INFO if event.reason == "overlap" else logging.WARNING,
     ScheduleFailed: logging.ERROR,
     QueueSampled: logging.DEBUG,
+    MetricAsked: logging.DEBUG,
+    CertificateRead: lambda event: logging.ERROR if event.error else logging.INFO,
 }

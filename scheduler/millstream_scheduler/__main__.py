@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import anyio
@@ -23,6 +24,7 @@ async def serve(config: SchedulerConfig) -> None:
     """Look after the queues, with probes and metrics, until a signal comes."""
     connection = Connection(config.redis)
     watched = compose.telemetry(config)
+    known = compose.readings(config)
     probes = Probes(
         watched.health,
         watched.registry,
@@ -31,15 +33,21 @@ async def serve(config: SchedulerConfig) -> None:
         host=config.host,
     )
     try:
-        with probes:
-            _say_ports(probes)
-            parts = compose.Parts(connection=connection, emit=watched.emit, health=watched.health)
-            scheduler = compose.compose(config, parts)
-            async with anyio.create_task_group() as group:
-                group.start_soon(drain_on_signal, scheduler)
-                group.start_soon(_refuse_unfit, connection)
-                await scheduler.serve()
-                group.cancel_scope.cancel()
+        async with compose.metrics_api(config, known, watched.emit, os.environ) as api_port:
+            with probes:
+                _say_ports(probes, api_port)
+                parts = compose.Parts(
+                    connection=connection,
+                    emit=watched.emit,
+                    health=watched.health,
+                    readings=known,
+                )
+                scheduler = compose.compose(config, parts)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(drain_on_signal, scheduler)
+                    group.start_soon(_refuse_unfit, connection)
+                    await scheduler.serve()
+                    group.cancel_scope.cancel()
     finally:
         with anyio.move_on_after(2, shield=True):
             await connection.aclose()
@@ -56,8 +64,13 @@ async def _refuse_unfit(connection: Connection) -> None:
             return
 
 
-def _say_ports(probes: Probes) -> None:
-    for name, port in (("health", probes.http_port), ("metrics", probes.metrics_port)):
+def _say_ports(probes: Probes, api_port: int | None) -> None:
+    ports = (
+        ("health", probes.http_port),
+        ("metrics", probes.metrics_port),
+        ("metrics API", api_port),
+    )
+    for name, port in ports:
         if port is not None:
             print(f"{name} on port {port}", file=sys.stderr, flush=True)  # noqa: T201 - for people
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from millstream.config import DEFAULT_REDIS, setting
@@ -33,6 +34,22 @@ class SchedulerConfig:
     )
     http: int = setting(8080, "port of the health probes", lowest=-1, highest=65535)
     metrics: int = setting(9090, "port of the Prometheus metrics", lowest=-1, highest=65535)
+    metrics_api: int = setting(
+        -1, "port of the Kubernetes metrics API, over TLS", lowest=-1, highest=65535
+    )
+    tls_cert: Path | None = setting(None, "file with the certificate of the metrics API")
+    tls_key: Path | None = setting(None, "file with its key")
+    requestheader_ca: Path | None = setting(
+        None,
+        "file with the front proxy's authority; by default the cluster says which it is",
+    )
+    requestheader_names: tuple[str, ...] = setting(
+        ("front-proxy-client",), "common name that the front proxy has; with --requestheader-ca"
+    )
+    service_account: Path = setting(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount"),
+        "directory with the token that the API server is asked with who may read metrics",
+    )
     host: str = setting("0.0.0.0", "address the ports listen on")  # noqa: S104 - probes come from outside
     log_format: Literal["json", "console"] | None = setting(
         None, "json or console; by default console on a terminal, else json"

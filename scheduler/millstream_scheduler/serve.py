@@ -3,7 +3,8 @@
 Two things live here, and one must outlive the other, so it is a block inside the block that
 outlives it:
 
-    support    the seat is asked for and the process says that it is alive, until the very end
+    support    the seat is asked for, the leader's readings are followed, and the process says that
+               it is alive, until the very end
       duties   what a leader does, from election to election; the first thing a signal stops
 
 Read the indentation of `Scheduler.serve` and you have read the order of the shutdown.
@@ -11,6 +12,7 @@ Read the indentation of `Scheduler.serve` and you have read the order of the shu
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,6 +25,7 @@ from millstream.store.keys import Lane
 from millstream_scheduler.elector import Elector
 from millstream_scheduler.gauge import Gauge
 from millstream_scheduler.janitor import Janitor
+from millstream_scheduler.sharing import Sharing
 from millstream_scheduler.surveyor import Map, Surveyor
 from millstream_scheduler.term import Term
 from millstream_scheduler.ticker import Ticker
@@ -39,6 +42,7 @@ class Scheduler:
         self,
         elector: Elector,
         surveyor: Surveyor,
+        sharing: Sharing,
         *,
         make_janitor: Callable[[Lane, Term], Janitor],
         make_gauge: Callable[[str, Sequence[Lane], Term], Gauge],
@@ -49,6 +53,7 @@ class Scheduler:
     ) -> None:
         self._elector = elector
         self._surveyor = surveyor
+        self._sharing = sharing
         self._make_janitor = make_janitor
         self._make_gauge = make_gauge
         self._make_ticker = make_ticker
@@ -73,6 +78,7 @@ class Scheduler:
         async with anyio.create_task_group() as support:
             support.start_soon(self._pulse_forever)
             support.start_soon(self._elector.campaign_forever)
+            support.start_soon(self._sharing.follow_forever, lambda: self.leading)
             async with anyio.create_task_group() as duties:
                 duties.start_soon(self._lead_forever)
                 await self.drain.wait()
@@ -111,7 +117,10 @@ class Scheduler:
                 group.cancel_scope.cancel()
 
     def _duties(self, lanes: Map, term: Term) -> list[Callable[[], Any]]:
-        duties: list[Callable[[], Any]] = [self._make_ticker(term).tick_forever]
+        duties: list[Callable[[], Any]] = [
+            self._make_ticker(term).tick_forever,
+            functools.partial(self._sharing.publish_forever, term),
+        ]
         for queue, its in lanes.items():
             duties.append(self._make_gauge(queue, its, term).sample_forever)
             for lane in its:

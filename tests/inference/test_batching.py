@@ -332,6 +332,20 @@ async def test_an_input_that_kills_the_device_twice_is_not_tried_again(
         assert w.loads == ["m"] * 3
 
 
+async def test_a_worker_whose_device_died_says_so_until_it_computes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new pod that cannot compute must not take the place of one that can."""
+    w = world(deadly={"deadly"})
+    async with bench(w, monkeypatch=monkeypatch) as b:
+        assert await b.service.check() is None
+        with pytest.raises(InferenceFailed):
+            await b.ask("deadly")
+        assert await b.service.check() == "no device computes (sim:0)"
+        await b.ask("blameless")
+        assert await b.service.check() is None
+
+
 async def test_a_result_too_few_is_an_error_and_not_a_shift(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -7,16 +7,26 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from millstream.events import QueueSampled, StoreFailed, StoreRecovered
+from millstream.model.outcome import Completed
 from millstream.model.run import Priority, RunState
+from millstream.store import agents
+from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream_scheduler.gauge import Gauge
+from millstream_scheduler.readings import Readings
 from millstream_scheduler.term import Term
 from tests.scheduler.replicas import Transcript, replicas
 from tests.store.bench import Bench, Send
 from tests.store.states import put
+
+
+def knowing() -> Readings:
+    """What a scheduler knows that has just started."""
+    return Readings(["default"], stale_s=30, mono=anyio.current_time)
 
 
 async def sample(store: Connection, *lanes: Lane) -> QueueSampled:
@@ -24,7 +34,10 @@ async def sample(store: Connection, *lanes: Lane) -> QueueSampled:
     told = Transcript()
     term = Term(1, anyio.current_time)
     term.trust(anyio.current_time() + 600)
-    gauge = Gauge(store, "default", lanes, term, interval_s=60, emit=told, mono=anyio.current_time)
+    gauge = Gauge(
+        store, "default", lanes, term, knowing(), interval_s=60, emit=told,
+        mono=anyio.current_time,
+    )  # fmt: skip
     async with anyio.create_task_group() as group:
         group.start_soon(gauge.sample_forever)
         await told.until(lambda: told)
@@ -32,6 +45,23 @@ async def sample(store: Connection, *lanes: Lane) -> QueueSampled:
 
     (reading,) = told.of(QueueSampled)
     return reading
+
+
+def gauge_of(bench: Bench, readings: Readings) -> Gauge:
+    """A gauge of the lane, with what it may already know."""
+    term = Term(1, anyio.current_time)
+    term.trust(anyio.current_time() + 600)
+    return Gauge(
+        bench.store, "default", [bench.lane], term, readings, interval_s=60, emit=Transcript(),
+        mono=anyio.current_time,
+    )  # fmt: skip
+
+
+def agent(token: str, concurrency: int) -> Agent:
+    return Agent(
+        token=token, host="h", pid=1, concurrency=concurrency, started=0.0, workflows=(),
+        release="0",
+    )  # fmt: skip
 
 
 def counts(reading: QueueSampled) -> dict[str, int]:
@@ -87,6 +117,75 @@ async def test_a_queue_is_the_sum_of_its_lanes(store: Connection) -> None:
     assert now_s - 60 < reading.oldest_s < now_s
 
 
+async def test_slots_are_those_of_the_workers_that_live(bench: Bench) -> None:
+    """What a worker that is gone said of itself counts no more."""
+    for token, concurrency in (("w1", 4), ("w2", 8), ("w3", 100)):
+        await agents.register(bench.store, bench.lane, agent(token, concurrency))
+        await bench.renew(token)
+    await bench.lapse("w3")
+    await bench.accept("r1", "r2", "r3")
+    await bench.take("w1", 3)
+
+    reading = await sample(bench.store, bench.lane)
+
+    assert (reading.workers, reading.slots) == (2, 12)
+    assert (reading.slots_used, reading.slots_free) == (3, 9)
+
+
+async def test_what_is_due_is_wanted_before_anybody_has_promoted_it(bench: Bench) -> None:
+    """Else a fleet at zero would never wake for a timer."""
+    await bench.accept("r1", "r2", delay_s=1000)
+    await bench.fall_due("r1")
+
+    reading = await sample(bench.store, bench.lane)
+
+    assert (reading.scheduled, reading.due, reading.demand) == (2, 1, 1)
+
+
+async def test_rates_come_out_of_the_counters_of_the_streams(bench: Bench) -> None:
+    """Two looks ten seconds apart: five runs came, and two were held all that time and ended."""
+    clock = [100.0]
+    readings = Readings(["default"], stale_s=30, mono=lambda: clock[0])
+    term = Term(1, anyio.current_time)
+    term.trust(anyio.current_time() + 600)
+    told = Transcript()
+    gauge = Gauge(
+        bench.store, "default", [bench.lane], term, readings, interval_s=60, emit=told,
+        mono=lambda: clock[0],
+    )  # fmt: skip
+    await bench.accept("r1", "r2")
+    held = await bench.take("w1", 2)
+    await gauge._sample()
+    for delivery in held:
+        await bench.end(delivery, Completed(b"1"))
+    await bench.accept("r3", "r4", "r5", "r6", "r7")
+    clock[0] += 10
+    await gauge._sample()
+
+    first, second = told.of(QueueSampled)
+    assert (first.arrival_rate, first.service_s) == (None, None)
+    assert second.arrival_rate == pytest.approx(0.5)
+    # Two slots at the beginning of ten seconds and none at their end, for two runs.
+    assert second.service_s == pytest.approx(5.0)
+    assert second.demand == max(5, 0.5 * 5.0)
+
+
+async def test_a_new_leader_goes_on_from_what_the_old_one_knew(bench: Bench) -> None:
+    """A fleet must not be scaled by half of the signal because a scheduler was replaced."""
+    readings = knowing()
+    await gauge_of(bench, readings)._sample()
+    known = readings.last("default")
+    assert known is not None
+    readings.keep(replace(known, arrival_rate=3.0, service_s=20.0))
+
+    await gauge_of(bench, readings)._sample()
+
+    after = readings.last("default")
+    assert after is not None
+    assert after.arrival_rate == pytest.approx(3.0)
+    assert after.service_s == 20.0
+
+
 async def test_a_reading_costs_one_call_a_lane(bench: Bench, monkeypatch: Any) -> None:
     """However long the queue is, and however many look at the reading."""
     await sample(bench.store, bench.lane)
@@ -101,7 +200,8 @@ async def test_a_reading_costs_one_call_a_lane(bench: Bench, monkeypatch: Any) -
     reading = await sample(bench.store, bench.lane)
 
     assert reading.waiting == 200
-    assert sent == ["EVALSHA"]
+    # The other two ask for the workers, of which there are none here.
+    assert sent == ["EVALSHA", "TIME", "ZRANGEBYSCORE"]
 
 
 async def test_no_reading_is_made_up_while_redis_is_away(bench: Bench, monkeypatch: Any) -> None:
@@ -118,7 +218,7 @@ async def test_no_reading_is_made_up_while_redis_is_away(bench: Bench, monkeypat
     term = Term(1, anyio.current_time)
     term.trust(anyio.current_time() + 600)
     gauge = Gauge(
-        bench.store, "default", [bench.lane], term, interval_s=0.01, emit=told,
+        bench.store, "default", [bench.lane], term, knowing(), interval_s=0.01, emit=told,
         mono=anyio.current_time,
     )  # fmt: skip
     async with anyio.create_task_group() as group:

@@ -39,8 +39,9 @@ BOUNDED_BY = {
     "SMEMBERS": r"control$",
     # Some of what the processes of a fleet say of themselves.
     "HRANDFIELD": r"(AGENTS, \d+|BOARD, \d+, 'WITHVALUES')$",
-    # One group a stream; consumers, once a lease: as many as the fleet has processes.
-    "XINFO": r"'(GROUPS', stream|CONSUMERS', STREAM\[level\], GROUP)$",
+    # One group a stream; of a stream its counters and two entries, as long as it is not FULL;
+    # consumers, once a lease: as many as the fleet has processes.
+    "XINFO": r"'(GROUPS', stream|STREAM', stream|CONSUMERS', STREAM\[level\], GROUP)$",
 }
 
 

@@ -7,6 +7,7 @@ from typing import get_args
 from millstream.events import (
     AgentDiscovered,
     BatchRan,
+    CertificateRead,
     CircuitMoved,
     DeviceFailed,
     DeviceRanOut,
@@ -20,6 +21,7 @@ from millstream.events import (
     LeaseRenewed,
     MessageReceived,
     MessageSent,
+    MetricAsked,
     ModelEvicted,
     ModelLoaded,
     QueueSampled,
@@ -141,7 +143,13 @@ EXAMPLES: tuple[Event, ...] = (
         dead=4,
         oldest_s=12.5,
         workers=5,
+        due=1,
+        slots=500,
+        arrival_rate=2.5,
+        service_s=20.0,
     ),
+    MetricAsked(group="external.metrics.k8s.io", metric="millstream_queue_demand", status=200),
+    CertificateRead(error="the key does not belong to the certificate"),
 )
 
 assert {type(event) for event in EXAMPLES} == set(get_args(Event)), "an event has no example"

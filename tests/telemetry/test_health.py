@@ -117,5 +117,23 @@ def test_the_reason_holds_no_password() -> None:
     health = serving(Clock())
 
     health.store_failed("cannot reach redis://:hunter2@redis:6379")
-
     assert health.ready().reason == "cannot reach redis://***@redis:6379"
+    health.checked("tools", "https://me:hunter2@search does not answer")
+    assert "hunter2" not in str(health.ready())
+
+
+def test_a_verdict_names_every_check_that_it_rests_on() -> None:
+    clock = Clock()
+    health = serving(clock)
+    health.checked("lease", None)
+    clock.now += 31
+
+    assert health.started().checks == {"start": None}
+    assert health.live().checks == {
+        "event_loop": None,
+        "claim_loop": "the claim loop last turned 31 s ago",
+    }
+    assert list(health.ready().checks) == [
+        "drain", "redis", "lease", "start", "event_loop", "claim_loop"
+    ]  # fmt: skip
+    assert health.loop_age_s() == 31

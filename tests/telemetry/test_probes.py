@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from email.message import Message
+from typing import Any
 
 import anyio
 import pytest
@@ -31,8 +32,8 @@ class Reply:
     headers: Message
     body: bytes
 
-    def json(self) -> dict[str, object]:
-        parsed: dict[str, object] = json.loads(self.body)
+    def json(self) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.body)
         return parsed
 
 
@@ -94,7 +95,10 @@ def test_a_process_that_serves_is_green(probes: Probes, path: str) -> None:
 
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "application/json"
-    assert reply.json() == {"status": "ok", "reason": None}
+    said = reply.json()
+    assert (said["status"], said["reason"]) == ("ok", None)
+    assert said["checks"]
+    assert all(check == {"status": "pass"} for check in said["checks"].values())
 
 
 def test_each_probe_has_its_own_verdict(probes: Probes, health: Health) -> None:
@@ -104,7 +108,24 @@ def test_each_probe_has_its_own_verdict(probes: Probes, health: Health) -> None:
     ready = ask(probes.http_port, "/ready")
 
     assert ready.status == 503
-    assert ready.json() == {"status": "unavailable", "reason": "cannot reach redis://***@redis"}
+    said = ready.json()
+    fault = "cannot reach redis://***@redis"
+    assert (said["status"], said["reason"]) == ("unavailable", fault)
+    assert said["checks"].pop("redis") == {"status": "fail", "reason": fault}
+    assert {check["status"] for check in said["checks"].values()} == {"pass"}
+
+
+def test_a_check_that_fails_is_named(probes: Probes, health: Health) -> None:
+    """Whoever is woken by it reads what, and not only that."""
+    health.checked("tools", "no MCP server answers (search)")
+    health.checked("models", None)
+
+    assert ask(probes.http_port, "/health").status == 200
+    checks = ask(probes.http_port, "/ready").json()["checks"]
+    assert checks["tools"] == {"status": "fail", "reason": "no MCP server answers (search)"}
+    assert checks["models"] == {"status": "pass"}
+    health.checked("tools", None)
+    assert ask(probes.http_port, "/ready").status == 200
 
 
 def test_before_the_first_claim_the_start_is_not_over(clock: Clock) -> None:

@@ -153,6 +153,24 @@ async def test_a_failed_probe_opens_it_again_for_longer() -> None:
     assert bench.circuit == ["open", "half-open", "open"]
 
 
+async def test_a_worker_none_of_whose_servers_answers_says_so() -> None:
+    """One that is away costs its own calls only: no reason not to be ready."""
+    clock = Clock()
+    async with FaultHttp().serve() as server:
+        alone = {"faults": web(server)}
+        for servers, said in (
+            (alone, "no MCP server answers (faults)"),
+            ({**alone, "other": web(server)}, None),
+        ):
+            async with benched(servers, now=clock) as bench:
+                assert await bench.caller.check() is None
+                await fail_five_times(bench)
+                assert await bench.caller.check() == said
+                clock.at += 1
+                await bench.call("faults", "effect", {"name": "e"})
+                assert await bench.caller.check() is None
+
+
 async def test_what_a_tool_says_is_no_failure_of_its_server() -> None:
     """A tool that always fails must not take the others down with it."""
     async with FaultHttp().serve() as server, benched({"faults": web(server)}) as bench:

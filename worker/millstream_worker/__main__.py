@@ -16,6 +16,7 @@ from millstream.builtin import with_builtin
 from millstream.errors import StoreUnavailable
 from millstream.events import StoreFailed
 from millstream.store.connection import Connection
+from millstream.telemetry.checks import check_forever
 from millstream.telemetry.probes import Probes
 from millstream.workflow import Workflows
 from millstream_worker import compose
@@ -79,6 +80,9 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                     group.start_soon(_beat, watched)
                     schedules = compose.schedules(connection)
                     group.start_soon(apply_schedules, schedules, workflows, watched.emit)
+                    group.start_soon(
+                        check_forever, watched.health, compose.checks(tools, inference)
+                    )
                     await worker.serve()
                     group.cancel_scope.cancel()
                 stuck = worker.stuck

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from millstream import __version__
 from millstream.client import Client
@@ -26,6 +26,7 @@ from millstream.model.trace import trace_id_of
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
+from millstream.telemetry.checks import Check
 from millstream.telemetry.emitter import Emitter
 from millstream.telemetry.health import Health
 from millstream.telemetry.logs import LogSubscriber, RunLogger, make_logger
@@ -245,9 +246,12 @@ def telemetry(config: WorkerConfig) -> Telemetry:
     log_format = config.log_format or ("console" if sys.stderr.isatty() else "json")
     logger = make_logger(log_format=log_format, level=config.log_level)
     registry = new_registry()
+    health = Health(loop_s=config.liveness)
     watching = Emitter(
         LogSubscriber(logger),
-        MetricsSubscriber(registry, service="millstream-worker", version=__version__),
+        MetricsSubscriber(
+            registry, service="millstream-worker", version=__version__, loop_age_s=health.loop_age_s
+        ),
     )
     # What becomes of the spans is told to those who do not make any.
     tracing = open_tracing(config.otlp_endpoint, "millstream-worker", __version__, watching)
@@ -272,7 +276,6 @@ def telemetry(config: WorkerConfig) -> Telemetry:
             step=running_step,
         )
 
-    health = Health(loop_s=config.liveness)
     return Telemetry(emit=emit, make_log=make_log, health=health, registry=registry, traces=tracing)
 
 
@@ -311,10 +314,23 @@ def schedules(connection: Connection) -> Schedules:
     return Client(connection=connection, patience=0.0).schedules
 
 
+@runtime_checkable
+class Checked(Protocol):
+    """A part of a worker that knows whether it is of any use."""
+
+    async def check(self) -> str | None:
+        """Return why it is of none."""
+
+
+def checks(tools: Tools, inference: Inference) -> list[Check]:
+    """Return what readiness asks besides Redis and the lease."""
+    parts: dict[str, object] = {"tools": tools, "models": inference}
+    return [Check(name, part.check) for name, part in parts.items() if isinstance(part, Checked)]
+
+
 def _answered(health: Health, lease: Lease, refusal: str | None) -> None:
     """Note what Redis answered. A full one answers every read, and refuses the lease."""
-    if refusal is None and not lease.trusted:
-        refusal = "the lease could not be renewed"
+    health.checked("lease", None if lease.trusted else "it could not be renewed")
     if refusal is None:
         health.store_answered()
     else:

@@ -1,17 +1,23 @@
 -- depth: how many runs of a lane are in which state, and how long the oldest has waited.
 -- USES _lane
 --
--- Returns {waiting, in_flight, scheduled, due, parked, dead, oldest_ms, workers, paused}
+-- Returns {waiting, in_flight, scheduled, due, parked, dead, oldest_ms, workers, added, gone, paused}
 --   due        scheduled or parked runs whose time has come
 --   oldest_ms  age of the oldest entry that no worker holds; 0 when there is none
+--   added      entries that the streams have had since they were made
+--   gone       how many of them are not there any more; both only grow, unless a stream is lost
 --   paused     1 while workers take nothing new
 --
 -- Every figure costs the same however long the queue is.
 
-local length, in_flight, oldest = 0, 0, 0
+local length, in_flight, oldest, added = 0, 0, 0, 0
 for _, level in ipairs(LEVELS) do
   local stream = STREAM[level]
   length = length + redis.call('XLEN', stream)
+  local info = redis.pcall('XINFO', 'STREAM', stream)
+  for at = 1, info.err and 0 or #info, 2 do
+    if info[at] == 'entries-added' then added = added + info[at + 1] end
+  end
   local last = '0-0'
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   for _, group in ipairs(groups.err and {} or groups) do
@@ -30,5 +36,6 @@ return {
   length - in_flight, in_flight, redis.call('ZCARD', TIMERS),
   redis.call('ZCOUNT', TIMERS, '-inf', digits(NOW)) + redis.call('ZCOUNT', PARKED, '-inf', digits(NOW)),
   redis.call('ZCARD', PARKED), redis.call('ZCARD', DEAD), math.max(0, oldest),
-  redis.call('ZCOUNT', LEASES, digits(NOW), '+inf'), redis.call('HEXISTS', META, 'paused'),
+  redis.call('ZCOUNT', LEASES, digits(NOW), '+inf'), added, math.max(0, added - length),
+  redis.call('HEXISTS', META, 'paused'),
 }

@@ -88,6 +88,12 @@ class Units:
             await unit.start(self._group)
         return unit
 
+    def dead(self) -> list[str]:
+        """Return the devices that died, if none is left that did not."""
+        if not all(unit.tenants.dead for unit in self._units.values()):
+            return []
+        return [unit.device.name for unit in self._units.values()]
+
     async def close(self) -> None:
         """Give back what the devices hold."""
         for unit in self._units.values():

@@ -135,6 +135,11 @@ class InferenceService:
                 )
             )
 
+    async def check(self) -> str | None:
+        """Return why no model of ours can be used; None as long as any device may compute."""
+        dead = self._units.dead() if self._units is not None else []
+        return f"no device computes ({', '.join(dead)})" if dead else None
+
     def report(self) -> list[dict[str, Any]]:
         """Return what there is to say of each model, for people."""
         return [

@@ -119,6 +119,11 @@ class Tenants:
             resident.used = now
             resident.batches += 1
 
+    @property
+    def dead(self) -> bool:
+        """Whether the device died and has given no result since."""
+        return self._deaths > 0
+
     def alive(self) -> None:
         """The device gave results."""
         self._deaths = 0

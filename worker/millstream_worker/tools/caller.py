@@ -172,6 +172,16 @@ class ToolCaller:
         allowed = [each.info for name, each in catalogue.tools.items() if spec.permits(name)]
         return allowed, catalogue.digest
 
+    async def check(self) -> str | None:
+        """Return why no tool can be used; None as long as any server may answer.
+
+        One that is away costs its own calls and nobody else's: no reason not to be ready.
+        """
+        away = sorted(name for name, peer in self._peers.items() if peer.away)
+        if not away or len(away) < len(self._servers):
+            return None
+        return f"no MCP server answers ({_some(away)})"
+
     def release_run(self, run_id: str) -> None:
         """End the sessions that belong to a run."""
         for peer in self._peers.values():

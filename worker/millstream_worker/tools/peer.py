@@ -82,6 +82,11 @@ class Peer:
             on_tools_changed=self._stale,
         )
 
+    @property
+    def away(self) -> bool:
+        """Whether it is known not to answer."""
+        return self._breaker.state is not Circuit.CLOSED
+
     async def catalogue(self, run_id: str, deadline: float) -> Catalogue:
         """Return the tools of the server, asked for not too long ago."""
         if self.known is not None and self._now() < self._fresh_until:
