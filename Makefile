@@ -12,10 +12,10 @@ ARGS    ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test proofs simulate bench observe check format docs servers clean distclean
+.PHONY: help venv demo test proofs simulate bench observe check k8s-check format docs servers clean distclean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.dev ## Create .venv with everything for development (PYTHON=python3.12 to choose)
 	@echo "$(VENV) is ready"
@@ -24,10 +24,10 @@ demo: $(VENV)/.demo ## Run the demo (REPO=path/to/a/git/repository)
 	@$(VENV)/bin/millstream demo $(if $(REPO),--repo "$(REPO)") $(ARGS)
 
 test: $(VENV)/.dev servers ## Run all tests but the slow ones (ARGS="-k lease" to choose)
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not k8s" $(ARGS)
 
 proofs: $(VENV)/.dev servers ## Run the slow tests: kills, floods, long histories, the image
-	$(PY) -m pytest -m slow -o timeout=600 $(ARGS)
+	$(PY) -m pytest -m "slow and not k8s" -o timeout=600 $(ARGS)
 
 simulate: $(VENV)/.dev ## Simulate clients, workers and faults on virtual time (SEEDS=100)
 	$(PY) -m tests.simulation --seeds $(SEEDS) --start $(START) $(ARGS)
@@ -46,6 +46,12 @@ check: $(VENV)/.dev ## The one gate: format, lint, types, layers, generated docs
 	$(PY) scripts/docs.py --check
 	$(PY) scripts/dashboards.py --check
 	$(PY) -m pytest -q -m "not slow" -o verbosity_assertions=2 tests/house
+
+k8s-check: $(VENV)/.k8s servers ## Render every manifest, validate and judge it, and run its pods as processes
+	@sh scripts/k8s_models.sh
+	$(VENV)/bin/hadolint Dockerfile
+	$(PY) -m k8s.check
+	$(PY) -m pytest -q -m k8s -o verbosity_assertions=2 tests/k8s $(ARGS)
 
 format: $(VENV)/.dev ## Format, and repair what the linter can repair
 	$(PY) -m ruff format .
@@ -72,6 +78,11 @@ $(VENV)/.dev: pyproject.toml $(VENV)/bin/pip
 	@echo "installing millstream[dev] into $(VENV) ..."
 	@$(PIP) --editable '.[dev]'
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.k8s: $(VENV)/.dev
+	@echo "installing millstream[k8s] into $(VENV) ..."
+	@$(PIP) --editable '.[k8s]'
+	@touch $@
 
 $(VENV)/.demo: pyproject.toml $(VENV)/bin/pip
 	@echo "installing millstream[all,demo] into $(VENV) ..."

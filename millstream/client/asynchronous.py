@@ -42,7 +42,6 @@ from millstream.model.run import Priority, RunState, RunStatus
 from millstream.store import codec, journals, results, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
-from millstream.store.layouts import Layout
 
 Answer = TypeVar("Answer")
 
@@ -260,16 +259,6 @@ class Client(Operations, Overview):
             raise UsageError(
                 f"run {run.id!r} is {answer}; only failed and cancelled runs are retried"
             )
-
-    @audited("resize")
-    async def resize(self, queue: str, *, lanes: int) -> Layout:
-        """Give a queue another number of lanes, and return how it is laid out then.
-
-        Lanes spread a queue over the masters of a cluster. Runs stay where they were accepted;
-        new ones are spread over all lanes, which workers begin to serve within a second. When it
-        was cut off by a `StoreError`, say it again. Raises `UsageError` at a bound.
-        """
-        return await self._queues.resize(queue, lanes)
 
     # -- below ---------------------------------------------------------------------------------
 

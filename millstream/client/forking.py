@@ -11,7 +11,7 @@ import functools
 from dataclasses import dataclass, replace
 
 from millstream.client.queues import Queues
-from millstream.errors import IdConflict, UnknownRun, UnknownStep
+from millstream.errors import IdConflict, KeyOccupied, UnknownRun, UnknownStep
 from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
 from millstream.store import codec, forks, runs
 from millstream.store.connection import Connection
@@ -53,6 +53,8 @@ class Forking:
         answer = await self.queues.accept(
             queue, new_id, lambda lane, epoch: self._fork(lane, epoch, new_id, origin, begun)
         )
+        if answer == runs.OCCUPIED:
+            raise KeyOccupied(new_id, "record or the journal")
         if isinstance(answer, str):
             raise IdConflict(new_id, queue, answer)
         return answer

@@ -22,6 +22,7 @@ from millstream.model.selection import Selection
 from millstream.store import pages, pausing, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
+from millstream.store.layouts import Layout
 from millstream.store.pages import Place
 
 #: Runs that are chosen at once, unless it is said how many.
@@ -58,6 +59,16 @@ class Operations:
         """Let a paused queue go on; whether it was paused."""
         ids.check_queue(queue)
         return await self._queues.insist(functools.partial(pausing.resume, self._connection, queue))
+
+    @audited("resize")
+    async def resize(self, queue: str, *, lanes: int) -> Layout:
+        """Give a queue another number of lanes, and return how it is laid out then.
+
+        Lanes spread a queue over the masters of a cluster. Runs stay where they were accepted;
+        new ones are spread over all lanes, which workers begin to serve within a second. When it
+        was cut off by a `StoreError`, say it again. Raises `UsageError` at a bound.
+        """
+        return await self._queues.resize(queue, lanes)
 
     @audited("fork")
     async def fork(

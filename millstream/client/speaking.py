@@ -9,7 +9,7 @@ from typing import Any
 
 from millstream.client.auditing import Auditor, audited, queue_and_run
 from millstream.client.queues import Queues
-from millstream.errors import RunEnded, SignalsFull, UnknownRun, UsageError
+from millstream.errors import KeyOccupied, RunEnded, SignalsFull, UnknownRun, UsageError
 from millstream.model import ids
 from millstream.model.approval import Approval, hash_of
 from millstream.model.journal import Record, RecordStatus, StepKind
@@ -127,6 +127,8 @@ class Speaker:
         answer = await self._queues.look(queue, message.run_id, ask, "")
         if not answer:
             raise UnknownRun(message.run_id, queue)
+        if answer == "occupied":
+            raise KeyOccupied(message.run_id, "mailbox")
         if answer == "full":
             limits = self._limits
             raise SignalsFull(message.run_id, queue, limits.messages, limits.message_bytes)

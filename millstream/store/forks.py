@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from millstream.model.run import Priority
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
-from millstream.store.runs import Resized
+from millstream.store.runs import Resized, accepted
 from millstream.store.scripts import Argument, call
 
 _PAGE = 500
@@ -77,9 +77,7 @@ async def fork(  # noqa: PLR0917 - where, who, and what
         answer: Sequence[int | bytes] = await call(connection.scripts, "fork", lane, args)
 
     first = answer[0]
-    if isinstance(first, bytes):
-        return first.decode()
-    return Resized(int(answer[1]), int(answer[2])) if first == -1 else bool(first)
+    return Resized(int(answer[1]), int(answer[2])) if first == -1 else accepted(first)
 
 
 async def _whole(connection: Connection, key: str) -> dict[str, bytes]:

@@ -11,11 +11,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from millstream.errors import StoreError
+from redis.exceptions import ResponseError
+
+from millstream.errors import KeyOccupied, StoreError
 from millstream.model.journal import Record
 from millstream.model.limits import LIMITS, Limits
 from millstream.store import codec
 from millstream.store.connection import Connection
+from millstream.store.foreign import is_foreign
 from millstream.store.keys import Lane
 from millstream.store.scripts import Argument, call
 
@@ -57,7 +60,7 @@ async def send(
     retention_s: float,
     limits: Limits = LIMITS,
 ) -> list[str]:
-    """Send messages. Per message: kept, known, full, the state the run ended in, or ''."""
+    """Send messages. Per message: kept, known, full, occupied, the state it ended in, or ''."""
     args: list[Argument] = [
         round(retention_s * 1000), limits.messages, limits.message_bytes, limits.message_ids,
     ]  # fmt: skip
@@ -71,13 +74,18 @@ async def send(
 
 
 async def standing(connection: Connection, lane: Lane, run_id: str) -> Standing:
-    """Return what waits for a run."""
+    """Return what waits for a run. Raises `StoreError`, or `KeyOccupied`."""
     key = lane.received(run_id)
     names: set[str] = set()
     cursor = 0
     with connection.translated():
         # First: what comes while the names are read counts as not yet heard of.
-        heard = await connection.client.hget(key, "#")
+        try:
+            heard = await connection.client.hget(key, "#")
+        except ResponseError as error:
+            if is_foreign(error):
+                raise KeyOccupied(run_id, "mailbox") from error
+            raise
         while heard:
             cursor, page = await connection.client.hscan(key, cursor, match="~*", count=_PAGE)
             names.update(name[1:].decode() for name in page)

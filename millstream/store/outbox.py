@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from millstream.model.limits import LIMITS
 from millstream.model.message import MessageKind
 from millstream.store import layouts, messages, runs
 from millstream.store.connection import Connection
+from millstream.store.foreign import is_foreign
 from millstream.store.keys import Lane
 from millstream.store.messages import Message
 from millstream.store.scripts import Argument, call
@@ -166,9 +168,14 @@ class _Page:
         cursor = 0
         while True:
             with self._connection.translated():
-                cursor, page = await self._connection.client.hscan(
-                    self._lane.received(run_id), cursor, match="+*", count=LIMITS.batch
-                )
+                try:
+                    cursor, page = await self._connection.client.hscan(
+                        self._lane.received(run_id), cursor, match="+*", count=LIMITS.batch
+                    )
+                except ResponseError as error:
+                    if is_foreign(error):
+                        return  # who its children are is lost
+                    raise
             by_lane: dict[Lane, list[str]] = {}
             for field, queue in page.items():
                 child = field[1:].decode()

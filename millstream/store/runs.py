@@ -81,7 +81,7 @@ async def enqueue(
     if answers and answers[0] == -1:
         return Resized(answers[1], answers[2])
 
-    return [_accepted(answer) for answer in answers]
+    return [accepted(answer) for answer in answers]
 
 
 async def owners(
@@ -187,7 +187,8 @@ def error_of(data: bytes | None) -> tuple[str, str]:
     return cause, message
 
 
-def _accepted(answer: int | bytes) -> bool | str:
+def accepted(answer: int | bytes) -> bool | str:
+    """Return what a script said of one run: new, known, or whose the id is."""
     if isinstance(answer, bytes):
         return answer.decode()
 

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from millstream.errors import KeyOccupied, StoreError
+from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.limits import Limits
-from millstream.model.outcome import Completed, Failed, Released, Retry
-from millstream.model.run import RunState
-from millstream.store import commits, deliveries, journals, listing, losses, results, runs
+from millstream.model.outcome import Completed, Failed, Parked, Released, Retry
+from millstream.model.run import Priority, RunState
+from millstream.store import (
+    codec,
+    commits,
+    deliveries,
+    forks,
+    journals,
+    listing,
+    losses,
+    messages,
+    outbox,
+    results,
+    runs,
+)
 from millstream.store.commits import Verdict, Want
 from millstream.store.losses import BEGINNING
 from millstream.store.runs import NewRun
 from tests.store.bench import LEASE_S, RETENTION_S, Bench, ending
 
+GO = "s:go"
+RECORD = Record(StepKind.SIGNAL, "go", "", RecordStatus.OK, began=1.0, by="w1")
+WAITING = codec.encode_record(RECORD._replace(status=RecordStatus.WAITING), 1000)
+PARTS = codec.record_parts(RECORD, RecordStatus.WAITING)
 WANT = Want(high=1, normal=5, low=1, suspect=True)
 
 
@@ -209,6 +227,75 @@ async def test_a_lane_is_swept_past_foreign_keys(bench: Bench) -> None:
     assert {run_id for _, run_id in await bench.waiting()} == {"timer", "held", "journal-foreign"}
     assert await bench.redis.zcard(bench.lane.timers) == 0
     assert await bench.pending() == []
+
+
+async def test_what_a_run_receives_may_be_foreign_and_costs_that_run(bench: Bench) -> None:
+    """Signals, waits and children of the one are refused; those of the other go their way."""
+    held, beside = await bench.held("r1"), await bench.held("r2")
+    assert await send(bench, "r1", "r2") == ["kept", "kept"]
+    await occupy(bench, bench.lane.received("r1"))
+
+    assert await send(bench, "r1", "r2", id="2") == ["occupied", "kept"]
+    child = commits.Child("c1", "default", b"{}")
+    reply = await bench.commit(
+        "w1",
+        commits.look(held, "k", GO, PARTS, WAITING, "1"),
+        commits.start_child(held, "c", WAITING, child, "1"),
+        commits.look(beside, "k", GO, PARTS, WAITING, "1"),
+    )
+    assert reply.verdicts == (Verdict.OCCUPIED, Verdict.OCCUPIED, Verdict.ANSWERED)
+    with pytest.raises(KeyOccupied, match="mailbox of run 'r1'"):
+        await messages.standing(bench.store, bench.lane, "r1")
+    assert "bytes" not in await bench.fields("r1")
+
+    assert await bench.end(held, Parked(None, 0.0, 0, (GO,))) is Verdict.WRITTEN
+    assert await bench.end(beside, Parked(None, 0.0, 0, (GO,))) is Verdict.WRITTEN
+    assert await bench.state("r2") is RunState.QUEUED
+    assert await bench.cancel("r1", "r2") == ["cancelled", "cancelled"]
+
+
+async def test_messages_go_past_a_foreign_record(bench: Bench) -> None:
+    """Ends of children come by the page: the page would be sent for ever."""
+    await bench.accept("r1", "r2")
+    await occupy(bench, bench.lane.run("r1"))
+
+    assert await send(bench, "r1", "r2") == ["", "kept"]
+
+
+async def test_a_child_whose_id_is_foreign_fails_for_its_parent(bench: Bench) -> None:
+    """It cannot be started, and its parent must not wait for it."""
+    held = await bench.held("r1")
+    start = outbox.encoded(outbox.Start(workflow="flow", arguments=msgspec.Raw(b"{}"), attempt=1))
+    child = commits.Child("c1", "default", start)
+    await bench.verdict("w1", commits.start_child(held, "c", WAITING, child, "1"))
+    await occupy(bench, bench.lane.run("c1"))
+
+    while await outbox.dispatch(bench.store, bench.lane, RETENTION_S):
+        pass
+
+    standing = await messages.standing(bench.store, bench.lane, "r1")
+    assert standing.names == {"c:c1"}
+    assert await bench.redis.xlen(bench.lane.outbox) == 0
+
+
+@pytest.mark.parametrize("part", ["run", "journal", "spilled"])
+async def test_a_fork_under_a_foreign_key_is_refused_whole(bench: Bench, part: str) -> None:
+    key = getattr(bench.lane, part)("r1")
+    await occupy(bench, key)
+    begun = forks.Source(
+        workflow="flow", arguments=b"{}", version="", priority=Priority.NORMAL, tenant="",
+        timeout_ms="", records={"a": b"1"},
+    )  # fmt: skip
+    before = await bench.keys()
+
+    assert await forks.fork(bench.store, bench.lane, 0, "r1", "r0\na", begun) == runs.OCCUPIED
+    assert await bench.keys() == before
+
+
+async def send(bench: Bench, *ids: str, id: str = "1") -> list[str]:
+    """Send a signal to each of these runs."""
+    sent = [messages.Message(run_id=x, name=GO, payload=b"1", id=id) for x in ids]
+    return await messages.send(bench.store, bench.lane, sent, RETENTION_S)
 
 
 async def test_another_refusal_still_ends_the_script(bench: Bench) -> None:

@@ -154,3 +154,15 @@ async def test_what_is_malformed_writes_nothing(store: Connection, row: list[str
         await call(store.scripts, "schedule", schedules._CALENDAR, [10, *sound, *row])
 
     assert await store.client.keys("*") == []
+
+
+async def test_one_that_is_foreign_keeps_the_others_from_nothing(store: Connection) -> None:
+    """Another program keeps something under its key: the rest is due all the same."""
+    await put(store, "a", "b")
+    (key,) = [key async for key in store.client.scan_iter(match="*schedule:a")]
+    await store.client.delete(key)
+    await store.client.set(key, "not yours")
+
+    found = await schedules.due(store)
+
+    assert [stored.name for stored in found.schedules] == ["b"]

@@ -136,7 +136,7 @@ local function conclude(id, key, state, payload, retention_ms, loose, first, ...
   end
   if loose[first + 2] then redis.call('PEXPIRE', events_key(id), retention_ms) end
   if loose[first + 4] then
-    if state == 'cancelled' and redis.call('HGET', received_key(id), '#open') then post('kind', 'down', 'run', id) end
+    if state == 'cancelled' and ours(redis.pcall('HGET', received_key(id), '#open')) then post('kind', 'down', 'run', id) end
     redis.call('PEXPIRE', received_key(id), retention_ms)
   end
   if loose[first + 5] then

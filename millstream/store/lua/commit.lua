@@ -184,7 +184,8 @@ function apply.W(at)
   if stored == nil then return '5' end
   if stored and string.sub(stored, 1, #open) ~= open then return '4' end
   local box = received_key(id)
-  local numbers = run[9] and redis.call('HGET', box, '~' .. name)
+  local numbers = run[9] and ours(redis.pcall('HGET', box, '~' .. name))
+  if numbers == nil then return '5' end
   if not numbers then
     if ARGV[at + 5] == '' then return run[4] and '2' or '1' end
     return journal(id, key, run, at + 4, 1, pinned(at, run))
@@ -253,7 +254,9 @@ function apply.C(at)
   local mine, key, run = held(at)
   if not mine or run[1] ~= 'running' then return '0' end
   local id, child, box = ARGV[at + 1], ARGV[at + 6], received_key(ARGV[at + 1])
-  if redis.call('HEXISTS', journal_key(id), ARGV[at + 4]) == 1 then return run[4] and '2' or '1' end
+  local known, fits = ours(redis.pcall('HEXISTS', journal_key(id), ARGV[at + 4])), ours(redis.pcall('HLEN', box))
+  if not known or not fits then return '5' end
+  if known == 1 then return run[4] and '2' or '1' end
   local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
   if verdict == '3' or verdict == '5' then return verdict end
   redis.call('HSET', box, '+' .. child, ARGV[at + 7])
@@ -266,7 +269,7 @@ end
 -- Whether a message that is awaited has arrived after the one with the number `heard`.
 local function arrived(id, heard, awaits)
   local box = received_key(id)
-  if tonumber(redis.call('HGET', box, '#') or '0') <= heard then return false end
+  if tonumber(ours(redis.pcall('HGET', box, '#')) or '0') <= heard then return false end
   for name in string.gmatch(awaits, '[^\n]+') do
     -- All children are awaited under one name.
     local numbers = redis.call('HGET', box, name == 'c' and '#end' or '~' .. name)

@@ -21,13 +21,15 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 local names = {}
 if COUNT > 0 then
-  names = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, 500)
+  names = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, 100)
   for index = #names, COUNT + 1, -1 do names[index] = nil end
 end
 local later = redis.call('ZRANGE', DUE, #names, #names, 'WITHSCORES')
 local answer = {now, later[2] and tonumber(later[2]) or 0}
 for _, name in ipairs(names) do
-  local row = redis.call('HMGET', PREFIX .. 'schedule:' .. name, 'revision', 'spec', 'progress')
+  local row = redis.pcall('HMGET', PREFIX .. 'schedule:' .. name, 'revision', 'spec', 'progress')
+  -- Something else under the key of one schedule must not keep the others from being read.
+  if row.err and not string.find(tostring(row.err), 'WRONGTYPE', 1, true) then error(row) end
   if row[1] then
     answer[#answer + 1] = name
     for index = 1, 3 do answer[#answer + 1] = row[index] end

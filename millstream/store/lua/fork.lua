@@ -16,7 +16,8 @@
 --
 -- Returns  {-1, lanes, epoch}  the queue was resized, or is about to be; nothing was written
 --          {1} accepted, {0} already here with the same workflow, arguments and origin,
---          {workflow} of the run that holds this id: nothing was written
+--          {workflow} of the run that holds this id: nothing was written; {2} where a key of the
+--          run holds something that is not ours: the same
 --
 -- Safe to send twice: the second time it is already here.
 
@@ -26,21 +27,24 @@ if next_ or (epoch or '0') ~= ARGV[1] then
 end
 
 local id, workflow, version, arguments, priority, timeout, tenant, origin = unpack(ARGV, 2, 9)
-local FIRST = 11
-local LAST = FIRST + 2 * tonumber(ARGV[10]) - 1
-if (#ARGV - FIRST + 1) % 2 ~= 0 or LAST > #ARGV or not STREAM[priority] or string.find(timeout, '%D') then
+local LAST = 10 + 2 * tonumber(ARGV[10])
+if #ARGV % 2 ~= 0 or LAST > #ARGV or not STREAM[priority] or string.find(timeout, '%D') then
   error('fork: malformed run ' .. id)
 end
 
 local key = run_key(id)
-local known = redis.call('HMGET', key, 'workflow', 'args', 'origin')
+local known = ours(redis.pcall('HMGET', key, 'workflow', 'args', 'origin'))
+for _, place in ipairs({journal_key(id), spilled_key(id)}) do
+  if not ours(redis.pcall('HLEN', place)) then known = nil end
+end
+if not known then return {2} end
 if known[1] then
   if known[1] == workflow and known[2] == arguments and known[3] == origin then return {0} end
   return {known[1]}
 end
 
 local bytes = 0
-for at = FIRST, #ARGV, 2 do bytes = bytes + #ARGV[at + 1] end
+for at = 11, #ARGV, 2 do bytes = bytes + #ARGV[at + 1] end
 local fields = {'workflow', workflow, 'args', arguments, 'enqueued', NOW_TEXT, 'origin', origin}
 local function append(name, value)
   if value ~= '' then
@@ -60,7 +64,7 @@ end
 local function fill(place, first, last)
   for at = first, last, 1000 do redis.call('HSET', place, unpack(ARGV, at, math.min(at + 999, last))) end
 end
-fill(journal_key(id), FIRST, LAST)
+fill(journal_key(id), 11, LAST)
 fill(spilled_key(id), LAST + 1, #ARGV)
 deliver(id, key, priority, unpack(fields))
 return {1}

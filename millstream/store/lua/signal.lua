@@ -8,7 +8,8 @@
 -- ARGV ...           per message four values: run id, name, payload, message id
 --
 -- Returns per message: 'kept'; 'known' when the run has had a message of this id; 'full' at a bound;
---                      the state the run has ended in; '' there is no such run
+--                      the state the run has ended in; '' there is no such run; 'occupied' when the
+--                      key of what it receives holds something that is not ours
 --
 -- Only 'kept' has written anything. Safe to send twice: the second time the message is known.
 --
@@ -34,8 +35,7 @@ local function call_up(id, key, state, owner, awaits, name)
     redis.call('ZREM', PARKED, id)
     requeue(id, RETENTION)
   elseif state == 'running' then
-    redis.call('SADD', control_key(owner), id)
-    redis.call('PEXPIRE', control_key(owner), 3600000)
+    if ours(redis.pcall('SADD', control_key(owner), id)) then redis.call('PEXPIRE', control_key(owner), 3600000) end
     redis.call('PUBLISH', PREFIX .. 'inbox:' .. owner, id .. '\n' .. name)
   end
 end
@@ -55,7 +55,9 @@ end
 
 local function keep_end(id, key, state, name, payload)
   local box = received_key(id)
-  if state == 'completed' or redis.call('HDEL', box, '+' .. string.sub(name, 3)) == 0 then return 'known' end
+  if state == 'completed' then return 'known' end
+  local open = ours(redis.pcall('HDEL', box, '+' .. string.sub(name, 3)))
+  if open ~= 1 then return open and 'known' or 'occupied' end
   if redis.call('HINCRBY', box, '#open', -1) == 0 then redis.call('HDEL', box, '#open') end
   redis.call('HSET', box, '#end', append(id, key, name, payload))
   return 'kept'
@@ -64,7 +66,9 @@ end
 local function keep(id, key, state, name, payload, message)
   if state == 'completed' or state == 'failed' or state == 'cancelled' then return state end
   local box = received_key(id)
-  local known, count, bytes = unpack(redis.call('HMGET', box, '=' .. message, '#count', '#bytes'))
+  local found = ours(redis.pcall('HMGET', box, '=' .. message, '#count', '#bytes'))
+  if not found then return 'occupied' end
+  local known, count, bytes = unpack(found)
   if known then return 'known' end
   if tonumber(count or '0') >= MAX_COUNT or tonumber(bytes or '0') + #payload > MAX_BYTES then return 'full' end
 
@@ -79,7 +83,7 @@ local answers = {}
 for at = 5, #ARGV, 4 do
   local id, name, payload, answer = ARGV[at], ARGV[at + 1], ARGV[at + 2], ''
   local key = run_key(id)
-  local state, owner, awaits = unpack(redis.call('HMGET', key, 'state', 'owner', 'awaits'))
+  local state, owner, awaits = unpack(ours(redis.pcall('HMGET', key, 'state', 'owner', 'awaits')) or {})
   if state then
     if string.sub(name, 1, 2) == 'c:' then
       answer = keep_end(id, key, state, name, payload)

@@ -8,8 +8,8 @@
 -- Returns per child: 1 it is here, or its end is in the outbox; 0 it is not here, and not accepted
 --
 -- A child that has ended tells its parent so again. One that has failed, or was cancelled, is started
--- once more when a later attempt of its parent asks. An id that belongs to another run is told to the
--- parent as a failure. Safe to send twice.
+-- once more when a later attempt of its parent asks. An id that belongs to another run, or to something
+-- that is none, is told to the parent as a failure. Safe to send twice.
 
 local EPOCH = ARGV[1]
 if (#ARGV - 1) % 10 ~= 0 then error('start: a child is cut short') end
@@ -66,9 +66,11 @@ end
 local answers = {}
 for at = 2, #ARGV, 10 do
   local key = run_key(ARGV[at])
-  local known = redis.call('HMGET', key, unpack(FIELDS))
+  local known = ours(redis.pcall('HMGET', key, unpack(FIELDS)))
   answers[#answers + 1] = 1
-  if known[1] then
+  if not known then
+    tell(ARGV[at], ARGV[at + 8], 'failed', '["KeyOccupied","Redis holds something else where its record should stand"]')
+  elseif known[1] then
     recognise(at, key, known)
   elseif accepting then
     accept(at, key)

@@ -50,6 +50,8 @@ class Item:
     starved: bool = False
     #: Bytes of room in which it found too little alone: it waits until there are more.
     refused_at: int = -1
+    #: Since when it waits for room.
+    starving_since: float = 0.0
     number: int = field(default_factory=_numbers.__next__)
     #: What the queue is sorted by: the most urgent first.
     rank: tuple[float, int] = field(init=False)

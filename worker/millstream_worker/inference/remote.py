@@ -67,6 +67,7 @@ class RemoteModel:
         """Return what there is to say of the server."""
         return {
             "state": "remote",
+            "waiting": len(self._queue),
             "url": self.spec.url,
             "limit": self._limit.limit,
             "running": self._limit.running,
