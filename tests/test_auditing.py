@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from millstream import Client
+from millstream import Client, Enqueue
 from millstream.errors import Unaudited, UnknownRun, UsageError
 from millstream.model.audit import Entry, entry_of
+from millstream.model.schedule import Schedule
 from millstream.store import audit
 from millstream.store.connection import Connection
 from tests.servers import RedisServer
@@ -105,3 +106,42 @@ async def test_two_clients_write_one_trail(redis_server: RedisServer) -> None:
         await connection.aclose()
     assert [(x.seq, x.actor) for x in found] == [(1, "ada"), (2, "eve")]
     assert found[1].prev != ""
+
+
+async def test_what_is_done_to_many_runs_is_told_for_each(client: Client) -> None:
+    """One line that says "all of them" would say nothing of the one that is asked for."""
+    await client.enqueue_many([Enqueue("w", id=f"r{n}") for n in range(5)])
+
+    await client.cancel_many("default", [*(f"r{n}" for n in range(5)), "no-such"])
+    await client.retry_many("default", ["r1", "r2"])
+
+    found = [(x.verb, x.target, x.result) for x in await trail(client)]
+    assert found == [
+        *(("cancel", f"r{n}", "cancelled") for n in range(5)),
+        ("retry", "r1", "queued"),
+        ("retry", "r2", "queued"),
+    ]
+
+
+async def test_queues_schedules_and_answers_are_told_without_their_content(client: Client) -> None:
+    await client.pause("default")
+    await client.resume("default")
+    await client.enqueue("w", id="r1")
+    await client.run("r1").signal("go", {"password": "hunter2"})
+    with pytest.raises(UsageError):
+        await client.run("r1").approve("the-token", by="eve")
+    await client.schedules.create(Schedule(name="nightly", workflow="w", every=60.0))
+    await client.schedules.pause("nightly")
+    await client.schedules.delete("nightly")
+
+    found = await trail(client)
+    assert [(x.verb, x.target, x.result.partition(":")[0]) for x in found] == [
+        ("pause", "default", "ok"),
+        ("resume", "default", "ok"),
+        ("signal", "r1", "ok"),
+        ("answer", "r1", "UsageError"),
+        ("write schedule", "nightly", "ok"),
+        ("pause schedule", "nightly", "ok"),
+        ("delete schedule", "nightly", "ok"),
+    ]
+    assert not any(secret in str(found) for secret in ("hunter2", "the-token"))

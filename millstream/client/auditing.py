@@ -119,7 +119,8 @@ def audited(
             try:
                 result = await method(self, *args, **kwargs)
             except Exception as error:
-                await note(result=f"{type(error).__name__}: {error}")
+                # Its name alone: a message may repeat what was given, such as a token.
+                await note(result=type(error).__name__)
                 raise
             await note(result=_said(result))
             return result

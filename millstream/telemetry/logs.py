@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from copy import copy
+from operator import attrgetter
 from typing import Any, Literal, Self, TextIO, get_args
 
 import msgspec
@@ -91,7 +92,8 @@ def event_name(kind: type) -> str:
 
 def event_fields(event: Event) -> dict[str, Any]:
     """Return the facts of an event as log fields; what is None is left out."""
-    pairs = ((name, getattr(event, attribute)) for attribute, name in _FIELDS[type(event)])
+    names, values_of = _FIELDS[type(event)]
+    pairs = zip(names, values_of(event), strict=False)
     fields = {name: value for name, value in pairs if value is not None}
     if "trace" in fields:
         # The id alone: that is what a line and a trace are found by.
@@ -100,9 +102,14 @@ def event_fields(event: Event) -> dict[str, Any]:
 
 
 _NAMES: dict[type, str] = {kind: event_name(kind) for kind in get_args(Event)}
-#: Attribute and log field. The token names a process and is no secret: `worker` says so.
-_FIELDS: dict[type, tuple[tuple[str, str], ...]] = {
-    kind: tuple((x, "worker" if x == "token" else x) for x in kind.__struct_fields__)
+#: Log fields, and what reads their values in one call: a line is written for every run. The token
+#: names a process and is no secret: `worker` says so.
+_FIELDS: dict[type, tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]] = {
+    kind: (
+        tuple("worker" if x == "token" else x for x in kind.__struct_fields__),
+        # With one twice, it returns a tuple also where there is only one.
+        attrgetter(*kind.__struct_fields__, kind.__struct_fields__[0]),
+    )
     for kind in get_args(Event)
 }
 

@@ -171,30 +171,37 @@ COMMON = {
 }
 
 
-def fires_with(tmp_path: Path, name: str, expression: str) -> int:
-    """Return how the tests end when an alert asks something else."""
-    shutil.copytree(MONITORING, tmp_path / "m", dirs_exist_ok=True)
+def changed(tmp_path: Path, expressions: dict[str, str]) -> str:
+    """Return what the tests of these alerts say when they ask something else."""
+    shutil.copytree(MONITORING, tmp_path / "m")
     for file in (tmp_path / "m" / "alerts").glob("*.yml"):
         content = yaml.safe_load(file.read_text("utf-8"))
         for group in content["groups"]:
             for rule in group["rules"]:
-                if rule["alert"] == name:
-                    rule["expr"] = expression
+                rule["expr"] = expressions.get(rule["alert"], rule["expr"])
         file.write_text(yaml.safe_dump(content), "utf-8")
-    (file,) = [x for x in TESTS if f"name: {name}\n" in x.read_text("utf-8")]
-    return promtool("test", "rules", tmp_path / "m" / "tests" / file.name)[0]
+    wanted = [
+        tmp_path / "m" / "tests" / file.name
+        for file in TESTS
+        if any(f"name: {name}\n" in file.read_text("utf-8") for name in expressions)
+    ]
+    return "".join(promtool("test", "rules", file)[1] for file in wanted)
+
+
+def failed(said: str) -> set[str]:
+    """Return the alerts whose tests failed."""
+    return set(re.findall(r'expr: .*?alertname=\\?"(\w+)', said))
 
 
 @pytest.mark.parametrize("name", COMMON)
 def test_the_common_mistakes_are_found(tmp_path: Path, name: str) -> None:
     """A series divided by itself is always 1; a quantile never exceeds the last bucket."""
-    assert fires_with(tmp_path, name, COMMON[name]) != 0
+    assert name in failed(changed(tmp_path, {name: COMMON[name]}))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("expression", ["vector(0) > 1", "vector(1) > 0"], ids=["never", "always"])
-@pytest.mark.parametrize("name", NAMES)
 def test_an_alert_that_never_or_always_fires_fails_its_test(
-    tmp_path: Path, name: str, expression: str
+    tmp_path: Path, expression: str
 ) -> None:
-    assert fires_with(tmp_path, name, expression) != 0
+    assert failed(changed(tmp_path, dict.fromkeys(NAMES, expression))) == set(NAMES)
