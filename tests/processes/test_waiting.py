@@ -31,7 +31,7 @@ def quick_server(redis_server: RedisServer) -> Iterator[RedisServer]:
 
 
 @pytest.mark.parametrize(
-    "count", [2_000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "count", [1_000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
 def test_parked_runs_cost_a_worker_nothing(
     quick_server: RedisServer, tmp_path: Path, count: int

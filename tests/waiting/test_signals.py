@@ -112,7 +112,7 @@ def _deaf_channel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hints, "heard", nothing)
 
 
-@pytest.mark.parametrize("records", range(1, 5))
+@pytest.mark.parametrize("records", [1, 3])
 async def test_a_crash_neither_loses_nor_doubles_a_signal(records: int) -> None:
     async with Harness(app) as bench:
         bench.crash_after(records)
