@@ -99,6 +99,23 @@ async def test_an_entry_that_is_heard_twice_starts_and_ends_once(
     assert await other.state("kid") is RunState.FAILED
 
 
+async def test_a_park_that_crosses_the_end_of_a_child_queues_the_parent(
+    bench: Bench, other: Bench
+) -> None:
+    """And one that comes when the end was taken does not: it would be replayed for nothing."""
+    held = await start(bench)
+    await dispatch(bench)
+    (child,) = await other.take("w2")
+    await other.end(child, Completed(b"1"), "w2")
+    await dispatch(other)
+    await bench.end(held, Parked(None, 0.0, 0, ("c",)))
+    assert await bench.state("dad") is RunState.QUEUED
+    (again,) = await bench.take("w1")
+    assert await end_of(bench, again) == ["completed", 1]
+    await bench.end(again, Parked(None, 0.0, 0, ("c",)))
+    assert await bench.state("dad") is RunState.PARKED
+
+
 async def test_a_start_is_written_once(bench: Bench) -> None:
     """The commit may be sent twice."""
     held = await start(bench)

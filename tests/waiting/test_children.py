@@ -93,7 +93,10 @@ async def test_a_parent_that_waits_for_children_holds_no_slot() -> None:
         assert (await run.status()).waits_for == "child runs"
 
 
-@pytest.mark.parametrize("records", [1, 4, 6, 7, 8])
+@pytest.mark.parametrize(
+    "records",
+    [1, 7, pytest.param(4, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow)],
+)
 async def test_a_crash_anywhere_starts_each_child_once(records: int) -> None:
     effects: list[Any] = []
     async with Harness(_app(effects)) as bench:

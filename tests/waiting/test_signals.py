@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,8 @@ from millstream import (
     Workflows,
 )
 from millstream.errors import PayloadTooLarge, UsageError
+from millstream.store import deliveries, leases
+from millstream.store.messages import Hints
 from millstream.testing import Harness
 
 pytestmark = pytest.mark.anyio
@@ -82,7 +87,32 @@ async def test_signals_of_one_name_come_in_order_and_each_once() -> None:
         assert await run.result(10) == list(range(8))
 
 
-@pytest.mark.parametrize("records", range(1, 5))
+def _deaf_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a sweep nor an account says who was sent something."""
+    sweep, holdings = leases.sweep, deliveries.holdings
+
+    async def swept(*args: Any, **options: Any) -> Any:
+        return replace(await sweep(*args, **options), addressed=())
+
+    async def held(*args: Any) -> Any:
+        return replace(await holdings(*args), addressed=frozenset())
+
+    monkeypatch.setattr(leases, "sweep", swept)
+    monkeypatch.setattr(deliveries, "holdings", held)
+
+
+def _deaf_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is published is lost."""
+
+    async def nothing(self: Hints, pause_s: float) -> AsyncIterator[None]:
+        while True:
+            await asyncio.sleep(pause_s)
+            yield None
+
+    monkeypatch.setattr(Hints, "heard", nothing)
+
+
+@pytest.mark.parametrize("records", [1, 3])
 async def test_a_crash_neither_loses_nor_doubles_a_signal(records: int) -> None:
     async with Harness(app) as bench:
         bench.crash_after(records)
@@ -123,8 +153,12 @@ async def test_a_timeout_that_escapes_fails_the_run_by_its_name() -> None:
         assert caught.value.cause == "SignalTimeout"
 
 
-async def test_a_signal_reaches_a_run_whose_other_branch_is_busy() -> None:
-    """Nothing is parked, and nothing is committed meanwhile: the run is told."""
+@pytest.mark.parametrize("deaf", [_deaf_sweeps, _deaf_channel])
+async def test_a_signal_reaches_a_run_whose_other_branch_is_busy(
+    monkeypatch: pytest.MonkeyPatch, deaf: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    """Nothing is parked, and nothing is committed meanwhile: the run is told, in two ways."""
+    deaf(monkeypatch)
     busy, heard = asyncio.Event(), asyncio.Event()
     workflows = Workflows()
 

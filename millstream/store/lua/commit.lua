@@ -171,7 +171,10 @@ local function consume(box, name, numbers, number, payload)
   if rest then redis.call('HSET', box, '~' .. name, rest) else redis.call('HDEL', box, '~' .. name) end
   redis.call('HDEL', box, number)
   -- The end of a child takes nobody's room: there are no more of them than open children.
-  if string.sub(name, 1, 2) == 'c:' then return end
+  if string.sub(name, 1, 2) == 'c:' then
+    redis.call('HINCRBY', box, '#ends', -1)
+    return
+  end
   redis.call('HINCRBY', box, '#count', -1)
   redis.call('HINCRBY', box, '#bytes', -#payload)
 end
@@ -271,8 +274,14 @@ local function arrived(id, heard, awaits)
   local box = received_key(id)
   if tonumber(ours(redis.pcall('HGET', box, '#')) or '0') <= heard then return false end
   for name in string.gmatch(awaits, '[^\n]+') do
-    -- All children are awaited under one name.
-    local numbers = redis.call('HGET', box, name == 'c' and '#end' or '~' .. name)
+    local numbers
+    if name == 'c' then
+      -- All children are awaited under one name; one that waits must be among them.
+      local waiting, last = unpack(redis.call('HMGET', box, '#ends', '#end'))
+      numbers = tonumber(waiting or '0') > 0 and last
+    else
+      numbers = redis.call('HGET', box, '~' .. name)
+    end
     if numbers and tonumber(string.match(numbers, '%d+$')) > heard then return true end
   end
   return false

@@ -18,7 +18,8 @@
 --   <number>  the message                         ~<name>          numbers that wait under a name
 --   =<id>     number of the message of an id      @<number>        and the other way round
 --   +<child>  queue of a child that has not ended
---   #open     how many were started and have not ended    #end     number of the last end
+--   #open     how many were started and have not ended
+--   #ends     how many ends wait                           #end     number of the last end
 --
 -- The name of a child's end is `c:` and the id of the child. It is taken once from a child that is
 -- open, needs no id, and has room at any bound. A run that may be started again takes it too.
@@ -60,6 +61,7 @@ local function keep_end(id, key, state, name, payload)
   if open ~= 1 then return open and 'known' or 'occupied' end
   if redis.call('HINCRBY', box, '#open', -1) == 0 then redis.call('HDEL', box, '#open') end
   redis.call('HSET', box, '#end', append(id, key, name, payload))
+  redis.call('HINCRBY', box, '#ends', 1)
   return 'kept'
 end
 
