@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from millstream.errors import StepError, StepFailed
-from millstream.model.backoff import RetryPolicy
-from millstream.model.expressions import evaluate, holds
-from millstream.model.pipeline import (
+from millstream.model.actions import (
     Action,
     Block,
     ChildAction,
@@ -22,8 +20,10 @@ from millstream.model.pipeline import (
     PipelineStep,
     ToolAction,
     WaitAction,
-    read,
 )
+from millstream.model.backoff import RetryPolicy
+from millstream.model.expressions import evaluate, holds
+from millstream.model.pipeline import read
 from millstream.workflow import Context
 
 Scope = Mapping[str, Any]

@@ -26,6 +26,8 @@ COMMANDS = {
     "queues": "Show what the queues hold and who serves them; pause and resume them.",
     "models": "Show the models of the workers, their devices and budgets.",
     "dead": "List and replay the dead letters: runs that failed for good.",
+    "failover": "Let the replica of another region become the master.",
+    "audit": "Show, export and verify who did what.",
     "bench": "Measure millstream beside its peers, on this machine.",
     "doctor": "Find out what is wrong here, and what to do about it.",
 }

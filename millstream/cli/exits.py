@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from millstream.errors import (
+    BrokenTrail,
     IdConflict,
     LeaseLost,
     MillstreamError,
@@ -17,6 +18,7 @@ from millstream.errors import (
     ScheduleConflict,
     StepError,
     StoreError,
+    Unaudited,
     UnfitStore,
     UnknownRun,
     UnknownSchedule,
@@ -35,6 +37,7 @@ class Exit(IntEnum):
     NOT_FOUND = 4
     TIMEOUT = 5
     CONFLICT = 6
+    TRAIL = 7
     BUG = 70
     INTERRUPTED = 130
 
@@ -47,6 +50,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.NOT_FOUND: "there is no such run, step or schedule",
     Exit.TIMEOUT: "the run did not end in time; it goes on",
     Exit.CONFLICT: "the id belongs to another run, or the name to another schedule",
+    Exit.TRAIL: "the audit trail was changed or has a gap",
     Exit.BUG: "an error in millstream itself",
     Exit.INTERRUPTED: "interrupted",
 }
@@ -65,6 +69,8 @@ _CODES: tuple[tuple[type[MillstreamError], Exit], ...] = (
     (RunError, Exit.RUN_ENDED_BADLY),
     (StepError, Exit.RUN_ENDED_BADLY),
     (LeaseLost, Exit.CONFLICT),
+    (Unaudited, Exit.REDIS),
+    (BrokenTrail, Exit.TRAIL),
 )
 
 

@@ -11,6 +11,7 @@ from millstream.model import ids
 from millstream.model.limits import Limits
 from millstream.model.run import Priority
 from millstream.model.schedule import Schedule
+from millstream.model.trace import parsed
 from millstream.store import codec, runs
 
 
@@ -33,6 +34,8 @@ def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
         delay_s=0.0 if asked.delay is None else _positive("delay", asked.delay),
         timeout_s=None if asked.timeout is None else _positive("timeout", asked.timeout),
         tenant=_text("tenant", asked.tenant) if asked.tenant else "",
+        # One that cannot be read begins a trace anew, as the W3C has it: no run fails for it.
+        trace=asked.trace if asked.trace and parsed(asked.trace) else "",
         chosen=asked.id is not None,
     )
 

@@ -29,6 +29,8 @@ class Enqueue:
     timeout: float | None = None
     #: The version to run; None: whatever the worker that takes it registered last.
     version: str | None = None
+    #: The ``traceparent`` of whoever asks: the run becomes a part of that trace.
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

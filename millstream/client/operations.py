@@ -12,6 +12,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from millstream.client.auditing import Auditor, audited
 from millstream.client.forking import Forking
 from millstream.client.handles import Run
 from millstream.client.queues import Queues
@@ -21,6 +22,7 @@ from millstream.model.selection import Selection
 from millstream.store import pages, pausing, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
+from millstream.store.layouts import Layout
 from millstream.store.pages import Place
 
 #: Runs that are chosen at once, unless it is said how many.
@@ -36,12 +38,14 @@ class Operations:
     _queues: Queues
     _retention: float
     _random: Random
+    auditor: Auditor
 
     if TYPE_CHECKING:
 
         def run(self, id: str, queue: str = "default") -> Run:
             """Return a handle on a run. See `Client.run`."""
 
+    @audited("pause")
     async def pause(self, queue: str = "default") -> bool:
         """Have workers take nothing new from a queue; whether that is new.
 
@@ -50,11 +54,23 @@ class Operations:
         ids.check_queue(queue)
         return await self._queues.insist(functools.partial(pausing.pause, self._connection, queue))
 
+    @audited("resume")
     async def resume(self, queue: str = "default") -> bool:
         """Let a paused queue go on; whether it was paused."""
         ids.check_queue(queue)
         return await self._queues.insist(functools.partial(pausing.resume, self._connection, queue))
 
+    @audited("resize")
+    async def resize(self, queue: str, *, lanes: int) -> Layout:
+        """Give a queue another number of lanes, and return how it is laid out then.
+
+        Lanes spread a queue over the masters of a cluster. Runs stay where they were accepted;
+        new ones are spread over all lanes, which workers begin to serve within a second. When it
+        was cut off by a `StoreError`, say it again. Raises `UsageError` at a bound.
+        """
+        return await self._queues.resize(queue, lanes)
+
+    @audited("fork")
     async def fork(
         self, run: Run, from_step: str, *, id: str | None = None, version: str | None = None
     ) -> Run:
@@ -108,7 +124,7 @@ class Operations:
         async def act(connection: Connection, lane: Lane, part: Sequence[str]) -> Sequence[str]:
             return await runs.cancel(connection, lane, part, retention_s)
 
-        return await self._act(queue, ids, act, told)
+        return await self._act("cancel", queue, ids, act, told)
 
     async def retry_many(
         self, queue: str, ids: Iterable[str], *, told: Callable[[int], None] = lambda _: None
@@ -117,10 +133,10 @@ class Operations:
 
         ``told`` hears how many are done, part by part. A few hundred leave in one call.
         """
-        return await self._act(queue, ids, runs.revive, told)
+        return await self._act("retry", queue, ids, runs.revive, told)
 
     async def _act(
-        self, queue: str, run_ids: Iterable[str], act: _Act, told: Callable[[int], None]
+        self, verb: str, queue: str, run_ids: Iterable[str], act: _Act, told: Callable[[int], None]
     ) -> dict[str, str]:
         left = dict.fromkeys(map(ids.check_run_id, run_ids))
         answers: dict[str, str] = {}
@@ -130,6 +146,9 @@ class Operations:
                 some = [x for x in part[first : first + pages.PAGE] if not answers.get(x)]
                 ask = functools.partial(act, self._connection, lane, some)
                 said = await self._queues.insist(ask) if some else ()
-                answers.update(zip(some, said, strict=True))
+                done = dict(zip(some, said, strict=True))
+                answers.update(done)
+                results = {x: answer for x, answer in done.items() if answer}
+                await self.auditor.tell_each(verb, queue=queue, results=results, details={})
                 told(len(some))
         return answers

@@ -14,6 +14,8 @@ from random import Random
 from typing import NamedTuple, Protocol, TypeVar
 
 from millstream.client.asking import new_run, run_of
+from millstream.client.auditing import Auditor, audited
+from millstream.client.auditing import schedule as of_schedule
 from millstream.client.handles import Enqueue, Run
 from millstream.errors import InvalidSchedule, ScheduleConflict, UnknownSchedule
 from millstream.model import ids
@@ -63,12 +65,14 @@ class Schedules:
         enqueue: Callable[[Iterable[Enqueue]], Awaitable[Sequence[Run]]],
         *,
         random: Random,
+        auditor: Auditor,
         limits: Limits = LIMITS,
     ) -> None:
         self._connection = connection
         self._insist = insist
         self._enqueue = enqueue
         self._random = random
+        self.auditor = auditor
         self._limits = limits
 
     async def create(self, schedule: Schedule, *, paused: bool = False) -> ScheduleStatus:
@@ -109,6 +113,7 @@ class Schedules:
         """Return a schedule with its next times. Raises `UnknownSchedule`."""
         return _status(await self._read(name), _AHEAD_ALONE)
 
+    @audited("pause schedule", of_schedule)
     async def pause(self, name: str) -> ScheduleStatus:
         """Let a schedule fire no more until it is resumed; runs that wait for it are forgotten."""
 
@@ -117,6 +122,7 @@ class Schedules:
 
         return await self._change(name, paused)
 
+    @audited("resume schedule", of_schedule)
     async def resume(self, name: str) -> ScheduleStatus:
         """Let a paused schedule fire again, from its next time on: nothing is caught up."""
 
@@ -127,6 +133,7 @@ class Schedules:
 
         return await self._change(name, resumed)
 
+    @audited("trigger schedule", of_schedule)
     async def trigger(self, name: str, *, id: str | None = None) -> Run:
         """Start a run of a schedule now, paused or not, beside whatever runs.
 
@@ -138,6 +145,7 @@ class Schedules:
         (run,) = await self._enqueue([run_of(schedule, run_id)])
         return run
 
+    @audited("delete schedule", of_schedule)
     async def delete(self, name: str) -> None:
         """Delete a schedule; its runs go on. Raises `UnknownSchedule`."""
         for _ in range(_TRIES):
@@ -157,6 +165,7 @@ class Schedules:
         schedules.encode(checked)
         return checked
 
+    @audited("write schedule", of_schedule)
     async def _put(self, schedule: Schedule, *, paused: bool, replaces: bool) -> Applied:
         wanted = self._checked(schedule)
         spec = schedules.encode(wanted)

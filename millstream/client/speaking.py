@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+from millstream.client.auditing import Auditor, audited, queue_and_run
 from millstream.client.queues import Queues
 from millstream.errors import KeyOccupied, RunEnded, SignalsFull, UnknownRun, UsageError
 from millstream.model import ids
@@ -42,13 +43,16 @@ class Speaker:
         retention_s: float,
         limits: Limits,
         random: Random,
+        auditor: Auditor,
     ) -> None:
         self._connection = connection
         self._queues = queues
         self._retention_s = retention_s
         self._limits = limits
         self._random = random
+        self.auditor = auditor
 
+    @audited("signal", queue_and_run)
     async def signal(
         self, queue: str, run_id: str, name: str, payload: Any, id: str | None = None
     ) -> None:
@@ -58,6 +62,7 @@ class Speaker:
         chosen = ids.new_run_id(self._random) if id is None else check_name(id, "id")
         await self.send(queue, messages.Message(run_id=run_id, name=name, payload=data, id=chosen))
 
+    @audited("resolve", queue_and_run)
     async def resolve(
         self, queue: str, run_id: str, step: str, verdict: str | Mapping[str, Any]
     ) -> None:
@@ -80,6 +85,7 @@ class Speaker:
             queue, messages.Message(run_id=run_id, name=name, payload=data, id=f"about {about}")
         )
 
+    @audited("answer", queue_and_run)
     async def approve(
         self, queue: str, run_id: str, question: str | None, answer: Approval
     ) -> None:

@@ -14,11 +14,14 @@ happened and what to do. ``Suspended`` stands outside the tree: user code must n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from millstream.errors.audit import BrokenTrail, Unaudited
 from millstream.errors.forks import UnknownStep
+from millstream.errors.messages import RunEnded, SignalsFull
+from millstream.errors.pipelines import InvalidPipeline
 from millstream.errors.root import MillstreamError, UsageError, said
+from millstream.errors.runs import ResultTimeout, RunCancelled, RunError, RunFailed
 from millstream.errors.schedules import InvalidSchedule, ScheduleConflict, UnknownSchedule
 from millstream.errors.steps import (
     CallError,
@@ -42,17 +45,16 @@ from millstream.errors.steps import (
 )
 
 __all__ = [
-    "CallError", "ChildFailed", "ConfigError", "Continued", "DeadlineExceeded", "DuplicateKey",
-    "IdConflict", "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
-    "InferenceUnavailable", "InvalidArguments", "InvalidPipeline", "InvalidSchedule",
-    "ItemTooLarge", "JournalFull", "KeyOccupied", "LeaseLost", "LoadError", "MillstreamError",
-    "MissingExtra", "NeverAwaited", "NewerRecord",
-    "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
-    "RunCancelled", "RunEnded", "RunError", "RunFailed", "ScheduleConflict", "SignalTimeout",
-    "SignalsFull",
+    "BrokenTrail", "CallError", "ChildFailed", "ConfigError", "Continued", "DeadlineExceeded",
+    "DuplicateKey", "IdConflict", "InferenceError", "InferenceFailed", "InferenceOverloaded",
+    "InferenceRejected", "InferenceUnavailable", "InvalidArguments", "InvalidPipeline",
+    "InvalidSchedule", "ItemTooLarge", "JournalFull", "KeyOccupied", "LeaseLost", "LoadError",
+    "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord", "NonDeterminism",
+    "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled",
+    "RunEnded", "RunError", "RunFailed", "ScheduleConflict", "SignalTimeout", "SignalsFull",
     "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull", "StoreUnavailable",
-    "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "UnfitStore",
-    "UnknownRun", "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError",
+    "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "Unaudited",
+    "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError",
     "ValueLost", "said",
 ]  # fmt: skip
 
@@ -62,20 +64,6 @@ __all__ = [
 
 class ConfigError(UsageError):
     """A setting is missing, malformed or outside its bounds."""
-
-
-class InvalidPipeline(UsageError):
-    """A pipeline that cannot run as it is written, or a reference in it that leads nowhere."""
-
-    #: So many are told; the rest is counted.
-    TOLD = 5
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        more = len(problems) - self.TOLD
-        told = "; ".join(problems[: self.TOLD]) + (f"; and {more} more" if more > 0 else "")
-        super().__init__(f"the pipeline cannot run: {told}")
-        #: Everything that is wrong, each with its place.
-        self.problems = tuple(problems)
 
 
 class MissingExtra(UsageError):
@@ -152,30 +140,6 @@ class UnknownRun(UsageError):
         )
         self.run_id = run_id
         self.queue = queue
-
-
-class RunEnded(UsageError):
-    """The run has ended, so nobody would ever take what was sent to it. Nothing was written."""
-
-    def __init__(self, run_id: str, queue: str, state: str) -> None:
-        super().__init__(f"run {run_id!r} in queue {queue!r} is {state} and takes nothing any more")
-        self.run_id = run_id
-        self.queue = queue
-        self.state = state
-
-
-class SignalsFull(UsageError):
-    """More waits for the run than it may leave waiting. Nothing was written."""
-
-    def __init__(self, run_id: str, queue: str, count: int, size: int) -> None:
-        super().__init__(
-            f"{count:,} signals or {size:,} bytes wait for run {run_id!r} in queue {queue!r}"
-            " already; let it take some first, or mend the sender"
-        )
-        self.run_id = run_id
-        self.queue = queue
-        self.count = count
-        self.size = size
 
 
 class UnknownWorkflow(UsageError):
@@ -320,39 +284,7 @@ class LeaseLost(MillstreamError):
         self.fence = fence
 
 
-# -- runs --------------------------------------------------------------------------------------
-
-
-class RunError(MillstreamError):
-    """A run reached a bad end. Raised by whoever waits for its result."""
-
-
-class RunFailed(RunError):
-    """The run failed, and its attempts are used up."""
-
-    def __init__(self, run_id: str, cause: str, message: str) -> None:
-        super().__init__(f"run {run_id!r} failed: {cause}: {message}")
-        self.run_id = run_id
-        #: The name of the error that ended it, such as ``ValueError`` or ``worker_lost``.
-        self.cause = cause
-        self.reason = message
-
-
-class RunCancelled(RunError):
-    """The run was cancelled."""
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"run {run_id!r} was cancelled")
-        self.run_id = run_id
-
-
-class ResultTimeout(RunError, TimeoutError):
-    """The run did not end within the time given. It goes on."""
-
-    def __init__(self, run_id: str, timeout: float) -> None:
-        super().__init__(f"run {run_id!r} did not end within {timeout:g} s; it goes on")
-        self.run_id = run_id
-        self.timeout = timeout
+# -- outside the tree --------------------------------------------------------------------------
 
 
 class Continued(BaseException):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from millstream.model.trace import Place
+
 
 class Priority(StrEnum):
     """How urgent a call is beside others of its model."""
@@ -29,3 +31,5 @@ class CallOptions:
     idempotency_key: str = ""
     #: What the backend understands.
     backend: Mapping[str, Any] = field(default_factory=dict)
+    #: Where the call stands in a trace.
+    place: Place | None = None

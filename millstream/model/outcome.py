@@ -19,7 +19,7 @@ class Failed:
     cause: str
     message: str
     #: Where it came from, for the log.
-    trace: str = ""
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Retry:
     #: Step keys whose records are dropped: the failure that escaped the workflow.
     drop: tuple[str, ...] = ()
     #: Where it came from, for the log.
-    trace: str = ""
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,23 @@ does not know how a step is run.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from millstream.errors import InvalidPipeline
+from millstream.model.actions import (
+    Action,
+    Block,
+    ChildAction,
+    ChoiceAction,
+    InferAction,
+    MapAction,
+    PipelineStep,
+    ToolAction,
+    WaitAction,
+)
 from millstream.model.expressions import names_in, names_in_condition
 
 MOST_STEPS = 1_000
@@ -22,86 +33,6 @@ _MOST_AT_A_TIME = 1_000
 _ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 _COMMON = {"id", "after", "on_error"}
 _RESERVED = {"input"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolAction:
-    """Call a tool of an MCP server."""
-
-    server: str
-    tool: str
-    arguments: Any
-    timeout: float | None
-    attempts: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferAction:
-    """Ask a model."""
-
-    model: str
-    inputs: Any
-    options: Any
-    timeout: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitAction:
-    """Wait for a time, or for a signal."""
-
-    seconds: Any
-    signal: str | None
-    timeout: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildAction:
-    """Run another workflow, and wait for its result."""
-
-    workflow: str
-    arguments: Any
-    queue: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChoiceAction:
-    """Go one way or the other."""
-
-    condition: Any
-    then: Block
-    otherwise: Block
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapAction:
-    """Do the same for every item of a list, so many at a time."""
-
-    over: Any
-    name: str
-    limit: int
-    body: Block
-
-
-Action = ToolAction | InferAction | WaitAction | ChildAction | ChoiceAction | MapAction
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineStep:
-    """One step, by the id under which later ones find its result."""
-
-    id: str
-    action: Action
-    #: Whether a failure is its result instead of the pipeline's end.
-    tolerated: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """Steps that share their results. Those of one generation run at the same time."""
-
-    generations: tuple[tuple[PipelineStep, ...], ...] = ()
-    #: What the block comes to; None: all results by id.
-    result: Any = None
 
 
 def read(steps: Any, result: Any = None) -> Block:
@@ -355,9 +286,3 @@ def _mentioned(value: Any) -> Iterator[str]:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-__all__: Sequence[str] = [
-    "Action", "Block", "ChildAction", "ChoiceAction", "InferAction", "MapAction", "PipelineStep",
-    "ToolAction", "WaitAction", "read",
-]  # fmt: skip

@@ -159,3 +159,6 @@ class Delivery(NamedTuple):
     received: bool = False
     #: How often it has begun anew with other arguments.
     generation: int = 0
+    #: Where its caller stands in a trace, as a ``traceparent``; in a worker that traces, where
+    #: this very delivery does.
+    trace: str | None = None

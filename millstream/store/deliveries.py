@@ -114,7 +114,7 @@ def delivery_from(row: Sequence[Any]) -> Delivery:
         run_id, fence, level, entry, attempt, workflow, version, arguments,
         enqueued, timeout, tenant, *past
     ) = row  # fmt: skip
-    base, crashes, ran, refusals, records, received, generation = past or _NO_PAST
+    base, crashes, ran, refusals, records, received, generation, *trace = past or _NO_PAST
     # In the order of its fields: naming all of them for every delivery costs as much as the rest.
     return Delivery(
         run_id.decode(),
@@ -135,6 +135,7 @@ def delivery_from(row: Sequence[Any]) -> Delivery:
         int(refusals),
         bool(received),
         int(generation),
+        trace[0].decode() if trace else None,
     )
 
 

@@ -39,6 +39,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""
     #: Of the parent: a later one starts a child anew that has failed.
     attempt: int = 1
+    #: Where the step that started it stands in a trace.
+    trace: str = ""
 
 
 class _Entry(NamedTuple):
@@ -155,7 +157,7 @@ class _Page:
             timeout: Argument = "" if start.timeout_ms is None else start.timeout_ms
             args += (
                 entry.text("id"), start.workflow, start.version, bytes(start.arguments),
-                start.priority, timeout, start.tenant, "", parent, start.attempt,
+                start.priority, timeout, start.tenant, start.trace, parent, start.attempt,
             )  # fmt: skip
         with self._connection.translated():
             answers: Sequence[int] = await call(self._connection.scripts, "start", lane, args)

@@ -8,7 +8,6 @@ emits. The names without ``millstream_`` are those that dashboards of agent syst
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Callable
 from typing import assert_never
@@ -16,6 +15,7 @@ from typing import assert_never
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from millstream.events import (
+    AgentDiscovered,
     BatchRan,
     CircuitMoved,
     DeviceFailed,
@@ -28,6 +28,8 @@ from millstream.events import (
     LaneSwept,
     LeaderChanged,
     LeaseRenewed,
+    MessageReceived,
+    MessageSent,
     ModelEvicted,
     ModelLoaded,
     QueueSampled,
@@ -35,6 +37,8 @@ from millstream.events import (
     RunSettled,
     RunTaken,
     ScheduleFailed,
+    Scored,
+    SpansLeft,
     StepEnded,
     StepRetried,
     StoreFailed,
@@ -48,13 +52,10 @@ from millstream.events import (
     WorkerStopped,
 )
 from millstream.model.run import FINAL
-from millstream.telemetry import inference, ticks
+from millstream.telemetry import inference, surroundings, ticks
 from millstream.telemetry.series import (
-    CLOSED_LIMIT,
-    LIMITS,
     OTHER,
     OVERFLOW,
-    SERIES_LIMIT,
     QueueReadings,
     Row,
     Series,
@@ -145,6 +146,7 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_queue_workers", kind="gauge", help="Workers that serve the queue.", labels=_QUEUE, sampled="workers"),
     Row(name="millstream_queue_paused", kind="gauge", help="1 while workers take nothing new from the queue.", labels=_QUEUE, sampled="paused"),
     Row(name="millstream_queue_sample_age_seconds", kind="gauge", help="Age of the queue's last reading. Its gauges are absent while the reading is stale.", labels=_QUEUE, sampled="age"),
+    *surroundings.ROWS,
     Row(name=OVERFLOW, kind="counter", help="Times a label value was counted as `other`, or a queue left out, because there are too many. `all`: too many combinations.", labels=("label",)),
 )
 # fmt: on
@@ -175,6 +177,7 @@ class MetricsSubscriber:
         mono: Callable[[], float] = time.monotonic,
     ) -> None:
         self._series = Series(registry, TABLE)
+        self._surroundings = surroundings.Surroundings(self._series)
         gauges = {row.sampled: row for row in TABLE if row.sampled}
         age = gauges.pop("age")
         self._readings = QueueReadings(gauges.values(), age=age, stale_s=stale_s, mono=mono)
@@ -191,7 +194,9 @@ class MetricsSubscriber:
         match event:
             case StepEnded():
                 count("millstream_steps_total", event.kind, event.status)
-                observe("millstream_step_duration_seconds", event.took_s, event.kind)
+                observe(
+                    "millstream_step_duration_seconds", event.took_s, event.kind, trace=event.trace
+                )
             case RunTaken():
                 self._taken(event)
             case RunSettled():
@@ -199,8 +204,7 @@ class MetricsSubscriber:
             case RunLost():
                 self._lost(event)
             case ToolCalled():
-                count("mcp_tool_calls_total", event.server, event.tool, event.status)
-                observe("mcp_tool_duration_seconds", event.took_s, event.server, event.tool)
+                self._tool_called(event)
             case StepRetried():
                 count("millstream_step_retries_total")
             case LeaseRenewed():
@@ -226,6 +230,8 @@ class MetricsSubscriber:
                 inference.model_event(self._series, event)
             case DeviceSampled() | DeviceRanOut() | DeviceFailed() | ModelLoaded() | ModelEvicted():
                 inference.device_event(self._series, event)
+            case MessageSent() | MessageReceived() | AgentDiscovered() | Scored() | SpansLeft():
+                self._surroundings(event)
             case QueueSampled():
                 self._queue_sampled(event)
             case LeaderChanged():
@@ -247,7 +253,8 @@ class MetricsSubscriber:
         self._series.count("millstream_runs_taken_total", event.queue)
         if event.records:
             self._series.count("millstream_runs_resumed_total", event.queue)
-        self._series.observe("millstream_run_wait_seconds", event.waited_s, event.queue)
+        waited_s, trace = event.waited_s, event.trace
+        self._series.observe("millstream_run_wait_seconds", waited_s, event.queue, trace=trace)
 
     def _settled(self, event: RunSettled) -> None:
         self._held.pop((event.queue, event.run_id), None)
@@ -256,7 +263,14 @@ class MetricsSubscriber:
             self._series.count("errors_total", error_type(event.error))
         if event.state in FINAL:
             self._series.count("workflow_executions_total", event.workflow, event.state)
-            self._series.observe("workflow_duration_seconds", event.took_s, event.workflow)
+            kind, trace = event.workflow, event.trace
+            self._series.observe("workflow_duration_seconds", event.took_s, kind, trace=trace)
+
+    def _tool_called(self, event: ToolCalled) -> None:
+        where = (event.server, event.tool)
+        self._series.count("mcp_tool_calls_total", *where, event.status)
+        took_s, trace = event.took_s, event.trace
+        self._series.observe("mcp_tool_duration_seconds", took_s, *where, trace=trace)
 
     def _lost(self, event: RunLost) -> None:
         # Only this fence is lost: the same worker may hold the run again under a newer one.
@@ -299,43 +313,3 @@ def error_type(error: str, *, otherwise: str = OTHER) -> str:
     """Return the class in front of ``Class: message``, or ``otherwise`` when there is none."""
     name = error.partition(":")[0].strip()
     return name if _ERROR.fullmatch(name) else otherwise
-
-
-# -- the reference -----------------------------------------------------------------------------
-
-
-def table_markdown() -> str:
-    """Return the page of ``docs/metrics.md``."""
-    limits = ", ".join(f"`{label}` {limit}" for label, limit in LIMITS.items())
-    return "\n".join(
-        [
-            "# Metrics",
-            "",
-            "<!-- Printed by `python -m millstream.telemetry.metrics`; do not edit. -->",
-            "",
-            "Served as `/metrics` in the Prometheus and OpenMetrics text formats. A process also",
-            "shows the `process_*` and `python_*` metrics of the Prometheus client. Durations are",
-            "in seconds; buckets stand in brackets.",
-            "",
-            f"Labels are bounded. Beyond its limit a value is counted as `{OTHER}` (a queue's",
-            f"gauges are left out) and shows in `{OVERFLOW}`: {limits},",
-            f"every other label {CLOSED_LIMIT}; at most {SERIES_LIMIT} series a metric. The gauges",
-            "`millstream_queue_*` are absent, not zero, while the reading is older than 30 s:",
-            "alert on `absent(...)`.",
-            "",
-            "| Metric | Type | Labels | Meaning |",
-            "|---|---|---|---|",
-            *(_line(row) for row in TABLE),
-            "",
-        ]
-    )
-
-
-def _line(row: Row) -> str:
-    labels = ", ".join(f"`{label}`" for label in row.labels)
-    buckets = f" [{', '.join(f'{edge:g}' for edge in row.buckets)}]" if row.buckets else ""
-    return f"| `{row.name}` | {row.kind} | {labels} | {row.help}{buckets} |"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(table_markdown())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from millstream.events import (
+    AgentDiscovered,
     BatchRan,
     CircuitMoved,
     DeviceFailed,
@@ -19,6 +20,8 @@ from millstream.events import (
     LaneSwept,
     LeaderChanged,
     LeaseRenewed,
+    MessageReceived,
+    MessageSent,
     ModelEvicted,
     ModelLoaded,
     QueueSampled,
@@ -26,6 +29,8 @@ from millstream.events import (
     RunSettled,
     RunTaken,
     ScheduleFailed,
+    Scored,
+    SpansLeft,
     StepEnded,
     StepRetried,
     StoreFailed,
@@ -83,6 +88,11 @@ _SEVERITY: dict[type, int | Callable[[Any], int]] = {
     LaneCleaned: lambda event: logging.WARNING if event.restored else logging.DEBUG,
     StoreFailed: logging.WARNING,
     StoreRecovered: logging.INFO,
+    MessageSent: logging.DEBUG,
+    MessageReceived: logging.DEBUG,
+    AgentDiscovered: logging.DEBUG,
+    Scored: logging.DEBUG,
+    SpansLeft: lambda event: logging.DEBUG if event.outcome == "exported" else logging.WARNING,
     LeaderChanged: logging.INFO,
     TickFired: logging.DEBUG,
     TicksSkipped: lambda event: logging.INFO if event.reason == "overlap" else logging.WARNING,

@@ -51,7 +51,14 @@ async def served(w: World, kept: Any, monkeypatch: pytest.MonkeyPatch, times: in
         for _ in range(times):
             answers = await all_of(*(b.ask(x, run=x[1]) for x in INPUTS))
             assert not [x for x in answers if isinstance(x, Exception)]
+        (report,) = b.service.report()
+        w.loads += [x["law"] for x in report["devices"]]
         return b.batches
+
+
+def sources(w: World) -> list[str]:
+    """Return what the laws went by, as people see it in the end."""
+    return [x for x in w.loads if x != "m"]
 
 
 async def test_the_next_worker_need_not_measure_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +68,7 @@ async def test_the_next_worker_need_not_measure_again(monkeypatch: pytest.Monkey
     await served(first, kept, monkeypatch)
     batches = await served(second, kept, monkeypatch)
     assert probes(first) > 4
+    assert (sources(first), sources(second)) == (["measured"], ["kept"])
     # One makes the libraries ready; it measures nothing.
     assert probes(second) == 1
     assert second.device.ran_out == 0

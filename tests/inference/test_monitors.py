@@ -11,6 +11,7 @@ import pytest
 
 from millstream_worker.inference import devices
 from millstream_worker.inference.budget import Reading
+from millstream_worker.inference.declared import BUILT_IN, ModelSpec
 from millstream_worker.inference.monitors import cuda, nvml
 from millstream_worker.inference.monitors.host import HostMonitor
 from millstream_worker.inference.monitors.nvml import NoDriver, NvmlMonitor
@@ -203,6 +204,17 @@ def test_without_a_driver_there_are_no_devices(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(nvml, "devices", none)
     assert devices.visible() == []
+
+
+def test_hosts_are_no_neighbours_of_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker on another machine plans takes nothing of the memory of this one."""
+    names = iter(["one", "other"])
+    monkeypatch.setattr("socket.gethostname", names.__next__)
+    spec = ModelSpec(name="m", backend="hashing")
+    (one,), (other,) = (devices.devices_for(spec, BUILT_IN) for _ in range(2))
+    assert one.uuid != other.uuid
+    # But what was learned on the one holds on the other, where the processor is the same.
+    assert one.kept_as == other.kept_as != ""
 
 
 class Card:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from millstream.errors import InvalidPipeline
+from millstream.model.actions import Block
 from millstream.model.expressions import evaluate, holds
-from millstream.model.pipeline import Block, read
+from millstream.model.pipeline import read
 
 SCOPE = {"page": {"text": "hi", "data": {"links": ["a", "b"], "a.b": 7}}, "n": 3}
 

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from millstream import Context, RetryPolicy, Workflows
-from millstream.errors import StepFailed, ToolInterrupted
+from millstream.errors import SignalTimeout, StepFailed, ToolInterrupted
 from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from tests.simulation.plans import Plan
 from tests.simulation.processes import current
@@ -143,6 +143,13 @@ def workflows(world: World, *, versions: tuple[str, ...], rare: bool) -> Workflo
                     return f"caught {label}"
             case ["sleep", seconds]:
                 await ctx.sleep(seconds)
+            case ["signal", name, seconds]:
+                try:
+                    return await ctx.wait_signal(name, timeout=seconds)
+                except SignalTimeout:
+                    return "late"
+            case ["child", child_id, plan]:
+                return await ctx.child("flow", {"plan": plan}, id=child_id)
             case ["values"]:
                 return [ctx.now(), ctx.random(), str(ctx.uuid())]
             case ["emit", label]:

@@ -31,7 +31,7 @@ UNBOUNDED = {
 BOUNDED_BY = {
     "ZRANGEBYSCORE": r"'LIMIT', 0, \d+",
     "ZREMRANGEBYRANK": r"math\.min\(",
-    "ZRANGE": r", 0, 0, 'WITHSCORES'",
+    "ZRANGE": r", (0, 0|#names, #names), 'WITHSCORES'",
     "XRANGE": r"'COUNT', (1\b|count)|(\w+\[1\]|entry), (\w+\[1\]|entry)$",
     "XREADGROUP": r"'COUNT', count",
     "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'-', '\+', (BATCH|1000), \w+",

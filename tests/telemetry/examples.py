@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from millstream.events import (
+    AgentDiscovered,
     BatchRan,
     CircuitMoved,
     DeviceFailed,
@@ -17,6 +18,8 @@ from millstream.events import (
     LaneSwept,
     LeaderChanged,
     LeaseRenewed,
+    MessageReceived,
+    MessageSent,
     ModelEvicted,
     ModelLoaded,
     QueueSampled,
@@ -24,6 +27,8 @@ from millstream.events import (
     RunSettled,
     RunTaken,
     ScheduleFailed,
+    Scored,
+    SpansLeft,
     StepEnded,
     StepRetried,
     StoreFailed,
@@ -112,6 +117,11 @@ EXAMPLES: tuple[Event, ...] = (
     LaneCleaned(lane="default:0", dropped=3, restored=1),
     StoreFailed(during="claim", error="StoreUnavailable: connection refused"),
     StoreRecovered(during="claim", away_s=2.5),
+    MessageSent(kind="task", recipient="planner", took_s=0.4),
+    MessageReceived(kind="task", sender="planner", took_s=0.2),
+    AgentDiscovered(capability="research", status="ok"),
+    Scored(run_id="r1", workflow="research", queue="default", value=4.5),
+    SpansLeft(outcome="exported", spans=12),
     LeaderChanged(token="s1", leading=True),
     TickFired(
         schedule="nightly",

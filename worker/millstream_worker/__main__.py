@@ -70,6 +70,7 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                     tools=tools,
                     inference=inference,
                     health=watched.health,
+                    traces=watched.traces,
                 )
                 worker = await compose.compose(config, workflows, parts)
                 _settle_heap()
@@ -84,6 +85,8 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
     finally:
         with anyio.move_on_after(2, shield=True):
             await connection.aclose()
+        if watched.traces is not None:
+            watched.traces.close()
     if stuck:
         # A workflow swallows every cancellation, and the loop would not close before it ends.
         await anyio.lowlevel.checkpoint()  # for the last line of the log

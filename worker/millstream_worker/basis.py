@@ -75,7 +75,7 @@ class Basis(Context):
 
     @cached_property
     def _recorder(self) -> Recorder:
-        return Recorder(self._held, self._environment, self._wall)
+        return Recorder(self._held, self._environment, self._wall, self._queue)
 
     @cached_property
     def _pins(self) -> Pins:

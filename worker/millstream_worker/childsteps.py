@@ -45,6 +45,7 @@ def child_of(parent: Delivery, new: NewRun, queue: str) -> Child:
         timeout_ms=None if new.timeout_s is None else round(new.timeout_s * 1000),
         tenant=new.tenant,
         attempt=parent.attempt,
+        trace=new.trace,
     )
     return Child(new.id, queue, outbox.encoded(start))
 

@@ -22,6 +22,7 @@ from millstream.model import ids
 from millstream.model.inference import CallOptions
 from millstream.model.run import Delivery
 from millstream.model.tool import ToolInfo, ToolResult
+from millstream.model.trace import trace_id_of
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
@@ -29,11 +30,19 @@ from millstream.telemetry.emitter import Emitter
 from millstream.telemetry.health import Health
 from millstream.telemetry.logs import LogSubscriber, RunLogger, make_logger
 from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_registry
+from millstream.telemetry.opening import Tracing, open_tracing
 from millstream.workflow import Log, Workflows
 from millstream_worker.config import WorkerConfig
 from millstream_worker.consumer import Consumer
 from millstream_worker.dispatcher import Dispatcher
-from millstream_worker.environment import Environment, Inference, MakesLog, RunsInThread, Tools
+from millstream_worker.environment import (
+    Environment,
+    Inference,
+    MakesLog,
+    RunsInThread,
+    Tools,
+    Traces,
+)
 from millstream_worker.executor import Executor
 from millstream_worker.gate import Gate
 from millstream_worker.inference.declared import BUILT_IN, load_models
@@ -46,6 +55,7 @@ from millstream_worker.serve import LaneDuties, Renews, Worker
 from millstream_worker.slots import Slots
 from millstream_worker.spilling import Spills
 from millstream_worker.sweeper import Sweeper
+from millstream_worker.telling import running_step
 from millstream_worker.threads import Threads
 
 #: Threads for plain functions: as many as there can be MCP calls.
@@ -120,6 +130,7 @@ class Parts:
     in_thread: RunsInThread = field(default_factory=lambda: Threads(THREADS))
     make_renewer: MakesRenewer = renewing_thread
     health: Health = field(default_factory=Health)
+    traces: Traces | None = None
 
 
 async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> Worker:
@@ -160,6 +171,7 @@ def _environment(config: WorkerConfig, agent: Agent, lease: Lease, parts: Parts)
         in_thread=parts.in_thread,
         make_log=parts.make_log,
         spills=Spills(parts.connection, agent.token, emit=parts.emit, above=config.spill_above),
+        traces=parts.traces,
         park_after_s=config.park_after,
     )
 
@@ -225,6 +237,7 @@ class Telemetry:
     make_log: MakesLog
     health: Health
     registry: Registry
+    traces: Tracing | None = None
 
 
 def telemetry(config: WorkerConfig) -> Telemetry:
@@ -232,10 +245,13 @@ def telemetry(config: WorkerConfig) -> Telemetry:
     log_format = config.log_format or ("console" if sys.stderr.isatty() else "json")
     logger = make_logger(log_format=log_format, level=config.log_level)
     registry = new_registry()
-    emit = Emitter(
+    watching = Emitter(
         LogSubscriber(logger),
         MetricsSubscriber(registry, service="millstream-worker", version=__version__),
     )
+    # What becomes of the spans is told to those who do not make any.
+    tracing = open_tracing(config.otlp_endpoint, "millstream-worker", __version__, watching)
+    emit = watching if tracing is None else Emitter(watching, tracing)
 
     def make_log(
         delivery: Delivery,
@@ -252,10 +268,12 @@ def telemetry(config: WorkerConfig) -> Telemetry:
             replaying=replaying,
             tenant=delivery.tenant,
             branch=branch,
+            trace=trace_id_of(delivery.trace),
+            step=running_step,
         )
 
     health = Health(loop_s=config.liveness)
-    return Telemetry(emit=emit, make_log=make_log, health=health, registry=registry)
+    return Telemetry(emit=emit, make_log=make_log, health=health, registry=registry, traces=tracing)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from millstream.config import DEFAULT_REDIS, setting
+from millstream.config import DEFAULT_REDIS, OTLP, setting
 from millstream.model.limits import KIB, MIB
 
 
@@ -44,6 +44,9 @@ class WorkerConfig:
     host: str = setting("0.0.0.0", "address the ports listen on")  # noqa: S104 - probes come from outside
     mcp: Path | None = setting(None, "file with the mcpServers that tools are called on")
     models: Path | None = setting(None, "file with the models that inference is done with")
+    otlp_endpoint: str | None = setting(
+        None, "address of a collector that traces are sent to, by OTLP over HTTP", *OTLP
+    )
     log_format: Literal["json", "console"] | None = setting(
         None, "json or console; by default console on a terminal, else json"
     )

@@ -72,8 +72,7 @@ class Consumer:
         self._retention_s = retention_s
         self._alive = alive  # told of every turn of the loop
         self._posted = posted  # something was put into the lane's outbox
-        #: Told what came of every call: None when Redis served it, else why it was refused.
-        self._answered = answered
+        self._answered = answered  # what came of a call: None when it was served, else why not
         self._sequence = 0
         self._outgoing: list[Submission] = []
         self._adopting: list[Stray] = []
@@ -297,8 +296,8 @@ class Consumer:
                 before.stop(Stop.LOST)
             if not self._taking:
                 # Asked for before the drain began: nothing may be started any more.
-                released = commits.ending(delivery, Released(), "", self._retention_s)
-                self.submit([released], 0, lambda _: None)
+                back = commits.ending(delivery, Released(), "", self._retention_s)
+                self.submit([back], 0, lambda _: None)
                 self._slots.give(1)
                 continue
             held = Held(delivery, self, self._retention_s)
@@ -316,15 +315,9 @@ class Consumer:
     async def read_forever(self) -> None:
         """Wait for work whenever the lane is dry and there is room for it."""
         reader = Reader(
-            self._connection,
-            self.lane,
-            self._token,
-            self._slots,
-            self._dry,
-            found=self._found,
-            failed=self._read_failed,
-            look=self._look_again,
-        )
+            self._connection, self.lane, self._token, self._slots, self._dry,
+            found=self._found, failed=self._read_failed, look=self._look_again,
+        )  # fmt: skip
         await reader.read_forever()
 
     def _found(self, strays: Sequence[Stray]) -> None:
@@ -349,9 +342,9 @@ class Consumer:
         return asyncio.get_running_loop().time()
 
     def _served(self, during: str, now: float, failed_at: float | None) -> None:
-        mono = asyncio.get_running_loop().time()
-        self._offset_s = now - mono
         self._alive()
         self._answered(None)
+        mono = asyncio.get_running_loop().time()
+        self._offset_s = now - mono
         if failed_at is not None:
             self._emit(StoreRecovered(during=f"{during} {self.lane}", away_s=mono - failed_at))

@@ -12,6 +12,7 @@ from millstream.model.inference import CallOptions
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Delivery
 from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
+from millstream.model.trace import Place
 from millstream.workflow import Log
 from millstream_worker.functions import Shapes
 from millstream_worker.lease import Lease
@@ -57,8 +58,12 @@ class Tools(Protocol):
         timeout_s: float,
         idempotency_key: str,
         run_id: str,
+        place: Place | None,
     ) -> ToolResult:
-        """Send the call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`."""
+        """Send the call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`.
+
+        The server is told in which trace it is called.
+        """
 
     async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
         """Return the tools of a server that may be called, and the hash of its catalogue.
@@ -102,6 +107,13 @@ class MakesLog(Protocol):
         """Return a logger bound to a run, silent while ``replaying()`` holds."""
 
 
+class Traces(Protocol):
+    """Gives deliveries their place in a trace."""
+
+    def place_of(self, queue: str, delivery: Delivery) -> Place:
+        """Return where a delivery stands, and under what."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """What every run of this process shares."""
@@ -115,6 +127,8 @@ class Environment:
     in_thread: RunsInThread
     make_log: MakesLog
     spills: Spills
+    #: None: nothing is traced here.
+    traces: Traces | None = None
     #: A sleep longer than this parks the run.
     park_after_s: float = 5.0
     limits: Limits = LIMITS

@@ -24,7 +24,7 @@ from millstream.errors import (
     UsageError,
     said,
 )
-from millstream.events import RunLost, RunSettled, RunTaken
+from millstream.events import RunLost, RunSettled
 from millstream.model import outcome as outcomes
 from millstream.model.journal import Record
 from millstream.model.outcome import (
@@ -48,6 +48,7 @@ from millstream_worker.context import RunContext
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held, Stop
 from millstream_worker.replayer import Replay
+from millstream_worker.telling import taken
 from millstream_worker.toolsteps import session_of
 
 #: A run that this many workers in a row did not know is given up: about eight minutes.
@@ -72,6 +73,8 @@ class Executor:
     async def execute(self, consumer: Consumer, held: Held) -> None:
         """Run a delivery to its end, and leave that end to the lane's next commit."""
         began = self._mono()
+        if self._environment.traces is not None:
+            held.place(self._environment.traces.place_of(consumer.lane.queue, held.delivery))
         try:
             outcome, drop = await self._outcome(consumer, held, began)
         except Exception as error:  # noqa: BLE001 - no run may end the worker, whatever it does
@@ -136,13 +139,14 @@ class Executor:
                 workflow=delivery.workflow,
                 queue=queue,
                 fence=delivery.fence,
+                trace=delivery.trace,
             )
             self._environment.emit(event)
             return
 
-        error = trace = None
+        error = traceback = None
         if isinstance(outcome, Failed | Retry):
-            error, trace = f"{outcome.cause}: {outcome.message}", outcome.trace or None
+            error, traceback = f"{outcome.cause}: {outcome.message}", outcome.traceback or None
         self._environment.emit(
             RunSettled(
                 run_id=delivery.run_id,
@@ -152,7 +156,9 @@ class Executor:
                 attempt=delivery.attempt,
                 took_s=took_s,
                 error=error,
-                trace=trace,
+                traceback=traceback,
+                tenant=delivery.tenant,
+                trace=delivery.trace,
             )
         )
 
@@ -274,7 +280,7 @@ class _Attempt:
 
     async def _run(self, records: dict[str, Record]) -> Any:
         delivery = self._held.delivery
-        self._environment.emit(_taken(self._consumer, delivery, records))
+        self._environment.emit(taken(self._consumer, self._held, records))
         replay = Replay(records)
         context = RunContext(
             self._held,
@@ -315,16 +321,3 @@ def _refused(delivery: Delivery, random: Random) -> Refused:
     # Spread, lest the same worker be the one that waits for it, time and again.
     spread = 0.6 + 0.4 * random.random()
     return Refused(pause_s=min(30.0, 0.5 * 2**delivery.refusals) * spread)
-
-
-def _taken(consumer: Consumer, delivery: Delivery, records: dict[str, Record]) -> RunTaken:
-    return RunTaken(
-        run_id=delivery.run_id,
-        workflow=delivery.workflow,
-        queue=consumer.lane.queue,
-        attempt=delivery.attempt,
-        fence=delivery.fence,
-        records=len(records),
-        # The id of a stream entry begins with the time it was added, in milliseconds.
-        waited_s=max(0.0, consumer.wall() - int(delivery.entry.partition("-")[0]) / 1000),
-    )

@@ -16,6 +16,7 @@ from millstream.errors import JournalFull, KeyOccupied, LeaseLost, Suspended
 from millstream.model.limits import LIMITS
 from millstream.model.outcome import Completed, Outcome, Released
 from millstream.model.run import Delivery
+from millstream.model.trace import Place
 from millstream.store import commits
 from millstream.store.codec import Parts
 from millstream.store.commits import Child, Item, Verdict
@@ -82,6 +83,8 @@ class Held:
 
     def __init__(self, delivery: Delivery, outbox: Outbox, retention_s: float) -> None:
         self.delivery = delivery
+        #: Under what the delivery stands in a trace.
+        self.caller = delivery.trace
         self.stopped: Stop | None = None
         self._outbox = outbox
         self._retention_s = retention_s
@@ -121,6 +124,11 @@ class Held:
             self.stopped = reason
         if self._on_stop is not None:
             self._on_stop()
+
+    def place(self, place: Place) -> None:
+        """Say where the delivery stands in a trace."""
+        self.delivery = self.delivery._replace(trace=place.trace)
+        self.caller = place.parent
 
     def hear(self, name: str | None) -> None:
         """A message has come; None: it may have, and its name is not known."""

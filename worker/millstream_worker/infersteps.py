@@ -84,6 +84,8 @@ async def call_model(recorder: Recorder, step: Step, call: ModelCall) -> Any:
     while True:
         attempt += 1
         await recorder.ready()
+        place = recorder.place_of_call(step, attempt)
+        options = call.options if place is None else replace(call.options, place=place)
         try:
             values = await recorder.environment.inference.infer(
                 call.model, call.inputs, options, run=call.run

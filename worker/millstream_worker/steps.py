@@ -29,10 +29,12 @@ from millstream.errors import (
 from millstream.events import StepEnded, StepRetried
 from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
+from millstream.model.trace import Place, SpanContext, parsed
 from millstream.store import codec
 from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held
+from millstream_worker.telling import RUNNING, SCORE, scores
 
 #: What a recorded failure is raised as again. Only errors of steps are ever recorded.
 _FAILURES: dict[str, type[StepError]] = {
@@ -71,10 +73,13 @@ class Step:
 class Recorder:
     """Reads and writes the records of one run."""
 
-    def __init__(self, held: Held, environment: Environment, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, held: Held, environment: Environment, wall: Callable[[], float], queue: str
+    ) -> None:
         self._held = held
         self._environment = environment
         self.wall = wall
+        self._queue = queue
 
     @property
     def environment(self) -> Environment:
@@ -93,6 +98,21 @@ class Recorder:
         await self._environment.lease.until_trusted()
         if self._held.stopped is not None:
             raise Suspended
+
+    def trace_of(self, step: Step) -> SpanContext | None:
+        """Return where a step stands in its trace; None when nothing is traced here."""
+        take = parsed(self._held.delivery.trace) if self._environment.traces is not None else None
+        return None if take is None else take.under("step", step.key)
+
+    def trace_for(self, step: Step) -> str | None:
+        """Return the trace of a run that a step starts; where nothing is traced, the caller's."""
+        trace = self.trace_of(step)
+        return self._held.delivery.trace if trace is None else str(trace)
+
+    def place_of_call(self, step: Step, attempt: int) -> Place | None:
+        """Return where one attempt of a step stands: what is called meanwhile is told so."""
+        trace = self.trace_of(step)
+        return trace and Place(str(trace.under("call", str(attempt))), str(trace))
 
     def record(self, step: Step, status: RecordStatus, value: Any, **fields: Any) -> Record:
         """Return the record of a step."""
@@ -158,6 +178,9 @@ class Recorder:
     def emit_later(self, step: Step, record: Record, data: bytes) -> None:
         """Journal and publish with whatever is written next."""
         self._held.emit_later(step.key, self._encode(record), data)
+        if step.target == SCORE:
+            for scored in scores(self._held.delivery, self._queue, data):
+                self._environment.emit(scored)
 
     async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
         """Record that a step failed for good, then raise its error."""
@@ -184,6 +207,10 @@ class Recorder:
                 attempt=attempt,
                 pause_s=pause_s,
                 error=f"{type(error).__name__}: {said(error)}",
+                workflow=delivery.workflow,
+                queue=self._queue,
+                tenant=delivery.tenant,
+                trace=delivery.trace,
             )
         )
 
@@ -200,6 +227,10 @@ class Recorder:
                 status=record.status,
                 attempts=record.attempts,
                 took_s=record.took_s,
+                queue=self._queue,
+                attempt=delivery.attempt,
+                tenant=delivery.tenant,
+                trace=delivery.trace,
             )
         )
 
@@ -236,6 +267,7 @@ async def call_function(
         if not recorder.is_ready:
             await recorder.ready()
         started = time.perf_counter()
+        RUNNING.set(step.key)
         try:
             value = await (call() if timeout_s is None else _bounded(call, step, timeout_s))
             plain, typed = _settled(value, wanted, step, recorder)
@@ -257,6 +289,9 @@ async def call_function(
             except (PayloadTooLarge, NotEncodable) as error:
                 await recorder.fail(step, _failure(error), attempt, began)
             return typed
+        finally:
+            # Not by its token: a coroutine that is thrown away ends in a context of its own.
+            RUNNING.set("")
 
 
 async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: float) -> Any:

@@ -108,6 +108,8 @@ class _Calling:
         self._record = record
         #: An intent of an earlier worker: whether its call ran is not known, and stays so.
         self._unresolved = record is not None and record.status is RecordStatus.INTENT
+        #: How often it was sent here: each time is a span of its own.
+        self._sent = 0
 
     async def once(self) -> ToolResult:
         """Send the call once, unless it turns out that there is nothing to send."""
@@ -128,7 +130,8 @@ class _Calling:
         self._asking.pins.check(call.server, prepared.catalogue)
         await self._intend(prepared)
         try:
-            return await _send(self._recorder, self._step, call, prepared)
+            self._sent += 1
+            return await _send(self._recorder, self._step, call, prepared, self._sent)
         except OutcomeUnknown as error:
             return await self._asked(prepared, error)
 
@@ -169,7 +172,9 @@ class _Calling:
                 )
 
 
-async def _send(recorder: Recorder, step: Step, call: ToolCall, prepared: Prepared) -> ToolResult:
+async def _send(
+    recorder: Recorder, step: Step, call: ToolCall, prepared: Prepared, number: int
+) -> ToolResult:
     tools = recorder.environment.tools
     # The lease may have run out while the call was prepared and its intent written.
     await recorder.ready()
@@ -180,6 +185,7 @@ async def _send(recorder: Recorder, step: Step, call: ToolCall, prepared: Prepar
             timeout_s=call.timeout_s,
             idempotency_key=call.idempotency_key(step),
             run_id=call.session,
+            place=recorder.place_of_call(step, number),
         )
     except ToolInterrupted as error:
         if _repeatable(prepared):

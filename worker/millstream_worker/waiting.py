@@ -85,7 +85,7 @@ class Waiting(Basis):
         chosen = childsteps.id_of(self._delivery, step.key) if id is None else id
         asked = Enqueue(
             workflow, arguments, chosen, queue or self._queue, priority, None,
-            tenant or self.tenant, timeout, version,
+            tenant or self.tenant, timeout, version, self._recorder.trace_for(step),
         )  # fmt: skip
         new = new_run(asked, self._environment.limits, self._environment.random)
         child = childsteps.child_of(self._delivery, new, asked.queue)

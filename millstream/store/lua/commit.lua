@@ -40,7 +40,7 @@
 --   taken     per delivery: id, fence, level, entry, attempt, workflow, version, arguments,
 --             enqueued_ms, timeout_ms, tenant; and of a run that has a past: base, crashes, ran_ms,
 --             refusals, records, received,
---             generation
+--             generation; and of one that is traced, after its past: trace
 --   posted    how much was put into the outbox just now
 --
 -- Every item is safe to send twice. A take is not: after a lost reply ask for nothing, compare
@@ -325,8 +325,9 @@ local taken = {}
 local function take(level, entry, id, again)
   local key = run_key(id)
   local row = ours(redis.pcall('HMGET', key, 'state', 'fence', 'owner', 'entry', 'attempt', 'workflow', 'version',
-    'args', 'enqueued', 'timeout', 'tenant')) or {}
-  local state, before, owner = row[1], row[2], row[3]
+    'args', 'enqueued', 'timeout', 'tenant', 'trace')) or {}
+  local state, before, owner, trace = row[1], row[2], row[3], row[12]
+  row[12] = nil
   local mine = again and state == 'running' and owner == TOKEN
   if row[4] ~= entry or (state ~= 'queued' and not mine) then
     -- Cancelled while it waited, or expired, or here twice: the delivery means nothing any more.
@@ -344,6 +345,11 @@ local function take(level, entry, id, again)
     redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', digits(row[2]), 'started', started or NOW_TEXT)
   else
     redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', '1', 'started', NOW_TEXT)
+  end
+  if trace then
+    -- One that has no past yet is given an empty one, so that the trace stands at its end.
+    if not row[12] then row[12], row[13], row[14], row[15], row[16], row[17], row[18] = '0', '0', '0', '0', 0, 0, '0' end
+    row[19] = trace
   end
   taken[#taken + 1] = row
 end

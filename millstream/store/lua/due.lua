@@ -21,7 +21,7 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 local names = {}
 if COUNT > 0 then
-  names = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, 500)
+  names = redis.call('ZRANGEBYSCORE', DUE, '-inf', digits(now), 'LIMIT', 0, 100)
   for index = #names, COUNT + 1, -1 do names[index] = nil end
 end
 local later = redis.call('ZRANGE', DUE, #names, #names, 'WITHSCORES')

@@ -27,9 +27,8 @@ if next_ or (epoch or '0') ~= ARGV[1] then
 end
 
 local id, workflow, version, arguments, priority, timeout, tenant, origin = unpack(ARGV, 2, 9)
-local FIRST = 11
-local LAST = FIRST + 2 * tonumber(ARGV[10]) - 1
-if (#ARGV - FIRST + 1) % 2 ~= 0 or LAST > #ARGV or not STREAM[priority] or string.find(timeout, '%D') then
+local LAST = 10 + 2 * tonumber(ARGV[10])
+if #ARGV % 2 ~= 0 or LAST > #ARGV or not STREAM[priority] or string.find(timeout, '%D') then
   error('fork: malformed run ' .. id)
 end
 
@@ -45,7 +44,7 @@ if known[1] then
 end
 
 local bytes = 0
-for at = FIRST, #ARGV, 2 do bytes = bytes + #ARGV[at + 1] end
+for at = 11, #ARGV, 2 do bytes = bytes + #ARGV[at + 1] end
 local fields = {'workflow', workflow, 'args', arguments, 'enqueued', NOW_TEXT, 'origin', origin}
 local function append(name, value)
   if value ~= '' then
@@ -65,7 +64,7 @@ end
 local function fill(place, first, last)
   for at = first, last, 1000 do redis.call('HSET', place, unpack(ARGV, at, math.min(at + 999, last))) end
 end
-fill(journal_key(id), FIRST, LAST)
+fill(journal_key(id), 11, LAST)
 fill(spilled_key(id), LAST + 1, #ARGV)
 deliver(id, key, priority, unpack(fields))
 return {1}

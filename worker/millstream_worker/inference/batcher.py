@@ -16,10 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 from millstream.errors import InferenceFailed, said
-from millstream.events import BatchRan, DeviceFailed, Emit
+from millstream.events import DeviceFailed, Emit
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.engine import Ran
 from millstream_worker.inference.gauge import Gauge
+from millstream_worker.inference.learning import learned
 from millstream_worker.inference.machine import RunsJobs
 from millstream_worker.inference.mending import Mender
 from millstream_worker.inference.patience import Reason
@@ -160,7 +161,7 @@ class Batcher:
                 self._submit(batch, now)
             elif batch.hunt is None and not batch.items[0].deaths:
                 # It waits with the others until there is more room.
-                self._picker.queues[batch.model].put_back(batch.items)
+                self._picker.queues[batch.model].starve(batch.items, now)
                 self.kick()
             else:
                 self._again.appendleft(batch)
@@ -301,8 +302,9 @@ class Batcher:
         if ran.fragmented:
             self._gauge.budget.fragmented()
         self._tenants.used(batch.model, now)
-        self._measure(batch, ran)
-        most = self._gauge.budget.largest(self._tenants.bytes(batch.model))
+        event = learned(self._picker.profiles[batch.model], batch, ran, self.device)
+        self._emit(event)
+        most = self._gauge.budget.headroom(ran.own, alone=True)
         verdict = self._mender.settle(batch, ran, self._gauge.headroom, most)
         self._again.extendleft(reversed(verdict.again))
         self._reset_wanted = self._reset_wanted or verdict.reset
@@ -312,36 +314,3 @@ class Batcher:
         self._gauge.own = Own()
         self._again.extendleft(reversed(verdict.again))
         self._reset_wanted = True
-
-    def _measure(self, batch: Batch, ran: Ran) -> None:
-        profile = self._picker.profiles[batch.model]
-        lengths = [item.length for item in batch.items]
-        shape = profile.shape(lengths)
-        observed = None
-        if ran.fault is None:
-            profile.costs.observe(shape, ran.seconds)
-            if ran.peak is not None:
-                profile.footprint.observe(shape, ran.peak)
-                observed = ran.peak
-                profile.last_predicted, profile.last_observed = batch.predicted, observed
-            else:
-                profile.footprint.ran()
-        self._emit(
-            BatchRan(
-                batch=batch.name,
-                model=batch.model,
-                device=self.device,
-                runs=tuple(dict.fromkeys(w.run for x in batch.items for w in x.waiters)),
-                began=batch.began,
-                reason=batch.reason or Reason.FULL,
-                items=len(batch.items),
-                tokens=sum(lengths),
-                longest=max(lengths),
-                computed=max(shape.tokens, sum(lengths)),
-                took_s=ran.seconds,
-                waited_s=max(x.launched - x.queued for x in batch.items),
-                predicted=batch.predicted,
-                observed=observed,
-                fault=None if ran.fault is None else ran.fault.kind,
-            )
-        )

@@ -81,13 +81,20 @@ class Budget:
     @property
     def allowance(self) -> int:
         """What may be ours in all, beside what neighbours hold."""
-        usable = self._reading.usable
-        most = min(self.ceiling, usable - self.safety) - self.others
-        return most if self.share is None else min(most, int(self.share * usable))
+        return self._ours(self.others)
 
-    def headroom(self, own: Own) -> int:
-        """Return how many bytes more may be used at the peak of what starts next."""
-        return int(self.allowance - own.reserved + self._reuse * own.cached)
+    def headroom(self, own: Own, *, alone: bool = False) -> int:
+        """Return how many bytes more may be used at the peak of what starts next.
+
+        ``alone``: if there were no neighbours.
+        """
+        allowance = self._ours(0) if alone else self.allowance
+        return int(allowance - own.reserved + self._reuse * own.cached)
+
+    def _ours(self, others: int) -> int:
+        usable = self._reading.usable
+        most = min(self.ceiling, usable - self.safety) - others
+        return most if self.share is None else min(most, int(self.share * usable))
 
     def largest(self, held: int) -> int:
         """Return what could ever be used at once by us, with ``held`` bytes held throughout."""

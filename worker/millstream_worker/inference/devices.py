@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def _host(declared: Declared) -> Device:
 
     return Device(
         name=HOST,
-        uuid=HOST,
+        # Workers elsewhere plan with memory of their own: they are no neighbours.
+        uuid=f"{HOST}:{socket.gethostname()}",
         monitor=HostMonitor(),
         start=start,
         fraction=declared.host_memory_fraction,

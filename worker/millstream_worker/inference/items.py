@@ -6,7 +6,7 @@ An item is shared by all who asked for the same; it is dropped when the last of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: that no class starves another.
 _LAG_S = {Priority.HIGH: 0.0, Priority.NORMAL: 5.0, Priority.LOW: 60.0}
 
+#: Links that one span may have.
+_MOST_TRACES = 32
 _numbers = itertools.count()
 
 
@@ -48,6 +50,8 @@ class Item:
     starved: bool = False
     #: Bytes of room in which it found too little alone: it waits until there are more.
     refused_at: int = -1
+    #: Since when it waits for room.
+    starving_since: float = 0.0
     number: int = field(default_factory=_numbers.__next__)
     #: What the queue is sorted by: the most urgent first.
     rank: tuple[float, int] = field(init=False)
@@ -81,6 +85,13 @@ class Item:
             self.on_done(self)
         for waiter in self.waiters:
             waiter.ended(error)
+
+
+def traces_of(items: Iterable[Item]) -> tuple[str, ...] | None:
+    """Return where the calls stand that a batch is computed for, at most so many of them."""
+    places = [waiter.place for item in items for waiter in item.waiters]
+    found = dict.fromkeys(place.trace for place in places if place is not None)
+    return tuple(itertools.islice(found, _MOST_TRACES)) or None
 
 
 def too_large(model: str, length: int, why: str) -> ItemTooLarge:

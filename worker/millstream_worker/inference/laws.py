@@ -81,6 +81,7 @@ class Laws:
         self._profiles = profiles
         #: How much of each model was kept.
         self._kept: dict[str, int] = {}
+        self._recalled: set[str] = set()
 
     async def recall(self, model: str) -> bool:
         """Take over what others learned; False when there is nothing, and it must be measured."""
@@ -93,7 +94,14 @@ class Laws:
         profile.footprint.recall(_shapes(note.bytes))
         profile.costs.recall(_shapes(note.seconds))
         self._kept[model] = profile.costs.count
+        self._recalled.add(model)
         return True
+
+    def source(self, model: str) -> str:
+        """Return what the laws of a model go by: guess, kept, or measured."""
+        if not self._profiles[model].costs.learned:
+            return "guess"
+        return "kept" if model in self._recalled else "measured"
 
     async def keep(self, model: str, *, least: int = 1) -> None:
         """Keep what is known, if there were at least so many batches since the last time."""

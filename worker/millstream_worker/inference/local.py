@@ -162,8 +162,15 @@ class LocalModel:
                     "predicted": profile.last_predicted,
                     "observed": profile.last_observed,
                     "guard": round(profile.footprint.guard, 3),
+                    "law": unit.laws.source(self.spec.name),
+                    "isolation": "process" if unit.tenants.engine.killable else "thread",
                     "fixed_s": profile.costs.law.fixed,
                 }
             )
         loaded = any(device["loaded"] for device in devices)
-        return {"state": "loaded" if loaded else "ready", "devices": devices}
+        queue = self._units.queues.get(self.spec.name)
+        return {
+            "state": "loaded" if loaded else "ready",
+            "waiting": len(queue) if queue else 0,
+            "devices": devices,
+        }

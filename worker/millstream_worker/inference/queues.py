@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from operator import attrgetter
 
-from millstream.errors import DeadlineExceeded
+from millstream.errors import DeadlineExceeded, InferenceUnavailable
 from millstream_worker.inference.grouping import WINDOW
 from millstream_worker.inference.items import Item
 
+#: What found too little memory beside neighbours waits so long for more.
+STARVE_S = 60.0
 _rank, _variant = attrgetter("rank"), attrgetter("variant")
 
 
@@ -34,6 +36,8 @@ class ModelQueue:
         self._too_late = math.inf
         #: Some of those that wait are not wanted any more.
         self._given_up = False
+        #: Those that found too little memory beside neighbours.
+        self._starving: list[Item] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -56,12 +60,21 @@ class ModelQueue:
         for item in items:
             self._put(item)
 
+    def starve(self, items: Iterable[Item], now: float) -> None:
+        """Let items wait again until there is more memory than they found."""
+        for item in items:
+            item.starving_since = item.starving_since or now
+            self._starving.append(item)
+            self._put(item)
+
     def gave_up(self) -> None:
         """Somebody lost interest in items which may wait here."""
         self._given_up = True
 
     def clean(self, now: float) -> None:
         """Drop what nobody wants, and fail what is too late."""
+        if self._starving:
+            self._feed(now)
         if not self._given_up and now < self._too_late:
             return
         for item in self._waiting:
@@ -100,9 +113,31 @@ class ModelQueue:
         taken = {item.number for item in items}
         self._waiting = [item for item in self._waiting if item.number not in taken]
 
+    def _feed(self, now: float) -> None:
+        """Fail what has found no room for too long: others may have it, or it later."""
+        still, waiting = [], {item.number for item in self._waiting}
+        for item in self._starving:
+            if item.dropped or item.number not in waiting:
+                continue
+            if now - item.starving_since < STARVE_S:
+                still.append(item)
+                continue
+            item.fail(no_room(self.model, now - item.starving_since))
+            self._given_up = True
+        self._starving = still
+
     def _put(self, item: Item) -> None:
         bisect.insort(self._waiting, item, key=_rank)
         self._too_late = min(self._too_late, item.deadline)
+
+
+def no_room(model: str, waited_s: float) -> InferenceUnavailable:
+    """Return the error of an item that neighbours left no memory for."""
+    return InferenceUnavailable(
+        f"an input of model {model!r} found no room beside what neighbours hold of the device for"
+        f" {waited_s:.3g} s",
+        cause="NoRoom",
+    )
 
 
 def expired(model: str, waited_s: float) -> DeadlineExceeded:

@@ -27,7 +27,7 @@ from millstream.model.inference import CallOptions
 from millstream.store import codec
 from millstream_worker.inference.backends.openai import OpenAIServer
 from millstream_worker.inference.declared import ModelSpec
-from millstream_worker.inference.items import Item
+from millstream_worker.inference.items import Item, traces_of
 from millstream_worker.inference.limiter import Limit
 from millstream_worker.inference.patience import Reason
 from millstream_worker.inference.queues import ModelQueue
@@ -67,6 +67,7 @@ class RemoteModel:
         """Return what there is to say of the server."""
         return {
             "state": "remote",
+            "waiting": len(self._queue),
             "url": self.spec.url,
             "limit": self._limit.limit,
             "running": self._limit.running,
@@ -206,6 +207,7 @@ class RemoteModel:
                 waited_s=max(item.launched - item.queued for item in items),
                 predicted=0,
                 fault=fault,
+                traces=traces_of(items),
             )
         )
 

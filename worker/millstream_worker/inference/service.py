@@ -104,7 +104,8 @@ class InferenceService:
         clock = asyncio.get_running_loop().time
         began = clock()
         outcome = "ok"
-        waiter = Waiter(run, self._attendance)
+        place = options.place
+        waiter = Waiter(run, self._attendance, place)
         try:
             return await self._answered(self._model(model), waiter, inputs, options)
         except InferenceError as error:
@@ -129,6 +130,8 @@ class InferenceService:
                     items=len(inputs),
                     waited_s=waiter.waited_s,
                     took_s=clock() - began,
+                    trace=place and place.trace,
+                    parent=place and place.parent,
                 )
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import anyio
 from anyio.abc import TaskGroup
 
 from millstream.events import Emit
@@ -21,6 +22,9 @@ from millstream_worker.inference.picking import Picker
 from millstream_worker.inference.profile import Profile
 from millstream_worker.inference.queues import ModelQueue
 from millstream_worker.inference.tenants import RunsModels, Tenants
+
+#: How long a store that hangs may keep a device from being given back.
+_KEEP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,5 +125,6 @@ class Unit:
 
     async def close(self) -> None:
         """Give back what the device holds."""
-        await self.laws.keep_all()
+        with anyio.move_on_after(_KEEP_S):
+            await self.laws.keep_all()
         await self.tenants.close()

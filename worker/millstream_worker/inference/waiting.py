@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from millstream.model.trace import Place
+
 if TYPE_CHECKING:
     from millstream_worker.inference.items import Item
 
@@ -38,10 +40,12 @@ class Attendance:
 class Waiter:
     """One call, counted as waiting from here on until `rest`."""
 
-    __slots__ = ("_attendance", "_done", "_left", "_resting", "items", "run")
+    __slots__ = ("_attendance", "_done", "_left", "_resting", "items", "place", "run")
 
-    def __init__(self, run: str, attendance: Attendance) -> None:
+    def __init__(self, run: str, attendance: Attendance, place: Place | None = None) -> None:
         self.run = run
+        #: Where the call stands in a trace.
+        self.place = place
         self.items: Sequence[Item] = ()
         self._attendance = attendance
         self._left = 0

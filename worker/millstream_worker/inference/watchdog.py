@@ -18,6 +18,8 @@ _LATE = 10.0
 #: The patience with batches whose law nobody knows yet.
 _UNKNOWN = 10.0
 _MOST_LOOK_S = 1.0
+#: Who looked last so long ago was stopped himself, and the answer may lie there unread.
+_ASLEEP_S = 5.0
 
 
 def patience_s(hang_s: float, predicted_s: float, *, learned: bool) -> float:
@@ -35,9 +37,14 @@ class Vigil:
     silence_s: float | None
     _beat: int = -1
     _heard: float = 0.0
+    _looked: float | None = None
 
     def look(self, now: float, beat: int) -> str:
         """Return why it is waited for no longer; empty as long as it is."""
+        if self._looked is not None and now - self._looked > _ASLEEP_S:
+            self.asked += now - self._looked
+            self._heard += now - self._looked
+        self._looked = now
         if beat != self._beat:
             # What is seen first may be old: silence counts from the question at the earliest.
             self._beat, self._heard = beat, now if self._beat >= 0 else self.asked

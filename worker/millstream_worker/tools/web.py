@@ -40,7 +40,6 @@ from millstream_worker.tools.sse import EventParser
 
 #: What is said after the fact (cancel, end of a session) may take this long and no longer.
 COURTESY_S = 2.0
-
 #: How long the end of a stream is waited for after its answer, so that its connection is reused.
 _LINGER_S = 0.01
 

@@ -8,11 +8,60 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
+from millstream.events.inference import (
+    BatchRan,
+    DeviceFailed,
+    DeviceRanOut,
+    DeviceSampled,
+    InferenceEnded,
+    InferenceSampled,
+    ModelEvicted,
+    ModelLoaded,
+)
+from millstream.events.root import Happening as _Event
+from millstream.events.surroundings import (
+    AgentDiscovered,
+    MessageReceived,
+    MessageSent,
+    Scored,
+    SpansLeft,
+)
 
-
-class _Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A value that is cheap to make: a busy worker makes a hundred thousand a second."""
+__all__ = [
+    "AgentDiscovered",
+    "BatchRan",
+    "CircuitMoved",
+    "DeviceFailed",
+    "DeviceRanOut",
+    "DeviceSampled",
+    "Emit",
+    "Event",
+    "InferenceEnded",
+    "InferenceSampled",
+    "LaneCleaned",
+    "LaneSwept",
+    "LeaderChanged",
+    "LeaseRenewed",
+    "MessageReceived",
+    "MessageSent",
+    "ModelEvicted",
+    "ModelLoaded",
+    "QueueSampled",
+    "RunLost",
+    "RunSettled",
+    "RunTaken",
+    "Scored",
+    "SpansLeft",
+    "StepEnded",
+    "StepRetried",
+    "StoreFailed",
+    "StoreRecovered",
+    "ToolCalled",
+    "ToolCatalogueChanged",
+    "WorkerDraining",
+    "WorkerStarted",
+    "WorkerStopped",
+]
 
 
 class WorkerStarted(_Event, frozen=True, kw_only=True):
@@ -48,6 +97,10 @@ class RunTaken(_Event, frozen=True, kw_only=True):
     #: Records found in the journal; above 0 the run resumes.
     records: int
     waited_s: float
+    tenant: str | None = None
+    #: Where it stands in a trace, as a ``traceparent``; and under what.
+    trace: str | None = None
+    parent: str | None = None
 
 
 class RunSettled(_Event, frozen=True, kw_only=True):
@@ -61,6 +114,9 @@ class RunSettled(_Event, frozen=True, kw_only=True):
     took_s: float
     #: ``Cause: message`` where it failed, and where that came from.
     error: str | None = None
+    traceback: str | None = None
+    tenant: str | None = None
+    #: Of the take that this attempt was, as in `RunTaken`.
     trace: str | None = None
 
 
@@ -71,6 +127,7 @@ class RunLost(_Event, frozen=True, kw_only=True):
     workflow: str
     queue: str
     fence: int
+    trace: str | None = None
 
 
 class StepEnded(_Event, frozen=True, kw_only=True):
@@ -84,6 +141,12 @@ class StepEnded(_Event, frozen=True, kw_only=True):
     status: str
     attempts: int
     took_s: float
+    queue: str | None = None
+    #: Of the run, while the step ran.
+    attempt: int | None = None
+    tenant: str | None = None
+    #: Of the take, as in `RunTaken`.
+    trace: str | None = None
 
 
 class StepRetried(_Event, frozen=True, kw_only=True):
@@ -94,6 +157,11 @@ class StepRetried(_Event, frozen=True, kw_only=True):
     attempt: int
     pause_s: float
     error: str
+    workflow: str | None = None
+    queue: str | None = None
+    tenant: str | None = None
+    #: Of the take, as in `RunTaken`.
+    trace: str | None = None
 
 
 class ToolCalled(_Event, frozen=True, kw_only=True):
@@ -103,6 +171,9 @@ class ToolCalled(_Event, frozen=True, kw_only=True):
     tool: str
     status: str
     took_s: float
+    #: Of the call itself, which is what the server was told; and of its step.
+    trace: str | None = None
+    parent: str | None = None
 
 
 class ToolCatalogueChanged(_Event, frozen=True, kw_only=True):
@@ -118,97 +189,6 @@ class CircuitMoved(_Event, frozen=True, kw_only=True):
 
     server: str
     state: str
-
-
-class InferenceEnded(_Event, frozen=True, kw_only=True):
-    """A call of a model ended. ``outcome`` is one of the closed set of the metric."""
-
-    model: str
-    outcome: str
-    items: int
-    #: How long the item that waited longest stood in the queue.
-    waited_s: float
-    took_s: float
-
-
-class BatchRan(_Event, frozen=True, kw_only=True):
-    """A device computed a batch, or failed to. A span of it, linked to its runs, needs no more."""
-
-    #: Its name, which no other batch has.
-    batch: str = ""
-    model: str
-    device: str
-    #: The runs whose inputs it computed, each as ``queue/id``.
-    runs: tuple[str, ...] = ()
-    #: When it began on the device, in seconds since the epoch.
-    began: float = 0.0
-    #: Why it left: full, bytes, ahead, quiescent, timer or deadline.
-    reason: str
-    items: int
-    tokens: int
-    #: Of its longest input.
-    longest: int = 0
-    #: Tokens with the padding, which is computed too.
-    computed: int
-    took_s: float
-    #: How long the oldest item had waited.
-    waited_s: float
-    #: Peak bytes as predicted, and as observed where somebody measures them.
-    predicted: int
-    observed: int | None = None
-    #: What kind of failure it was: memory, device or input.
-    fault: str | None = None
-
-
-class InferenceSampled(_Event, frozen=True, kw_only=True):
-    """How much waits for a model."""
-
-    model: str
-    waiting: int
-    oldest_s: float
-
-
-class DeviceSampled(_Event, frozen=True, kw_only=True):
-    """One reading of a device's memory, in bytes."""
-
-    device: str
-    usable: int
-    others: int
-    held: int
-    headroom: int
-
-
-class DeviceRanOut(_Event, frozen=True, kw_only=True):
-    """A batch found no memory. ``split``: it goes on in parts."""
-
-    model: str
-    device: str
-    items: int
-    split: bool
-
-
-class DeviceFailed(_Event, frozen=True, kw_only=True):
-    """The context of a device died; it is started anew."""
-
-    device: str
-    error: str
-
-
-class ModelLoaded(_Event, frozen=True, kw_only=True):
-    """A model was brought to a device."""
-
-    model: str
-    device: str
-    took_s: float
-    bytes: int
-
-
-class ModelEvicted(_Event, frozen=True, kw_only=True):
-    """A model left a device, so that another has room."""
-
-    model: str
-    device: str
-    bytes: int
 
 
 class LeaseRenewed(_Event, frozen=True, kw_only=True):
@@ -322,6 +302,11 @@ Event = (
     | LaneCleaned
     | StoreFailed
     | StoreRecovered
+    | MessageSent
+    | MessageReceived
+    | AgentDiscovered
+    | Scored
+    | SpansLeft
     | LeaderChanged
     | TickFired
     | TicksSkipped
