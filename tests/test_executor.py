@@ -14,6 +14,8 @@ import pytest
 from millstream import Context, RetryPolicy, RunCancelled, RunFailed, Suspended, Workflows
 from millstream.errors import StepFailed
 from millstream.events import RunSettled
+from millstream.store.connection import Connection
+from millstream.store.keys import Lane
 from millstream.testing import Harness
 from millstream_worker.threads import Threads
 
@@ -374,3 +376,47 @@ async def test_what_a_step_shields_is_done_although_its_run_is_stopped() -> None
             await bench.run("flow")
     assert caught.value.cause == "TimeoutError"
     assert done == ["put in order"]
+
+
+@pytest.mark.parametrize("when", ["while it is parked", "while it runs"])
+async def test_a_run_whose_journal_is_foreign_fails_by_name(when: str) -> None:
+    """It cannot go on, and must not begin anew; whoever stands beside it feels nothing."""
+    app = Workflows()
+    done: list[int] = []
+    connection: Connection
+
+    async def occupy() -> None:
+        key = Lane("default").journal("r1")
+        await connection.client.delete(key)
+        await connection.client.set(key, "not yours")
+
+    async def act(number: int) -> int:
+        done.append(number)
+        if number == 2 and when == "while it runs":
+            await occupy()
+        return number
+
+    @app.workflow()
+    async def flow(ctx: Context) -> None:
+        await ctx.step(act, 1)
+        await ctx.sleep(3600)
+        await ctx.step(act, 2)
+        await ctx.step(act, 3)
+
+    @app.workflow()
+    async def beside(ctx: Context) -> int:
+        return await ctx.step(act, 0)
+
+    async with Harness(app) as bench:
+        connection = Connection(bench._url)
+        run = await bench.client.enqueue("flow", id="r1")
+        await bench.settle()
+        if when == "while it is parked":
+            await occupy()
+        await bench.jump(3600)
+        with pytest.raises(RunFailed) as caught:
+            await run.result(timeout=10)
+        assert caught.value.cause == "KeyOccupied"
+        assert await bench.run("beside") == 0
+        await connection.aclose()
+    assert done == ([1, 0] if when == "while it is parked" else [1, 2, 0])

@@ -233,6 +233,24 @@ async def test_nobodys_run_is_taken_while_the_living_renew(bench: Bench) -> None
     assert await restore(bench, "r1") == 0
 
 
+async def test_nobodys_run_is_taken_under_a_server_that_nobody_has_swept_under(
+    bench: Bench,
+) -> None:
+    """It was started anew, or promoted, a moment ago: the hold is not set yet."""
+    if bench.store.in_memory:
+        pytest.skip("the in-memory store does not say which start of it this is")
+    await bench.renew("w1")
+    await bench.held("r1")
+    await lose_entries(bench)
+    await bench.lapse("w1")
+    server = await bench.redis.hget(bench.lane.meta, "server")
+    await bench.redis.hset(bench.lane.meta, "server", "that of before")
+    assert await restore(bench, "r1") == 0
+
+    await bench.redis.hset(bench.lane.meta, "server", server)
+    assert await restore(bench, "r1") == 1
+
+
 async def test_a_run_that_lost_its_timer_is_due(bench: Bench) -> None:
     """Nobody knows when it would have been; early is better than never."""
     await bench.accept("later", delay_s=LONG_S)

@@ -34,8 +34,10 @@ end
 
 -- Whether the owner of a run that has no entry is gone for sure.
 local function abandoned(id, owner, fence)
-  -- Nor has anybody looked after the lane since the server started: the living renew first.
-  if NOW < hold or server ~= server_start() then return false end
+  if NOW < hold then return false end
+  -- Nor while nobody has looked after the lane since the server started: the living renew first.
+  local start = server_start()
+  if start ~= '' and server ~= start then return false end
   local lease = redis.call('ZSCORE', LEASES, owner)
   if lease then return tonumber(lease) <= NOW end
   local under, since = string.match(redis.call('HGET', run_key(id), 'unowned') or '', '^(%d+) (%d+)$')
