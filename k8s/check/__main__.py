@@ -15,6 +15,7 @@ from k8s.check import prometheus, schemas
 from k8s.check.objects import Fault, Manifest, Place, strings, where
 from k8s.check.render import ROOT, NotRendered, Target, render, targets
 from k8s.check.rules import judged
+from scripts import k8s_monitoring
 
 #: What stands in for something that only the owner of a cluster knows.
 _PLACEHOLDERS = ("0" * 64, "example.com", "REPLACE-WITH")
@@ -65,6 +66,7 @@ def _rendered(wanted: list[Target]) -> tuple[list[Place], list[tuple[str, Fault]
 def _different(places: list[Place]) -> list[Manifest]:
     """Return what the places hold, each once: most of it is the same."""
     everything = [each for place in places for each in place.manifests] + gitops()
+    everything += [*k8s_monitoring.rules(), *k8s_monitoring.dashboards()]
     return list({json.dumps(_shape(each), sort_keys=True): each for each in everything}.values())
 
 

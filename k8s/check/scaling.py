@@ -23,6 +23,7 @@ _GROUPS = {
 }
 #: What the simulation of an autoscaler found best.
 _RECOMMENDED = Path(__file__).parents[2] / "benchmarks" / "autoscaling" / "recommended.json"
+_MOVES_OTHERWISE = "copy its behavior from benchmarks/autoscaling/recommended.json"
 _NAME = re.compile(r"\b(?:millstream|active|workflow|mcp|a2a|http|agent)_[a-z0-9_]+\b")
 
 
@@ -131,12 +132,15 @@ def recommended(place: Place) -> Iterator[Fault]:
     if not _RECOMMENDED.exists():
         return
     wanted = json.loads(_RECOMMENDED.read_text("utf-8"))
+    for scaler in place.of("ScaledObject"):
+        advanced = scaler["spec"]["advanced"]["horizontalPodAutoscalerConfig"]
+        if advanced["behavior"] != wanted["behavior"]:
+            yield Fault("recommended", where(scaler), _MOVES_OTHERWISE)
     for scaler in place.of("HorizontalPodAutoscaler"):
         if scaler["metadata"]["name"] != "millstream-worker":
             continue
         if scaler["spec"]["behavior"] != wanted["behavior"]:
-            said = "its behavior is not that of benchmarks/autoscaling/recommended.json"
-            yield Fault("recommended", where(scaler), said)
+            yield Fault("recommended", where(scaler), _MOVES_OTHERWISE)
         for metric in scaler["spec"]["metrics"]:
             target = metric.get("external", metric.get("object", {})).get("target")
             planned = round(_slots(place, scaler) * wanted["headroom"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from k8s.check.objects import Manifest, Place
 from k8s.check.quantities import quantity, redis_bytes
 from k8s.check.render import ROOT
 from millstream.store.addresses import parse_address
-from scripts import k8s_secrets
+from scripts import k8s_monitoring, k8s_secrets
 
 pytestmark = pytest.mark.k8s
 
@@ -93,6 +95,27 @@ def test_the_script_makes_the_secrets_that_places_count_on() -> None:
     assert address.password not in made["redis-acl"]["users.acl"]
     assert users["default"] == ["off"]
     assert k8s_secrets.manifests() != k8s_secrets.manifests()
+
+
+def test_rules_and_dashboards_become_objects_of_their_operators(tmp_path: Path) -> None:
+    """They are tested where they stand, and applied from there."""
+    rule = {"alert": "QueueStandsStill", "expr": "vector(1)", "for": "5m"}
+    (tmp_path / "alerts").mkdir()
+    (tmp_path / "grafana").mkdir()
+    text = json.dumps({"groups": [{"name": "queues", "rules": [rule]}]})
+    (tmp_path / "alerts" / "queues.yml").write_text(text, "utf-8")
+    (tmp_path / "grafana" / "overview.json").write_text("{}", "utf-8")
+
+    (made,) = k8s_monitoring.rules(tmp_path)
+    (shown,) = k8s_monitoring.dashboards(tmp_path)
+
+    assert made["metadata"]["name"] == "millstream-alerts-queues"
+    assert shown["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert not list(schemas.core([shown]))
+    if schemas.can_judge_custom():
+        assert not list(schemas.custom([made]))
+        made["spec"]["groups"][0]["rules"][0]["for"] = "5minutes"
+        assert list(schemas.custom([made]))
 
 
 def test_a_release_is_refused_while_something_stands_in(
