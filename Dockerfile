@@ -5,13 +5,14 @@ ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS builder
 # `gpu` adds NVML; `torch` is large, and a model server beside the worker is the better default.
-ARG EXTRAS=worker,scheduler
+ARG EXTRAS=worker,scheduler,gateway
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY scripts/image_install.sh scripts/image_install.sh
 COPY millstream millstream
 COPY worker worker
 COPY scheduler scheduler
+COPY gateway gateway
 # The environment is built where it will live: its scripts name their interpreter by full path.
 RUN --mount=type=cache,target=/root/.cache/pip sh scripts/image_install.sh /opt/millstream "${EXTRAS}"
 

@@ -261,6 +261,46 @@ class QueueSampled(_Event, frozen=True, kw_only=True):
     workers: int
 
 
+class GatewayStarted(_Event, frozen=True, kw_only=True):
+    """The process answers HTTP."""
+
+    port: int
+    queues: tuple[str, ...]
+
+
+class GatewayDraining(_Event, frozen=True, kw_only=True):
+    """The process accepts nothing new, ends its streams and finishes what is under way."""
+
+    requests: int
+    grace_s: float
+
+
+class RequestServed(_Event, frozen=True, kw_only=True):
+    """A request was answered, or its stream has ended."""
+
+    method: str
+    #: The template of its route: never the path that was asked for.
+    endpoint: str
+    status: int
+    took_s: float
+    #: It was a stream: how long it took says how long somebody listened.
+    streamed: bool
+    actor: str
+    #: What nobody foresaw, where that is why it failed.
+    error: str | None = None
+
+
+class OperatorActed(_Event, frozen=True, kw_only=True):
+    """Somebody changed a run, or tried to. ``outcome`` is ``done``, or what kept it from that."""
+
+    actor: str
+    action: str
+    queue: str
+    run_id: str
+    origin: str
+    outcome: str
+
+
 Event = (
     WorkerStarted
     | WorkerDraining
@@ -288,6 +328,10 @@ Event = (
     | StoreRecovered
     | LeaderChanged
     | QueueSampled
+    | GatewayStarted
+    | GatewayDraining
+    | RequestServed
+    | OperatorActed
 )
 
 Emit = Callable[[Event], None]

@@ -20,11 +20,13 @@ COMMANDS = {
     "dev": "Serve an application on a Redis of its own, for trying things out.",
     "worker": "Serve the workflows of an application.",
     "scheduler": "Clean up after the lost and measure the queues.",
+    "gateway": "Answer HTTP: an API for programs, guarded by tokens and keys.",
     "enqueue": "Enqueue a run, and wait for its result if asked to.",
     "runs": "List, show, cancel and retry runs.",
     "queues": "Show what the queues hold and who serves them.",
     "models": "Show the models of the workers, their devices and budgets.",
     "dead": "List and replay the dead letters: runs that failed for good.",
+    "keys": "Make, list and revoke the API keys of the gateway.",
     "bench": "Measure millstream beside its peers, on this machine.",
     "doctor": "Find out what is wrong here, and what to do about it.",
 }

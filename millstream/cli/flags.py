@@ -95,10 +95,11 @@ def command(
 
 def known_names() -> set[str]:
     """Return every setting that any process has: they share one file and one environment."""
+    from millstream_gateway.config import GatewayConfig
     from millstream_scheduler.config import SchedulerConfig
     from millstream_worker.config import WorkerConfig
 
-    configs = (ClientConfig, WorkerConfig, SchedulerConfig)
+    configs = (ClientConfig, WorkerConfig, SchedulerConfig, GatewayConfig)
     return {each.name for cls in configs for each in fields(cls)} | {"debug"}
 
 
@@ -123,6 +124,9 @@ def _option(cls: type[Any], each: Field[Any]) -> inspect.Parameter:
     )
     # Everything is a text here: `resolve` converts and checks, wherever a value comes from.
     kind: Any = list[str] | None if typing.get_origin(hint) is tuple else str | None
+    if hint is bool:
+        # Said or not said: there is nothing to convert.
+        kind = bool | None
     return _keyword(each.name, Annotated[kind, option], None)
 
 

@@ -40,6 +40,8 @@ class RunEvent:
     data: Any
     #: Epoch seconds by the clock of Redis.
     at: float
+    #: Whether it is how the run ended: ``name`` is its state, ``data`` its error.
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +76,9 @@ class Run:
         await self.client.retry(self)
 
     def events(self, after: str = "") -> AsyncIterator[RunEvent]:
-        """Iterate over what the run says, until it has ended."""
+        """Iterate over what the run says, until it has ended.
+
+        ``after`` is the id of an event: what it said since is told, whoever asked before. Of a run
+        that says much the oldest events are dropped (see `Limits.events`).
+        """
         return self.client.events(self, after)

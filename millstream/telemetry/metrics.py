@@ -7,7 +7,6 @@ emits. The names without ``millstream_`` are those that dashboards of agent syst
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,8 @@ from millstream.events import (
     DeviceRanOut,
     DeviceSampled,
     Event,
+    GatewayDraining,
+    GatewayStarted,
     InferenceEnded,
     InferenceSampled,
     LaneCleaned,
@@ -30,7 +31,9 @@ from millstream.events import (
     LeaseRenewed,
     ModelEvicted,
     ModelLoaded,
+    OperatorActed,
     QueueSampled,
+    RequestServed,
     RunLost,
     RunSettled,
     RunTaken,
@@ -45,7 +48,8 @@ from millstream.events import (
     WorkerStopped,
 )
 from millstream.model.run import FINAL
-from millstream.telemetry import inference
+from millstream.telemetry import inference, requests
+from millstream.telemetry.errortypes import error_type
 from millstream.telemetry.series import (
     CLOSED_LIMIT,
     LIMITS,
@@ -63,6 +67,7 @@ Registry = CollectorRegistry
 #: A run takes anything from a millisecond to hours; a tool call at most 120 s.
 _RUN = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400)
 _CALL = (0.005, 0.025, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120)
+_REQUEST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _ROUND_TRIP = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 _INFER = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -80,6 +85,8 @@ TABLE: tuple[Row, ...] = (
     Row(name="workflow_duration_seconds", kind="histogram", help="Running time of the last attempt of runs that ended here, whatever the end.", labels=("workflow_type",), buckets=_RUN),
     Row(name="mcp_tool_calls_total", kind="counter", help="MCP tool calls that ended, by outcome.", labels=("server", "tool", "status")),
     Row(name="mcp_tool_duration_seconds", kind="histogram", help="Duration of MCP tool calls, failed ones included.", labels=("server", "tool"), buckets=_CALL),
+    Row(name="http_requests_total", kind="counter", help="Requests answered, by the template of their route.", labels=("method", "endpoint", "status_code")),
+    Row(name="http_request_duration_seconds", kind="histogram", help="Duration of requests, but of streams.", labels=("method", "endpoint"), buckets=_REQUEST),
     Row(name="errors_total", kind="counter", help="Failed attempts, lost runs and failed calls of the store, by the class of the error.", labels=("error_type",)),
     Row(name="millstream_runs_taken_total", kind="counter", help="Runs taken under a new fence.", labels=_QUEUE),
     Row(name="millstream_runs_resumed_total", kind="counter", help="Runs taken that had a journal to go on from.", labels=_QUEUE),
@@ -137,6 +144,9 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_queue_oldest_age_seconds", kind="gauge", help="Age of the run that has waited longest.", labels=_QUEUE, sampled="oldest_s"),
     Row(name="millstream_queue_workers", kind="gauge", help="Workers that serve the queue.", labels=_QUEUE, sampled="workers"),
     Row(name="millstream_queue_sample_age_seconds", kind="gauge", help="Age of the queue's last reading. Its gauges are absent while the reading is stale.", labels=_QUEUE, sampled="age"),
+    Row(name="millstream_gateway_draining", kind="gauge", help="1 while the gateway finishes what is under way."),
+    Row(name="millstream_gateway_accepting", kind="gauge", help="1 while the gateway accepts requests."),
+    Row(name="millstream_operator_acts_total", kind="counter", help="Runs that somebody changed through the gateway, or tried to, by what was done.", labels=("action", "outcome")),
     Row(name=OVERFLOW, kind="counter", help="Times a label value was counted as `other`, or a queue left out, because there are too many. `all`: too many combinations.", labels=("label",)),
 )
 # fmt: on
@@ -229,6 +239,8 @@ class MetricsSubscriber:
             case WorkerStopped():
                 self._held.clear()
                 gauge("millstream_worker_slots", 0)
+            case GatewayStarted() | GatewayDraining() | RequestServed() | OperatorActed():
+                requests.gateway_event(self._series, event)
             case _ as never:
                 assert_never(never)
 
@@ -280,15 +292,6 @@ class MetricsSubscriber:
         for workflow in event.workflows:
             for state in sorted(FINAL):
                 self._series.count("workflow_executions_total", workflow, state, by=0)
-
-
-_ERROR = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,79}")
-
-
-def error_type(error: str, *, otherwise: str = OTHER) -> str:
-    """Return the class in front of ``Class: message``, or ``otherwise`` when there is none."""
-    name = error.partition(":")[0].strip()
-    return name if _ERROR.fullmatch(name) else otherwise
 
 
 # -- the reference -----------------------------------------------------------------------------

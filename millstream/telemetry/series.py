@@ -37,6 +37,7 @@ LIMITS: Mapping[str, int] = {
     "error_type": 50,
     "model": 50,
     "device": 64,
+    "endpoint": 100,
 }
 #: The same for labels that stand for closed sets.
 CLOSED_LIMIT = 20

@@ -19,6 +19,7 @@ from millstream.telemetry.probes import Probes
 from millstream.workflow import Workflows
 from millstream_worker import compose
 from millstream_worker.config import WorkerConfig
+from millstream_worker.described import publish_forever
 from millstream_worker.loader import load
 from millstream_worker.serve import drain_on_signal
 
@@ -67,6 +68,9 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                 async with anyio.create_task_group() as group:
                     group.start_soon(drain_on_signal, worker)
                     group.start_soon(_beat, watched)
+                    group.start_soon(
+                        publish_forever, connection, config.queue, workflows, watched.emit
+                    )
                     await worker.serve()
                     group.cancel_scope.cancel()
                 stuck = worker.stuck
