@@ -10,6 +10,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 import anyio
 import msgspec
@@ -84,10 +85,12 @@ def check_head(request: BaseRequest) -> None:
         raise Ambiguous("the length of the body is said in more than one way")
 
 
-async def read_body(request: BaseRequest, most: int, seconds: float) -> bytes:
-    """Return the body of a JSON request. Raises `TooLarge`, `TooSlow` or `NotUnderstood`."""
-    if request.content_type != "application/json":
-        raise NotUnderstood("send JSON: Content-Type: application/json")
+async def read_body(
+    request: BaseRequest, most: int, seconds: float, media_type: str = "application/json"
+) -> bytes:
+    """Return the body of a request. Raises `TooLarge`, `TooSlow` or `NotUnderstood`."""
+    if request.content_type != media_type:
+        raise NotUnderstood(f"send this: Content-Type: {media_type}")
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise NotUnderstood("send the body without Content-Encoding")
     if (request.content_length or 0) > most:
@@ -126,8 +129,21 @@ def decoded(data: bytes, wanted: Any) -> Any:
         raise Malformed(f"the body is not as described: {error}") from error
 
 
-def queried(request: BaseRequest, wanted: type[msgspec.Struct]) -> Any:
-    """Return the query of a request as the type that is wanted. Raises `Malformed`."""
+def filled_in(data: bytes) -> dict[str, list[str]]:
+    """Return the fields of a form. Raises `Malformed`."""
+    try:
+        return parse_qs(
+            data.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=1000
+        )
+    except ValueError as error:
+        raise Malformed("the form cannot be read") from error
+
+
+def queried(request: BaseRequest, wanted: type[msgspec.Struct], *, drop_blank: bool = False) -> Any:
+    """Return the query of a request as the type that is wanted. Raises `Malformed`.
+
+    ``drop_blank``: a field that was left empty was not filled in.
+    """
     several = {
         field.name
         for field in msgspec.structs.fields(wanted)
@@ -136,6 +152,8 @@ def queried(request: BaseRequest, wanted: type[msgspec.Struct]) -> Any:
     values: dict[str, Any] = {}
     for name in request.query:
         found = request.query.getall(name)
+        if drop_blank and not any(found):
+            continue
         if name not in several and len(found) > 1:
             raise Malformed(f"{name} stands in the query {len(found)} times")
         values[name] = found if name in several else found[0]

@@ -11,6 +11,7 @@ from random import Random, SystemRandom
 
 import aiohttp
 import anyio
+from aiohttp import web
 
 from millstream import __version__
 from millstream.client import Client
@@ -30,6 +31,10 @@ from millstream_gateway.auth.keysets import Keys, source_of
 from millstream_gateway.auth.rates import Places, Rates
 from millstream_gateway.auth.tokens import Tokens
 from millstream_gateway.config import GatewayConfig
+from millstream_gateway.dashboard import table as pages_table
+from millstream_gateway.dashboard.pages import Pages
+from millstream_gateway.dashboard.rendering import Rendering
+from millstream_gateway.dashboard.visitors import Visitors
 from millstream_gateway.listener import IDLE_S, listening
 from millstream_gateway.mcp.host import Host
 from millstream_gateway.mcp.tools import RunTools
@@ -68,14 +73,18 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
     """Return a gateway that is ready to serve. Nothing is sent; Redis may be away."""
     queues = tuple(dict.fromkeys(ids.check_queue(queue) for queue in config.queue))
     drain = anyio.Event()
-    guard, duties = _guarded(config, parts)
-    routes, more = _table(config, parts, drain)
+    keyring = Keyring(parts.connection, mono=parts.mono, wall=parts.wall)
+    guard, duties = _guarded(config, parts, keyring)
+    visitors = Visitors(guard, keyring, parts.connection)
+    routes, tell_person, more = _table(config, parts, drain, visitors)
     api = Api(
         routes,
         guard,
         Rates(config.rate, parts.mono),
         queues,
         Bounds(body=config.max_body, body_s=parts.body_s, answer_s=_ANSWER_S),
+        visitors=visitors,
+        tell_person=tell_person,
         emit=parts.emit,
         mono=parts.mono,
     )
@@ -101,8 +110,10 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
     )
 
 
-def _table(config: GatewayConfig, parts: Parts, drain: anyio.Event) -> tuple[Table, list[Duty]]:
-    """Return all routes, and what has to run for them."""
+def _table(
+    config: GatewayConfig, parts: Parts, drain: anyio.Event, visitors: Visitors
+) -> tuple[Table, Callable[[Exception], web.Response], list[Duty]]:
+    """Return all routes, what tells people of errors, and what has to run for it all."""
     places = Places(config.streams, max(1, int(config.connections * _OPEN_SHARE)))
     audit = parts.audit or EmittedAudit(parts.emit)
     runs = Runs(
@@ -116,15 +127,19 @@ def _table(config: GatewayConfig, parts: Parts, drain: anyio.Event) -> tuple[Tab
     queues = Queues(parts.client, parts.connection, audit)
     streams = Streams(runs, places, drain)
     host = Host(RunTools(runs, parts.client, parts.connection), config.max_body)
+    pages = Pages(parts.client, parts.connection, runs, queues, visitors, Rendering(parts.wall))
     routes = [
         *probing.routes(parts.health),
         *described.routes(table.routes(runs, queues, streams)),
         *host.routes(),
+        *pages_table.routes(pages, streams),
     ]
-    return Table(routes), [host.serve_forever]
+    return Table(routes), pages.refused, [host.serve_forever]
 
 
-def _guarded(config: GatewayConfig, parts: Parts) -> tuple[Guard | OpenGuard, list[Duty]]:
+def _guarded(
+    config: GatewayConfig, parts: Parts, keyring: Keyring
+) -> tuple[Guard | OpenGuard, list[Duty]]:
     """Return who asks callers for their names, and what has to run for that."""
     if config.insecure_open:
         if config.host not in LOOPBACK:
@@ -134,7 +149,6 @@ def _guarded(config: GatewayConfig, parts: Parts) -> tuple[Guard | OpenGuard, li
             )
         return OpenGuard(), []
 
-    keyring = Keyring(parts.connection, mono=parts.mono, wall=parts.wall)
     if not config.jwt_keys:
         return Guard(keyring), []
 

@@ -24,6 +24,10 @@ Handler = Callable[[Call], Awaitable[Reply | StreamResponse]]
 _PART = re.compile(r"\{(\w+)\}")
 
 
+class Form:
+    """The body of a route that a form on a page is sent to: its fields, each with its values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One of the answers of a route."""
@@ -55,6 +59,8 @@ class Route:
     headers: Mapping[str, str] = field(default_factory=dict)
     #: Whether the answer goes on for as long as there is something to tell.
     streams: bool = False
+    #: Whether it is a page: for people who are signed in, and who read no problem documents.
+    page: bool = False
     #: Whether it stands in the OpenAPI document.
     described: bool = True
 

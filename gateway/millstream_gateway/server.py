@@ -7,7 +7,7 @@ template: no path of a stranger becomes the name of anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,12 +18,14 @@ from millstream.errors import said
 from millstream.events import Emit, RequestServed
 from millstream_gateway.auth.principals import Principal, Role
 from millstream_gateway.auth.rates import Rates
-from millstream_gateway.calls import Call, Reply, check_head, decoded, queried, read_body
+from millstream_gateway.calls import Call, Reply, check_head, decoded, filled_in, queried, read_body
 from millstream_gateway.problems import answer_of
 from millstream_gateway.refusals import Forbidden, Malformed, Unavailable
 from millstream_gateway.rest.shapes import encoded
-from millstream_gateway.routes import Route, Table
+from millstream_gateway.routes import Form, Route, Table
 
+_FORM = "application/x-www-form-urlencoded"
+_FORM_BYTES = 256 * 1024
 #: What is told of a request that no route was found for.
 UNMATCHED = "unmatched"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -32,7 +34,8 @@ _NOBODY = Principal(name="nobody")
 _HEADERS = {
     "Server": "millstream",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # Not `no-referrer`: with that a browser hides the origin of our own forms from us.
+    "Referrer-Policy": "same-origin",
 }
 
 
@@ -41,6 +44,18 @@ class Admits(Protocol):
 
     async def admit(self, request: web.BaseRequest) -> Principal:
         """Return who it is. Raises `Refused`."""
+
+
+class Receives(Protocol):
+    """Knows the person behind a request for a page."""
+
+    async def admit(self, request: web.BaseRequest) -> Principal:
+        """Return who is signed in. Raises `Refused`."""
+
+    def check_form(
+        self, request: web.BaseRequest, principal: Principal, form: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Raise `Refused` for a form that did not come from one of our pages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +75,7 @@ class _Noted:
 
     endpoint: str = UNMATCHED
     streamed: bool = False
+    page: bool = False
     actor: str = _NOBODY.name
     error: str | None = None
 
@@ -75,6 +91,8 @@ class Api:
         served: Sequence[str],
         bounds: Bounds,
         *,
+        visitors: Receives,
+        tell_person: Callable[[Exception], web.StreamResponse],
         emit: Emit,
         mono: Callable[[], float],
     ) -> None:
@@ -83,6 +101,8 @@ class Api:
         self._rates = rates
         self._served = tuple(served)
         self._bounds = bounds
+        self._visitors = visitors
+        self._tell_person = tell_person
         self._emit = emit
         self._mono = mono
         #: Requests that are being answered.
@@ -96,7 +116,7 @@ class Api:
         try:
             answer = await self._answer(request, noted)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer
-            answer = answer_of(error)
+            answer = self._tell_person(error) if noted.page else answer_of(error)
             if answer.status == 500:
                 noted.error = f"{type(error).__name__}: {said(error)}"
         finally:
@@ -122,7 +142,7 @@ class Api:
         check_head(request)
         match = self._table.match(request.method, request.rel_url.raw_path)
         route = match.route
-        noted.endpoint, noted.streamed = route.path, route.streams
+        noted.endpoint, noted.streamed, noted.page = route.path, route.streams, route.page
         principal = await self._admitted(request, route)
         noted.actor = principal.name
         call = Call(
@@ -131,8 +151,8 @@ class Api:
             needs=route.needs or Role.VIEWER,
             served=self._served,
             path=match.path,
-            query=queried(request, route.query),
-            body=await self._body(request, route),
+            query=queried(request, route.query, drop_blank=route.page),
+            body=await self._body(request, route, principal),
         )
         if route.streams:
             return _as_response(await route.handler(call))
@@ -145,17 +165,23 @@ class Api:
     async def _admitted(self, request: web.BaseRequest, route: Route) -> Principal:
         if route.needs is None:
             return _NOBODY
-        principal = await self._guard.admit(request)
+        asks = self._visitors if route.page else self._guard
+        principal = await asks.admit(request)
         self._rates.take(principal.name)
         if not principal.may_somewhere(route.needs):
             raise Forbidden(f"you have not the role {route.needs.name.lower()}")
         return principal
 
-    async def _body(self, request: web.BaseRequest, route: Route) -> Any:
+    async def _body(self, request: web.BaseRequest, route: Route, principal: Principal) -> Any:
         if route.body is None:
             if request.body_exists and request.content_length != 0:
                 await self._nothing(request)
             return None
+        if route.body is Form:
+            data = await read_body(request, _FORM_BYTES, self._bounds.body_s, _FORM)
+            form = filled_in(data)
+            self._visitors.check_form(request, principal, form)
+            return form
         data = await read_body(request, self._bounds.body, self._bounds.body_s)
         return data if route.body is bytes else decoded(data, route.body)
 

@@ -20,7 +20,7 @@ COMMANDS = {
     "dev": "Serve an application on a Redis of its own, for trying things out.",
     "worker": "Serve the workflows of an application.",
     "scheduler": "Clean up after the lost and measure the queues.",
-    "gateway": "Answer HTTP: an API for programs, guarded by tokens and keys.",
+    "gateway": "Answer HTTP: an API, MCP and pages, guarded by tokens and keys.",
     "enqueue": "Enqueue a run, and wait for its result if asked to.",
     "runs": "List, show, cancel and retry runs.",
     "queues": "Show what the queues hold and who serves them.",

@@ -25,6 +25,7 @@ EXTRAS = {
         "aiohttp",
         "cryptography",
         "hiredis",
+        "jinja2",
         "jwt",
         "mcp",
         "prometheus_client",

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 @command(GatewayConfig)
 def gateway(*, config: GatewayConfig, out: Output) -> None:
-    """Answer HTTP until SIGTERM: the API under /api/v1, and the probes.
+    """Answer HTTP until SIGTERM: the API under /api/v1, MCP under /mcp, pages for people, probes.
 
     With --json the log is JSON; it goes to stderr, as always.
     """

@@ -52,6 +52,19 @@ async def waits(ctx: Context) -> None:
     await ctx.sleep(3600)
 
 
+async def double(value: int) -> dict[str, Any]:
+    """Twice a value."""
+    return {"value": 2 * value, "password": "hunter2"}
+
+
+@app.workflow()
+async def shows(ctx: Context, a: int, note: str, api_key: str) -> str:
+    """Do one step, and return what was noted."""
+    ctx.emit("noted", {"api_key": api_key})
+    await ctx.step(double, a)
+    return note
+
+
 async def _pause() -> None:
     await anyio.sleep(0.003)
 

@@ -44,6 +44,11 @@ class Keyring:
             raise Unauthenticated("the key has expired or was revoked", error="invalid_token")
         return Principal(name=f"key:{key.id}", tenant=key.tenant, grants=grants_of(key.roles))
 
+    async def holds(self, key_id: str) -> bool:
+        """Whether a key still opens anything. Raises `StoreError`."""
+        key = await self._looked_up(key_id)
+        return key is not None and key.valid(self._wall())
+
     async def any_valid(self) -> bool:
         """Whether anybody has a key. Raises `StoreError`."""
         now = self._wall()

@@ -35,6 +35,8 @@ class Principal:
     #: Whose runs are seen, and on whose behalf runs are enqueued. None: those of no tenant.
     tenant: str | None = None
     grants: Mapping[str, Role] = field(default_factory=dict)
+    #: What a form of theirs has to bring; None: they are a program, which sends no forms.
+    form_token: str | None = field(default=None, repr=False)
 
     def may(self, role: Role, queue: str) -> bool:
         """Whether a role's deeds are allowed in a queue."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +23,7 @@ from aiohttp import web
 
 from millstream.client import Run, RunEvent
 from millstream.errors import MillstreamError, UnknownRun
+from millstream.telemetry.redaction import redact
 from millstream_gateway.auth.rates import Places
 from millstream_gateway.calls import Call
 from millstream_gateway.refusals import Malformed
@@ -73,7 +75,7 @@ class Streams:
         async with anyio.create_task_group() as group:
 
             async def told() -> None:
-                await _each_event(out, run, after)
+                await _each_event(out, run, after, person=call.principal.form_token is not None)
                 group.cancel_scope.cancel()
 
             async def until_over() -> None:
@@ -122,11 +124,12 @@ class _Out:
                 return
 
 
-async def _each_event(out: _Out, run: Run, after: str) -> None:
+async def _each_event(out: _Out, run: Run, after: str, *, person: bool) -> None:
     try:
         async with contextlib.aclosing(run.events(after)) as events:  # type: ignore[type-var]  # it is a generator
             async for event in events:
-                if not await out.write(_message(event)):
+                # A program gets what was said; a page shows nothing that looks like a secret.
+                if not await out.write(_message(event, redact if person else _as_it_is)):
                     return
     except UnknownRun:
         await out.write(b"event: gone\ndata: {}\n\n")
@@ -135,12 +138,16 @@ async def _each_event(out: _Out, run: Run, after: str) -> None:
         return
 
 
-def _message(event: RunEvent) -> bytes:
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _message(event: RunEvent, shown: Callable[[Any], Any]) -> bytes:
     data: dict[str, Any]
     if event.final:
         data = {"state": event.name, "error": event.data, "at": event.at}
         return _framed(f"{_END}{event.id}", "end", data)
-    data = {"name": event.name, "data": event.data, "at": event.at}
+    data = {"name": event.name, "data": shown(event.data), "at": event.at}
     return _framed(event.id, "emit", data)
 
 
