@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import anyio
 import pytest
 
 from millstream import Client
-from tests.cli.program import Program
+from tests.cli.program import APP, Program
+from tests.gateway.issuer import Issuer
 from tests.gateway.processes import gateways
-from tests.gateway.served import worker
+from tests.gateway.served import served, worker
 from tests.gateway.sse import Message, messages
 from tests.servers import RedisServer
 
@@ -110,3 +112,28 @@ def test_a_gateway_that_nobody_could_call_does_not_start(
     assert call("keys", "list", "--json").json["keys"][0]["state"] == "revoked"
     assert call("keys", "prune", "--json").json == {"pruned": 1}
     assert call("keys", "create", "x", "--role", "king").code == 2
+
+
+async def test_a_worker_says_what_it_serves(
+    redis_server: RedisServer, issuer: Issuer, tmp_path: Path
+) -> None:
+    """A real worker process, and whoever asks a gateway for the schema of its arguments."""
+    redis_server.flush()
+    (tmp_path / "flows.py").write_text(APP, "utf-8")
+    call = Program(tmp_path, {"MILLSTREAM_REDIS": redis_server.url})
+    working = call.start("worker", "flows:app", "--http", "-1", "--metrics", "-1")
+    try:
+        async with served(redis_server.url, issuer) as gateway:
+            found: list[Any] = []
+            with anyio.fail_after(40):
+                while not found:
+                    _, answer = await gateway.get("/workflows")
+                    found = answer["workflows"]
+                    await anyio.sleep(0.1)
+    finally:
+        working.process.terminate()
+        working.stop()
+
+    (add,) = [each for each in found if each["name"] == "add"]
+    assert add["arguments"]["properties"] == {"a": {"type": "integer"}, "b": {"type": "integer"}}
+    assert add["arguments"]["required"] == ["a"]
