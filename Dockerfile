@@ -1,11 +1,11 @@
 # syntax=docker/dockerfile:1
 # One image for every process: the first argument chooses it (worker, scheduler, ...).
-# For a release, pin the base: --build-arg BASE=python:3.12-slim-bookworm@sha256:...
-ARG BASE=python:3.12-slim-bookworm
+# Workers with a device: --build-arg EXTRAS=worker,scheduler,gateway,gpu,torch
+ARG BASE=python:3.12.14-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254
 
 FROM ${BASE} AS builder
 # `gpu` adds NVML; `torch` is large, and a model server beside the worker is the better default.
-ARG EXTRAS=worker,scheduler,gateway
+ARG EXTRAS=worker,scheduler,gateway,inference,tracing
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY scripts/image_install.sh scripts/image_install.sh

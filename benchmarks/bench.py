@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,7 @@ from benchmarks import tally
 from benchmarks.catalogue import System
 from benchmarks.environments import ROOT, python_of
 from benchmarks.processes import Child, wait_until
-from benchmarks.servers import Counters, Server, postgres_server, redis_server
+from benchmarks.servers import Counters, Server, postgres_server, redis_cluster, redis_server
 
 _START_LIMIT_S = 60.0
 #: The environment of a child: nothing that could change what it does, but what it needs to run.
@@ -42,6 +42,7 @@ class Bench:
         *,
         appendonly: bool = False,
         tuned: bool = False,
+        masters: int = 0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.system = system
@@ -49,6 +50,7 @@ class Bench:
         self.server: Server
         self._appendonly = appendonly
         self._tuned = tuned
+        self._masters = masters
         self._more = dict(environment or {})
         self._loading: list[Child] = []
         self._readings: list[tally.Reading] = []
@@ -70,12 +72,14 @@ class Bench:
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self._tally = self.directory / "tally"
         self._tally.mkdir()
-        starts = (
-            postgres_server(self.directory)
-            if self.system.server == "postgres"
-            else redis_server(self.directory, appendonly=self._appendonly)
-        )
-        self.server = self._stack.enter_context(starts)
+        self.server = self._stack.enter_context(self._starts())
+
+    def _starts(self) -> AbstractContextManager[Server]:
+        if self.system.server == "postgres":
+            return postgres_server(self.directory)
+        if self._masters:
+            return redis_cluster(self.directory, self._masters)
+        return redis_server(self.directory, appendonly=self._appendonly)
 
     def run(self, command: Sequence[str], name: str, *, role: str, speaks: bool = False) -> Child:
         """Start a process of the system."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ import redis
 from benchmarks.processes import Child, Failed, wait_until
 
 _START_LIMIT_S = 30.0
+_SLOTS = 16_384
+#: The masters of a cluster talk to each other on a port so far above the other.
+_BUS = 10_000
+_PORTS = 65_536
 #: Of the measuring itself, not of the systems.
 _OURS = ("info", "hello", "client")
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -72,13 +77,16 @@ class RedisServer(Server):
 
 
 @contextlib.contextmanager
-def redis_server(directory: Path, *, appendonly: bool = False) -> Iterator[RedisServer]:
+def redis_server(
+    directory: Path, *, appendonly: bool = False, cluster: bool = False
+) -> Iterator[RedisServer]:
     """Start a Redis on a free port; with ``appendonly`` it writes to disk once a second."""
-    port = _free_port()
+    port = _free_port(_BUS if cluster else 0)
     command = [
         *("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)),
         *("--save", "", "--appendonly", "yes" if appendonly else "no"),
         *("--appendfsync", "everysec", "--maxmemory-policy", "noeviction"),
+        *("--cluster-enabled", "yes" if cluster else "no"),
     ]
     log = directory / "redis.log"
     with Child(command, log=log, environment=os.environ, directory=directory) as child:
@@ -113,6 +121,60 @@ def postgres_server(directory: Path) -> Iterator[Server]:
         yield Server(f"postgresql://bench@127.0.0.1:{port}/postgres", child)
 
 
+class RedisCluster(Server):
+    """Masters that share the slots between them; each is a process, and counts for itself."""
+
+    def __init__(self, masters: Sequence[RedisServer]) -> None:
+        nodes = ",".join(each.url.split("/")[2] for each in masters)
+        super().__init__(f"redis+cluster://{nodes}", masters[0].child)
+        self.masters = masters
+
+    def counters(self) -> Counters:
+        """Return what all of them have done together."""
+        each = [master.counters() for master in self.masters]
+        return Counters(
+            cpu_s=sum(one.cpu_s for one in each),
+            commands=sum(one.commands or 0 for one in each),
+            scripts=sum(one.scripts or 0 for one in each),
+            bytes_in=sum(one.bytes_in or 0 for one in each),
+            bytes_out=sum(one.bytes_out or 0 for one in each),
+            memory=sum(one.memory or 0 for one in each),
+        )
+
+
+@contextlib.contextmanager
+def redis_cluster(directory: Path, masters: int) -> Iterator[RedisCluster]:
+    """Start masters on free ports, and join them with equal shares of the slots."""
+    with contextlib.ExitStack() as stack:
+        started = []
+        for number in range(masters):
+            place = directory / f"master-{number}"
+            place.mkdir()
+            started.append(stack.enter_context(redis_server(place, cluster=True)))
+        _join(started)
+        yield RedisCluster(started)
+
+
+def _join(masters: Sequence[RedisServer]) -> None:
+    ports = [int(each.url.rsplit(":", 1)[1].split("/")[0]) for each in masters]
+    bounds = [number * _SLOTS // len(masters) for number in range(len(masters) + 1)]
+    for master, first, end in zip(masters, bounds, bounds[1:], strict=False):
+        with redis.Redis.from_url(master.url, protocol=2) as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+            for port in ports:
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", port)
+    children = [each.child for each in masters]
+    for master in masters:
+        whole = functools.partial(_whole, master.url, len(masters))
+        wait_until(whole, _START_LIMIT_S, "the cluster stands", children)
+
+
+def _whole(url: str, count: int) -> bool:
+    with redis.Redis.from_url(url, protocol=2) as client:
+        info: Mapping[str, str] = client.execute_command("CLUSTER INFO")
+    return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == count
+
+
 def _answers(url: str) -> bool:
     try:
         with redis.Redis.from_url(url, protocol=2) as client:
@@ -127,8 +189,11 @@ def _listens(port: int) -> bool:
     return False
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+def _free_port(bus: int = 0) -> int:
+    """Return a free port; with ``bus`` one that leaves room for another so far above it."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if not bus or (port + bus < _PORTS and not _listens(port + bus)):
+            return port

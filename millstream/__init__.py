@@ -5,13 +5,18 @@ Authors write workflows with `Workflows` and `Context`; callers use `Client` (or
 
 from typing import TYPE_CHECKING, Any
 
+from millstream.context import Context
 from millstream.errors import (
+    ChildFailed,
     IdConflict,
     MillstreamError,
     OutcomeUnknown,
     ResultTimeout,
     RunCancelled,
+    RunEnded,
     RunFailed,
+    SignalsFull,
+    SignalTimeout,
     StepError,
     StepFailed,
     StepTimeout,
@@ -20,10 +25,13 @@ from millstream.errors import (
     ToolError,
     UnknownRun,
 )
+from millstream.model.approval import Approval, OpenApproval
 from millstream.model.backoff import RetryPolicy
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
+from millstream.model.schedule import CatchUp, Overlap, Schedule, ScheduleStatus
+from millstream.model.selection import Selection
 from millstream.model.tool import ToolResult
-from millstream.workflow import Context, Workflow, Workflows
+from millstream.workflow import Workflow, Workflows
 
 if TYPE_CHECKING:
     from millstream.client import Client, Enqueue, Run, RunEvent, SyncClient
@@ -42,22 +50,33 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Approval",
+    "CatchUp",
+    "ChildFailed",
     "Client",
     "Context",
     "Depth",
     "Enqueue",
     "IdConflict",
     "MillstreamError",
+    "OpenApproval",
     "OutcomeUnknown",
+    "Overlap",
     "Priority",
     "ResultTimeout",
     "RetryPolicy",
     "Run",
     "RunCancelled",
+    "RunEnded",
     "RunEvent",
     "RunFailed",
     "RunState",
     "RunStatus",
+    "Schedule",
+    "ScheduleStatus",
+    "Selection",
+    "SignalTimeout",
+    "SignalsFull",
     "StepError",
     "StepFailed",
     "StepTimeout",

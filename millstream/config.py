@@ -1,8 +1,9 @@
 """Settings: from flags, then the environment, then ``millstream.toml``, then defaults.
 
 A process describes its settings as one frozen dataclass; here it is filled, once. A setting has
-one name everywhere: ``--lease`` is ``MILLSTREAM_LEASE`` is ``lease``. Fields may name other
-variables of the environment that are read when their own is absent.
+one name everywhere: ``--lease`` is ``MILLSTREAM_LEASE`` is ``lease``. ``MILLSTREAM_LEASE_FILE``
+names a file with the value, for what should not stand in an environment that others inherit. Fields
+may name other variables of the environment that are read when their own is absent.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ T = TypeVar("T", bound="_Dataclass")
 
 FILE = "millstream.toml"
 DEFAULT_REDIS = "redis://localhost:6379/0"
+#: Where OpenTelemetry has the address of its collector.
+OTLP = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PREFIX = "MILLSTREAM_"
+#: Ends the name of a variable that names a file with the value.
+_FROM_FILE = "_FILE"
 #: How alike two names are when one is a misspelling of the other.
 _NEAR = 0.75
 #: What Kubernetes puts into every container for each service of the namespace.
@@ -88,7 +93,7 @@ def check_names(known: Collection[str], environ: Mapping[str, str], directory: P
         if name not in known:
             raise ConfigError(f"{FILE}: {name!r} is no setting; {_nearest(name, known)}")
     for variable, value in environ.items():
-        name = variable.removeprefix(_PREFIX).lower()
+        name = variable.removeprefix(_PREFIX).removesuffix(_FROM_FILE).lower()
         if not variable.startswith(_PREFIX) or name in known or _SERVICE_LINK.search(variable):
             continue
         if difflib.get_close_matches(name, known, 1, _NEAR) and "://" not in value[:6]:
@@ -113,16 +118,20 @@ def _find(
     variable = _variable(each.name)
     if variable in environ:
         return environ[variable], variable
-    if each.name in file:
-        return file[each.name], FILE
-    if each.name == "redis" and "REDIS_HOST" in environ:
-        return redis_from_parts(environ), "REDIS_HOST"
-    found: Setting | None = each.metadata.get("setting")
-    for name in found.fallbacks if found else ():
-        if name in environ:
-            return environ[name], name
+    from_file = variable + _FROM_FILE
+    value, source = None, ""
+    if from_file in environ:
+        value, source = _read_value(Path(environ[from_file]), from_file), from_file
+    elif each.name in file:
+        value, source = file[each.name], FILE
+    elif each.name == "redis" and "REDIS_HOST" in environ:
+        value, source = redis_from_parts(environ), "REDIS_HOST"
+    else:
+        found: Setting | None = each.metadata.get("setting")
+        source = next((x for x in (found.fallbacks if found else ()) if x in environ), "")
+        value = environ.get(source)
 
-    return None, ""
+    return value, source
 
 
 def redis_from_parts(environ: Mapping[str, str]) -> str:
@@ -165,6 +174,13 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         return {}
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
+
+
+def _read_value(path: Path, source: str) -> str:
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: cannot read {path}: {error}") from error
 
 
 def _path(wanted: type, value: Any) -> Any:

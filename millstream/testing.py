@@ -26,6 +26,7 @@ from millstream.errors import MissingExtra
 from millstream.events import Event, StepEnded
 from millstream.store.connection import Connection
 from millstream.store.embedded import JumpingClock, jumping_clock
+from millstream.store.keys import Lane
 from millstream.workflow import Workflows
 
 _names = itertools.count()
@@ -97,11 +98,13 @@ class Harness:
 
     async def settle(self) -> None:
         """Return once no run is running or about to: each is parked, scheduled or at its end."""
-        while True:
+        # Twice in a row: what one run has to say to another may be on its way in between.
+        quiet = 0
+        while quiet < 2:
+            said = await self._connection.client.xlen(Lane("default").outbox)
             depth = await self.client.depth()
-            if not depth.running and not depth.waiting:
-                return
-            await anyio.sleep(0.005)
+            quiet = 0 if said or depth.running or depth.waiting else quiet + 1
+            await anyio.sleep(0.0 if quiet else 0.005)
 
     def crash_after(self, records: int) -> None:
         """Have the worker die as soon as so many more steps are recorded; another takes over."""

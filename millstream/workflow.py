@@ -1,9 +1,8 @@
-"""What an author writes: workflows, and the context through which they act.
+"""What an author writes: workflows, and the applications they belong to.
 
 A workflow is an async function. It must come to the same steps when it is run again with the same
-journal; everything that is not determined by its arguments goes through the context, which
-remembers it. `Context` says what is promised; the worker has the implementation, and so has
-`millstream.testing` by way of it.
+journal; everything that is not determined by its arguments goes through the context, see
+`millstream.context`.
 """
 
 from __future__ import annotations
@@ -11,170 +10,20 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-import uuid as uuids
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar
 
+from millstream.calendar import Calendar
+from millstream.context import Context, Log
 from millstream.errors import UsageError
 from millstream.model.backoff import ONCE, RetryPolicy
-from millstream.model.tool import ToolResult
 
-T = TypeVar("T")
+__all__ = ["Context", "Log", "Parameter", "Workflow", "Workflows"]
+
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-class Log(Protocol):
-    """A logger that is silent while a run is replayed."""
-
-    def debug(self, message: str, /, **fields: Any) -> None:
-        """Log for whoever looks closely."""
-
-    def info(self, message: str, /, **fields: Any) -> None:
-        """Log what happened."""
-
-    def warning(self, message: str, /, **fields: Any) -> None:
-        """Log what somebody should look at."""
-
-    def error(self, message: str, /, **fields: Any) -> None:
-        """Log what went wrong."""
-
-
-class Context(ABC):
-    """Through this a workflow acts on the world. Every act is journaled under a step key.
-
-    A key is taken when a step is *called*, not when it is awaited. By default it is the branch's
-    path, the name, and a count within the branch; give ``key`` where that order is not the same
-    every time.
-    """
-
-    @property
-    @abstractmethod
-    def run_id(self) -> str:
-        """The id of the run: also a good idempotency key for the world outside."""
-
-    @property
-    @abstractmethod
-    def attempt(self) -> int:
-        """Number of this attempt, from 1. A crash of a worker is not an attempt."""
-
-    @property
-    @abstractmethod
-    def tenant(self) -> str | None:
-        """On whose behalf the run was enqueued."""
-
-    @property
-    @abstractmethod
-    def log(self) -> Log:
-        """A logger bound to the run."""
-
-    @overload
-    def step(
-        self,
-        fn: Callable[..., Awaitable[T]],
-        *args: Any,
-        key: str | None = None,
-        retry: RetryPolicy | None = None,
-        timeout: float | None = None,
-        **kwargs: Any,
-    ) -> Awaitable[T]: ...
-
-    @overload
-    def step(
-        self,
-        fn: Callable[..., T],
-        *args: Any,
-        key: str | None = None,
-        retry: RetryPolicy | None = None,
-        timeout: float | None = None,
-        **kwargs: Any,
-    ) -> Awaitable[T]: ...
-
-    @abstractmethod
-    def step(
-        self,
-        fn: Callable[..., Any],
-        *args: Any,
-        key: str | None = None,
-        retry: RetryPolicy | None = None,
-        timeout: float | None = None,
-        **kwargs: Any,
-    ) -> Awaitable[Any]:
-        """Call a function once and record what it returned.
-
-        A plain function runs in a thread; after a timeout the thread goes on, unheard. The value
-        comes back as JSON would bring it, by the function's return annotation. Raises
-        `StepFailed` or `StepTimeout` when the retries are used up.
-        """
-
-    @abstractmethod
-    def tool(
-        self,
-        server: str,
-        tool: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        key: str | None = None,
-        retry: RetryPolicy | None = None,
-        timeout: float | None = None,
-    ) -> Awaitable[ToolResult]:
-        """Call a tool of an MCP server and record its answer, ``is_error`` included.
-
-        Raises `ToolRejected`, `ToolNotSent`, `ToolInterrupted` or `OutcomeUnknown`.
-        """
-
-    @abstractmethod
-    def infer(
-        self,
-        model: str,
-        inputs: Any,
-        *,
-        key: str | None = None,
-        retry: RetryPolicy | None = None,
-        timeout: float | None = None,
-        priority: str = "normal",
-        dedupe: bool = True,
-        **options: Any,
-    ) -> Awaitable[Any]:
-        """Ask a model and record its answers; those of many runs are computed together.
-
-        A list of inputs gives a list of answers, one input (or one conversation: a list of
-        messages) gives one. ``priority`` is high, normal or low; an identical input that is under
-        way is computed once unless ``dedupe`` is false; ``options`` are the model's own. Raises
-        `InferenceRejected`, `ItemTooLarge`, `InferenceFailed`, `InferenceOverloaded`,
-        `InferenceUnavailable` or `DeadlineExceeded`.
-        """
-
-    @abstractmethod
-    def sleep(self, seconds: float) -> Awaitable[None]:
-        """Wait. A long wait parks the run: no slot, no memory of a worker."""
-
-    @abstractmethod
-    def gather(self, *awaitables: Awaitable[Any]) -> Awaitable[list[Any]]:
-        """Run branches at the same time; return their values in order.
-
-        All branches run to their end, also when one of them fails; then the first failure, by
-        position, is raised. So a replay visits what the run visited.
-        """
-
-    @abstractmethod
-    def now(self) -> float:
-        """Return the time in epoch seconds, the same on every replay."""
-
-    @abstractmethod
-    def random(self) -> float:
-        """Return a number from 0 to below 1, the same on every replay."""
-
-    @abstractmethod
-    def uuid(self) -> uuids.UUID:
-        """Return a new UUID, the same on every replay."""
-
-    @abstractmethod
-    def emit(self, name: str, data: Any = None) -> None:
-        """Tell whoever watches the run about its progress; said once, however often replayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +54,7 @@ class Workflow:
 
 
 @dataclass(slots=True)
-class Workflows:
+class Workflows(Calendar):
     """The workflows of one application: what ``millstream worker module:app`` serves."""
 
     _by_name: dict[str, dict[str, Workflow]] = field(default_factory=dict)
@@ -240,9 +89,11 @@ class Workflows:
         versions[workflow.version] = workflow
 
     def include(self, other: Workflows) -> None:
-        """Add the workflows of another application."""
+        """Add the workflows and the schedules of another application."""
         for workflow in other:
             self.add(workflow)
+        for schedule in other.schedules:
+            self.add_schedule(schedule)
 
     def find(self, name: str, version: str | None = None) -> Workflow | None:
         """Return a definition; without a version the one that was registered last."""

@@ -13,7 +13,7 @@ from typing import Self
 
 import redis
 
-from tests.servers import RedisServer, ServerError
+from tests.servers import RedisServer, ServerError, Tls
 
 _SLOTS = 16384
 _LIMIT_S = 20.0
@@ -22,15 +22,19 @@ _LIMIT_S = 20.0
 class Cluster:
     """Masters that share the slots between them. Use it as a context manager."""
 
-    def __init__(self, masters: int = 3) -> None:
+    def __init__(self, masters: int = 3, tls: Tls | None = None) -> None:
         settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
-        self.servers = [RedisServer(config=settings) for _ in range(masters)]
+        if tls:
+            settings["tls-cluster"] = "yes"
+        self._tls = tls
+        self.servers = [RedisServer(config=settings, tls=tls) for _ in range(masters)]
         self._stack = ExitStack()
 
     @property
     def url(self) -> str:
         """The address, which names every master."""
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{x.port}" for x in self.servers)
+        hosts = ",".join(f"127.0.0.1:{x.port}" for x in self.servers)
+        return _address("cluster", hosts, self._tls)
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -73,15 +77,19 @@ class Guarded:
 
     NAME = "mymaster"
 
-    def __init__(self) -> None:
-        self.servers = [RedisServer(config={"repl-diskless-sync-delay": "0"}) for _ in range(2)]
+    def __init__(self, tls: Tls | None = None) -> None:
+        settings = {"repl-diskless-sync-delay": "0"}
+        if tls:
+            settings["tls-replication"] = "yes"
+        self._tls = tls
+        self.servers = [RedisServer(config=settings, tls=tls) for _ in range(2)]
         self._sentinel: _Sentinel
         self._stack = ExitStack()
 
     @property
     def url(self) -> str:
         """The address: that of the sentinel, and the name of what it watches over."""
-        return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/{self.NAME}/0"
+        return _address("sentinel", f"127.0.0.1:{self._sentinel.port}/{self.NAME}/0", self._tls)
 
     @property
     def master(self) -> RedisServer:
@@ -94,7 +102,8 @@ class Guarded:
         with self._stack:
             master, replica = (self._stack.enter_context(server) for server in self.servers)
             self.follow(replica, master)
-            self._sentinel = self._stack.enter_context(_Sentinel(self.NAME, master.port))
+            sentinel = _Sentinel(self.NAME, master.port, self._tls)
+            self._sentinel = self._stack.enter_context(sentinel)
             with self._sentinel.client() as client:
                 # It looks every ten seconds by itself.
                 client.execute_command("SENTINEL", "DEBUG", "INFO-PERIOD", 200)
@@ -139,15 +148,17 @@ class Guarded:
 class _Sentinel(RedisServer):
     """A sentinel of its own: its vote alone decides."""
 
-    def __init__(self, name: str, master: int) -> None:
-        super().__init__()
+    def __init__(self, name: str, master: int, tls: Tls | None) -> None:
+        super().__init__(tls=tls)
         self._watched = (name, master)
 
     def _command(self) -> list[str]:
         name, master = self._watched
         file = self.directory / "sentinel.conf"
+        tls = {**self.tls.settings(self.port), "tls-replication": "yes"} if self.tls else None
+        ports = tls or {"port": str(self.port)}
         lines = [
-            f"port {self.port}",
+            *(f"{directive} {value}" for directive, value in ports.items()),
             "bind 127.0.0.1",
             f"dir {self.directory}",
             f"logfile {self.directory / 'server.log'}",
@@ -158,6 +169,12 @@ class _Sentinel(RedisServer):
         ]
         file.write_text("\n".join(lines), "utf-8")
         return [self.program, str(file), "--sentinel"]
+
+
+def _address(kind: str, rest: str, tls: Tls | None) -> str:
+    return (
+        f"rediss+{kind}://{rest}?ssl_ca_certs={tls.authority}" if tls else f"redis+{kind}://{rest}"
+    )
 
 
 def _leads(server: RedisServer) -> bool:

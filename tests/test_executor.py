@@ -248,7 +248,7 @@ async def test_no_error_of_a_run_ends_its_worker(
         assert caught.value.cause == cause
         assert await bench.run("fine") == "fine"
         settled = [x for x in bench.events if isinstance(x, RunSettled)]
-        assert settled[0].trace
+        assert settled[0].traceback
 
 
 @app.workflow()

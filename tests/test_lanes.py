@@ -14,9 +14,10 @@ from millstream import Client, Context, Enqueue, Workflows
 from millstream.events import Event, RunSettled
 from millstream.model import ids
 from millstream.store.connection import Connection
-from millstream_worker import compose
+from millstream_worker import compose, lanes
 from millstream_worker.config import WorkerConfig
 from millstream_worker.embedded import SilentLog
+from millstream_worker.serve import Worker
 from millstream_worker.slots import Slots
 
 pytestmark = pytest.mark.anyio
@@ -121,3 +122,47 @@ async def test_no_more_runs_are_held_than_there_are_slots(memory_url: str) -> No
         await connection.aclose()
 
     assert most == 7
+
+
+async def test_lanes_that_a_queue_has_no_more_are_left_when_they_are_empty(
+    memory_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs sweeps and renewals; and when they come back they are served again."""
+    monkeypatch.setattr(lanes, "_FORMER_S", 0.02)
+    app = Workflows()
+    may_end = anyio.Event()
+
+    @app.workflow()
+    async def waits(ctx: Context) -> None:
+        await may_end.wait()
+
+    connection = Connection(memory_url)
+    config = WorkerConfig(retention=0.001, lease=0.5)
+    parts = compose.Parts(connection=connection, emit=lambda _: None, make_log=make_log)
+    async with Client(memory_url) as client:
+        await client.resize("default", lanes=LANES)
+        held = next(name for name in map(str, range(100)) if ids.lane_of(name, LANES) == 2)
+        worker = await compose.compose(config, app, parts)
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.serve)
+            with anyio.fail_after(60):
+                await client.enqueue("waits", id=held)
+                await _until_served(worker, {0, 1, 2})
+                await client.resize("default", lanes=1)
+                # One is empty; in the other one a run goes on.
+                await _until_served(worker, {0, 2})
+                may_end.set()
+                await _until_served(worker, {0})
+                await client.resize("default", lanes=LANES)
+                await _until_served(worker, {0, 1, 2})
+                again = await client.enqueue("waits", id=held)
+                while (await client.depth()).running + (await client.depth()).waiting:
+                    await anyio.sleep(0.005)
+                assert again.created
+            worker.drain.set()
+    await connection.aclose()
+
+
+async def _until_served(worker: Worker, numbers: set[int]) -> None:
+    while {lane.number for lane in worker.lanes} != numbers:
+        await anyio.sleep(0.005)

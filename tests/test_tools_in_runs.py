@@ -12,7 +12,7 @@ import pytest
 
 from millstream import Context, RunFailed, Workflows
 from millstream.events import Event, StepEnded, ToolCatalogueChanged
-from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.testing import Harness
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +49,9 @@ class Bank:
             die, self.die = self.die, None
             await die()
         return ToolResult(data=arguments["amount"])
+
+    async def offered(self, server: str, *, run_id: str) -> tuple[list[ToolInfo], str]:
+        return [], self.catalogue
 
     def release_run(self, run_id: str) -> None:
         pass

@@ -19,12 +19,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.batching import device, faults, offline, systems
+from benchmarks.batching import budget, device, faults, killed, offline, systems
 from benchmarks.batching.model import Forward
 from benchmarks.batching.workload import Load, closed_loop, inputs
 
 WAITS_MS = (0.0, 1.0, 5.0, 20.0)
-_USUAL = ("device", "mixed", "uniform", "bimodal", "one", "faults")
+_USUAL = ("device", "mixed", "uniform", "bimodal", "one", "faults", "budget")
+#: Parts that compute nothing with the model, and need no library for it.
+_PLAYED = {"faults", "budget"}
 
 
 class Bench:
@@ -52,6 +54,11 @@ class Bench:
     async def tuned(self, kind: str, callers: int) -> dict[str, systems.Opens]:
         """Return each peer at the best of its settings for this load."""
         found: dict[str, systems.Opens] = {"millstream": systems.millstream}
+        if self.forward.device != "cpu" or self.options.isolated:
+            other = self.forward.device == "cpu"
+            found[f"millstream in a {'process' if other else 'thread'}"] = systems.ours(
+                isolated=other
+            )
         for peer, variants in _peers(self.say).items():
             best: tuple[float, str, systems.Opens] | None = None
             for name, opens in variants.items():
@@ -119,7 +126,11 @@ class Bench:
             )  # fmt: skip
         medians = {name: statistics.median(values) for name, values in rates.items()}
         ours = medians["millstream"]
-        peers = {x: y for x, y in medians.items() if x != "millstream" and "offline" not in x}
+        peers = {
+            x: y
+            for x, y in medians.items()
+            if not x.startswith("millstream") and "offline" not in x
+        }
         self.say(
             measure="claims", kind=kind, callers=callers,
             over_best_peer=round(ours / max(peers.values()), 3) if peers else None,
@@ -201,13 +212,16 @@ def _coprime(one: int, other: int) -> bool:
 
 async def main(options: argparse.Namespace) -> None:
     """Run what was asked for."""
+    wanted = set(options.only.split(",")) if options.only else {*_USUAL}
+    if wanted <= _PLAYED:
+        await _play(options, wanted)
+        return
     forward = Forward(options.device)
     bench = Bench(forward, options)
     bench.say(
         measure="machine", python=platform.python_version(), cores=os.cpu_count(),
         load=os.getloadavg(), **forward.facts(),
     )  # fmt: skip
-    wanted = set(options.only.split(",")) if options.only else {*_USUAL}
     forward.warm([8, 16, 32, 64, 128, 256, 512] if options.device != "cpu" else [16, 64])
     parts: dict[str, Callable[[], Any]] = {
         "device": functools.partial(device.check, forward, bench.say),
@@ -216,7 +230,8 @@ async def main(options: argparse.Namespace) -> None:
         "bimodal": functools.partial(bench.throughput, "bimodal", 100),
         "one": bench.one_caller,
         "curve": functools.partial(bench.curve, "mixed"),
-        "faults": functools.partial(_faults, bench),
+        "faults": functools.partial(_faults, bench.say),
+        "budget": functools.partial(_budget, bench.say, options),
     }
     for name, run in parts.items():
         if name in wanted:
@@ -225,9 +240,29 @@ async def main(options: argparse.Namespace) -> None:
             bench.say(measure="took", part=name, seconds=round(time.perf_counter() - began, 1))
 
 
-async def _faults(bench: Bench) -> None:
-    for measure in (faults.poison, faults.cancelled, faults.budget):
-        bench.say(**await measure())
+async def _play(options: argparse.Namespace, wanted: set[str]) -> None:
+    with (options.out or Path(os.devnull)).open("a", encoding="utf-8") as out:
+
+        def say(**facts: Any) -> None:
+            line = json.dumps(facts)
+            print(line, flush=True)
+            out.write(line + "\n")
+
+        say(measure="machine", python=platform.python_version(), cores=os.cpu_count())
+        if "faults" in wanted:
+            await _faults(say)
+        if "budget" in wanted:
+            await _budget(say, options)
+
+
+async def _faults(say: Callable[..., None]) -> None:
+    for measure in (faults.poison, faults.cancelled, faults.out_of_memory, killed.killed):
+        say(**await measure())
+
+
+async def _budget(say: Callable[..., None], options: argparse.Namespace) -> None:
+    # In a thread: time is played there, on a loop of its own.
+    say(**await asyncio.to_thread(budget.measure, options.minutes))
 
 
 def options() -> argparse.Namespace:
@@ -239,8 +274,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--singles", type=int, default=100, help="calls of the single caller")
     parser.add_argument(
-        "--only", default="", help="some of device,mixed,uniform,bimodal,one,faults,curve"
+        "--only", default="", help="some of device,mixed,uniform,bimodal,one,faults,budget,curve"
     )
+    parser.add_argument(
+        "--isolated", action="store_true", help="on the host too, ours in a process besides"
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="played for the budget")
     parser.add_argument("--out", type=Path, default=None, help="file for lines of JSON")
     return parser.parse_args()
 

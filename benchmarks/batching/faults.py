@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -13,14 +12,15 @@ from typing import Any
 
 from benchmarks.batching.workload import lengths
 from millstream.errors import InferenceError, InferenceFailed
-from millstream.events import BatchRan, Event
+from millstream.events import DeviceRanOut, Event
 from millstream.model.inference import CallOptions
-from millstream_worker.inference import catalogue, gauge
+from millstream_worker.inference import catalogue
 from millstream_worker.inference.backends import Backend, BackendOptions, Prepared
 from millstream_worker.inference.declared import Declared, ModelSpec
 from millstream_worker.inference.engine import Engine
 from millstream_worker.inference.footprint import Bytes
 from millstream_worker.inference.local import Units
+from millstream_worker.inference.machine import Machine
 from millstream_worker.inference.monitors.simulated import SimulatedDevice
 from millstream_worker.inference.service import InferenceService
 from millstream_worker.inference.shapes import Shape, padded
@@ -40,6 +40,9 @@ class Stub(Backend):
         super().__init__(BackendOptions(model="m", path=None, options={}))
         self._device, self._wrong, self._poison = device, wrong, poison
         self.computed: list[int] = []
+        #: Batches at which memory runs out, counted from 0, and how many there were.
+        self.starve: set[int] = set()
+        self.batches = 0
         #: Every batch waits for it; and this says that one does.
         self.open, self.reached = threading.Event(), threading.Event()
         self.open.set()
@@ -61,12 +64,18 @@ class Stub(Backend):
     def unload(self) -> None:
         self._device.give(WEIGHTS)
 
+    def compute(self, shape: Shape) -> None:
+        """Take what a batch takes."""
+        self._device.compute(int(TRUE.of(shape)))
+        time.sleep(0.001 + shape.tokens * 2e-7)
+
     def run(self, payloads: Sequence[Any], options: Any) -> Sequence[Any]:
         self.reached.set()
         self.open.wait(30)
-        shape = Shape(len(payloads), padded(max(x[0] for x in payloads), 8))
-        self._device.compute(int(TRUE.of(shape)))
-        time.sleep(0.001 + shape.tokens * 2e-7)
+        self.batches += 1
+        if self.batches - 1 in self.starve:
+            raise MemoryError("out of memory")
+        self.compute(Shape(len(payloads), padded(max(x[0] for x in payloads), 8)))
         if any(x[1] in self._poison for x in payloads):
             raise ValueError("poison")
         self.computed += [x[1] for x in payloads]
@@ -74,25 +83,24 @@ class Stub(Backend):
 
 
 @asynccontextmanager
-async def stub_service(
-    stub: Stub, device: SimulatedDevice, events: list[Event], callers: int
+async def make_service(
+    stub: Stub,
+    place: Device,
+    events: list[Event],
+    callers: int,
+    *,
+    machine: Machine | None = None,
+    batch_size: int = 32,
 ) -> AsyncIterator[InferenceService]:
-    """Open a service on a simulated device."""
+    """Open a service with the stub on a device."""
 
     def make_units(declared: Declared, group: Any, **options: Any) -> Units:
-        place = Device(
-            name="sim",
-            uuid="SIM",
-            monitor=device,
-            start=lambda backend, _spec: Engine("sim", backend, lambda: device),
-            live=device.own,
-        )
-        return Units(declared, group, find=lambda _spec, _declared: [place], **options)
+        given = {**options, "machine": machine}
+        return Units(declared, group, find=lambda _spec, _declared: [place], **given)
 
-    made, busy = catalogue.make, gauge.BUSY_S
+    made = catalogue.make
     catalogue.make = lambda _spec: stub  # type: ignore[assignment]
-    gauge.BUSY_S = 0.02
-    spec = ModelSpec(name="m", backend="stub")
+    spec = ModelSpec(name="m", backend="stub", batch_size=batch_size)
     try:
         async with InferenceService(
             Declared(models={"m": spec}), emit=events.append, make_units=make_units
@@ -100,7 +108,28 @@ async def stub_service(
             service.attend(lambda: callers)
             yield service
     finally:
-        catalogue.make, gauge.BUSY_S = made, busy
+        catalogue.make = made
+
+
+def simulated(device: SimulatedDevice) -> Device:
+    """Return the place of a simulated device."""
+    return Device(
+        name="sim",
+        uuid="SIM",
+        monitor=device,
+        start=lambda backend, _spec: Engine("sim", backend, lambda: device),
+        live=device.own,
+    )
+
+
+@asynccontextmanager
+async def stub_service(
+    stub: Stub, device: SimulatedDevice, events: list[Event], callers: int, batch_size: int = 32
+) -> AsyncIterator[InferenceService]:
+    """Open a service on a simulated device, on real time."""
+    place = simulated(device)
+    async with make_service(stub, place, events, callers, batch_size=batch_size) as service:
+        yield service
 
 
 async def _ask_all(
@@ -176,28 +205,23 @@ async def cancelled(count: int = 1000) -> dict[str, Any]:
     }
 
 
-async def budget(count: int = 4000) -> dict[str, Any]:
-    """A neighbour grows and shrinks, and the guess of bytes is three times too small."""
-    total = 2048 * MIB
-    began = time.monotonic()
-
-    def neighbour() -> int:
-        return int((0.25 + 0.2 * math.sin((time.monotonic() - began) * 4)) * total)
-
-    device, events = SimulatedDevice(total, neighbour), list[Event]()
-    stub = Stub(device, 3.0, frozenset())
-    async with stub_service(stub, device, events, 100) as service:
-        answers = await _ask_all(service, _inputs(count))
-    batches = [x for x in events if isinstance(x, BatchRan)]
-    faults = [n for n, x in enumerate(batches) if x.fault]
-    ratios = sorted(x.observed / x.predicted for x in batches[20:] if x.observed and x.predicted)
+async def out_of_memory(count: int = 240, positions: int = 12) -> dict[str, Any]:
+    """Memory runs out at one batch, whichever: no input fails, and none is computed twice."""
+    failed = repeated = found = 0
+    for place in range(positions):
+        device, events = SimulatedDevice(80 * 1024 * MIB), list[Event]()
+        stub = Stub(device, 1.0, frozenset())
+        stub.starve = {place}
+        async with stub_service(stub, device, events, 100, batch_size=16) as service:
+            answers = await _ask_all(service, _inputs(count))
+        failed += sum(isinstance(x, Exception) for x in answers)
+        repeated += len(stub.computed) - len(set(stub.computed))
+        found += sum(isinstance(x, DeviceRanOut) for x in events)
     return {
-        "measure": "budget",
-        "items": count,
-        "failed": sum(isinstance(x, Exception) for x in answers),
-        "batches": len(batches),
-        "ran_out": device.ran_out,
-        "last_failed_batch": max(faults, default=-1),
-        "highest_share": round(device.highest / total, 3),
-        "observed_over_predicted_p99": round(ratios[int(0.99 * len(ratios))], 3),
+        "measure": "out of memory",
+        "positions": positions,
+        "ran_out": found,
+        "items": count * positions,
+        "failed": failed,
+        "computed_twice": repeated,
     }

@@ -27,6 +27,7 @@ from millstream_worker.inference.engine import Engine, NoMemory
 from millstream_worker.inference.footprint import Bytes
 from millstream_worker.inference.local import Units
 from millstream_worker.inference.monitors.host import HostMonitor
+from millstream_worker.inference.process import ProcessEngine
 from millstream_worker.inference.service import InferenceService
 from millstream_worker.inference.unit import Device
 
@@ -59,20 +60,60 @@ class ForwardBackend(Backend):
         return self._forward(payloads)
 
 
-def device_of(forward: Forward, fraction: float = 0.8) -> Device:
+class ChildForward(Backend):
+    """The same forward pass, made in the process that the device has of its own."""
+
+    max_length = 512
+    quick_chars = 1 << 30
+
+    @property
+    def weights(self) -> int:
+        return int(self.given.options["weights"])
+
+    @property
+    def guess(self) -> Bytes:
+        return Bytes(fixed=8 << 20, per_token=28.0 * int(self.given.options["hidden"]))
+
+    def prepare(self, item: Any, options: Any) -> Prepared:
+        return Prepared(item, len(item))
+
+    def sample(self, length: int) -> Any:
+        return [5] * length
+
+    def load(self, device: str) -> None:
+        self._forward = Forward(device)
+
+    def run(self, payloads: Sequence[Any], options: Any) -> Sequence[Any]:
+        return self._forward(payloads)
+
+
+def device_of(forward: Forward, fraction: float = 0.8, *, isolated: bool = False) -> Device:
     """Return the device that the forward pass runs on, with its real monitor."""
     if forward.device == "cpu":
         return Device(
             name="cpu",
             uuid="cpu",
             monitor=HostMonitor(),
-            start=lambda backend, _spec: Engine("cpu", backend, NoMemory),
+            start=lambda backend, spec: (
+                ProcessEngine(spec, hang_s=60) if isolated else Engine("cpu", backend, NoMemory)
+            ),
         )
+    from millstream_worker.inference.cuda import Cuda  # noqa: PLC0415 - only there
     from millstream_worker.inference.monitors import cuda, nvml  # noqa: PLC0415 - only there
 
-    memory = cuda.TorchMemory(forward.device)
     uuid = cuda.uuid_of(forward.device)
     fallback = cuda.TorchMonitor(forward.device)
+    if isolated:
+        child = Cuda(uuid, in_thread=False, hang_s=60)
+        return Device(
+            name="cuda:0",
+            uuid=uuid,
+            monitor=nvml.NvmlMonitor(uuid, fallback=fallback.read),
+            start=child.start,
+            fraction=fraction,
+            live=child.live,
+        )
+    memory = cuda.TorchMemory(forward.device)
 
     def live() -> Own:
         return memory.own()
@@ -89,11 +130,22 @@ def device_of(forward: Forward, fraction: float = 0.8) -> Device:
 
 @asynccontextmanager
 async def service_of(
-    forward: Forward, events: list[Event], *, wait_s: float = 0.005, fraction: float = 0.8
+    forward: Forward,
+    events: list[Event],
+    *,
+    wait_s: float = 0.005,
+    fraction: float = 0.8,
+    isolated: bool = False,
 ) -> AsyncIterator[InferenceService]:
     """Open our service on the forward pass."""
-    spec = ModelSpec(name="m", backend="bench", batch_size=BATCH, max_wait_s=wait_s)
-    device = device_of(forward, fraction)
+    spec = ModelSpec(
+        name="m",
+        backend=f"{__name__}:ChildForward",
+        batch_size=BATCH,
+        max_wait_s=wait_s,
+        options={"weights": forward.weights, "hidden": forward.model.config.hidden_size},
+    )
+    device = device_of(forward, fraction, isolated=isolated)
     catalogue = importlib.import_module("millstream_worker.inference.catalogue")
     made = catalogue.make
 
@@ -110,20 +162,28 @@ async def service_of(
         catalogue.make = made  # type: ignore[attr-defined]
 
 
-@asynccontextmanager
-async def millstream(forward: Forward, callers: int) -> AsyncIterator[Call]:
-    """Ours, with its defaults."""
-    events: list[Event] = []
-    async with service_of(forward, events) as service:
-        service.attend(lambda: callers)
-        options = CallOptions()
+def ours(*, isolated: bool) -> Opens:
+    """Ours, with its defaults; the device in a process of its own, or in a thread."""
 
-        async def call(text: list[int], caller: int) -> float:
-            (answer,) = await service.infer("m", [text], options, run=str(caller))
-            return float(answer)
+    @asynccontextmanager
+    async def open_it(forward: Forward, callers: int) -> AsyncIterator[Call]:
+        async with service_of(forward, list[Event](), isolated=isolated) as service:
+            service.attend(lambda: callers)
+            options = CallOptions()
 
-        await call([5] * 8, 0)
-        yield call
+            async def call(text: list[int], caller: int) -> float:
+                (answer,) = await service.infer("m", [text], options, run=str(caller))
+                return float(answer)
+
+            await call([5] * 8, 0)
+            yield call
+
+    return open_it
+
+
+def millstream(forward: Forward, callers: int) -> AbstractAsyncContextManager[Call]:
+    """Ours, as ``isolation = "auto"`` would have it."""
+    return ours(isolated=forward.device != "cpu")(forward, callers)
 
 
 def batched_peer(wait_ms: float, max_length: int | None = None) -> Opens:

@@ -95,12 +95,13 @@ def measures() -> dict[str, Measure]:
         drain,
         enqueue,
         idle,
+        lanes,
         latency,
         recovery,
         tools,
     )
 
-    parts = (enqueue, drain, latency, tools, idle, backlog, recovery)
+    parts = (enqueue, drain, latency, tools, idle, backlog, lanes, recovery)
     return {each.name: each for part in parts for each in part.MEASURES}
 
 

@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from millstream.cli.flags import ClientConfig
+from millstream import __version__
+from millstream.cli.flags import ClientConfig, EnqueueConfig
 from millstream.client import Client, Run
+from millstream.client.tracing import TracesEnqueue
 from millstream.errors import ConfigError, UnknownRun
 from millstream.model.run import RunStatus
 from millstream.store import inspection
 from millstream.store.addresses import StoreKind, parse_address
 from millstream.store.connection import Connection
+from millstream.telemetry.opening import open_tracing
 
 
 @asynccontextmanager
-async def client_of(config: ClientConfig) -> AsyncIterator[Client]:
+async def client_of(
+    config: ClientConfig, *, tracing: TracesEnqueue | None = None
+) -> AsyncIterator[Client]:
     """Open a client for the time of a command."""
     refuse_memory(config.redis)
-    async with Client(config.redis, patience=config.patience) as client:
+    async with Client(
+        config.redis, patience=config.patience, tracing=tracing, actor=config.actor or _user()
+    ) as client:
         yield client
+
+
+@asynccontextmanager
+async def tracing_of(config: EnqueueConfig) -> AsyncIterator[TracesEnqueue | None]:
+    """Open the tracing of a command; a collector that is away is no reason to fail."""
+    tracing = open_tracing(config.otlp_endpoint, "millstream-cli", __version__, lambda _: None)
+    try:
+        yield tracing
+    finally:
+        if tracing is not None:
+            tracing.close()
+
+
+def _user() -> str:
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a numbered user in a container has no name
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
 
 
 def refuse_memory(redis: str) -> None:

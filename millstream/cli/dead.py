@@ -7,23 +7,18 @@ from typing import Annotated
 
 import typer
 
+from millstream.cli import bulk
 from millstream.cli.access import client_of, located
 from millstream.cli.exits import Exit
 from millstream.cli.failures import tell
 from millstream.cli.flags import ClientConfig, command
 from millstream.cli.output import Output
 from millstream.cli.runs import listing, wants_wide
-from millstream.client import Client, Run
+from millstream.cli.selecting import Cause, DryRun, Workflow
+from millstream.client import Client
 from millstream.errors import UsageError
 from millstream.model.limits import LIMITS
-from millstream.model.run import RunStatus
-
-Workflow = Annotated[
-    str | None, typer.Option("--workflow", metavar="NAME", help="Only of this workflow.")
-]
-Cause = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Only with this cause, such as worker_lost.")
-]
+from millstream.model.run import RunState, RunStatus
 
 
 def register(app: typer.Typer) -> None:
@@ -66,34 +61,27 @@ async def replay(
     all: Annotated[bool, typer.Option("--all", help="Every dead letter that matches.")] = False,
     workflow: Workflow = None,
     cause: Cause = None,
+    dry_run: DryRun = False,
 ) -> Exit:
     """Start dead letters once more, from where their journals end."""
     if bool(ids) == all:
         raise UsageError("say which: ids of runs, or --all")
-    if ids and (workflow or cause):
+    if ids and (workflow or cause or dry_run):
         raise UsageError("--workflow and --cause choose among --all; ids choose for themselves")
 
     async with client_of(config) as client:
         if all:
-            return await _replay_all(client, config, out, workflow, cause)
+            found = await _dead(client, config, workflow, cause)
+            if dry_run:
+                bulk.ready(out, "replay", found, dry_run=True, yes=True)
+                return Exit.OK
+            return await _replay_all(client, out, found)
         return await _replay_named(client, config, out, ids or [])
 
 
-async def _replay_all(
-    client: Client,
-    config: ClientConfig,
-    out: Output,
-    workflow: str | None,
-    cause: str | None,
-) -> Exit:
-    found = await _dead(client, config, workflow, cause)
-    replayed = []
-    with out.progress("replaying", len(found)) as count:
-        for status in found:
-            if await _replayed(client.run(status.id, status.queue)):
-                replayed.append(status.id)
-            count()
-
+async def _replay_all(client: Client, out: Output, found: Sequence[RunStatus]) -> Exit:
+    answers = await bulk.acted(out, "replaying", client.retry_many, found)
+    replayed = [run_id for run_id, state in answers if state == RunState.QUEUED]
     skipped = len(found) - len(replayed)
     if out.json:
         out.document({"replayed": replayed, "skipped": skipped})
@@ -121,16 +109,6 @@ async def _replay_named(
         out.document({"replayed": replayed, "skipped": 0})
 
     return worst
-
-
-async def _replayed(run: Run) -> bool:
-    """Replay, unless somebody else was faster."""
-    try:
-        await run.retry()
-    except UsageError:
-        return False
-
-    return True
 
 
 async def _dead(

@@ -9,14 +9,14 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 import typer
 
 from millstream import __version__
-from millstream.cli.access import queues_there, refuse_memory
+from millstream.cli.access import queues_there, refuse_memory, span
 from millstream.cli.exits import Exit
 from millstream.cli.extras import EXTRAS, missing
 from millstream.cli.flags import ClientConfig, command
@@ -26,13 +26,15 @@ from millstream.client import Client
 from millstream.config import FILE
 from millstream.errors import MillstreamError, StoreError, UnfitStore, UsageError
 from millstream.model.limits import MIB
-from millstream.store import inspection
+from millstream.store import inspection, schedules
 from millstream.store.connection import Connection
 
 #: A round trip that takes longer than this slows every run.
 _SLOW_S = 0.005
 _CLOCK_S = 1.0
 _FULL = 0.8
+#: A schedule that is so late has nobody who fires it.
+_LATE_S = 60.0
 
 
 class Level(StrEnum):
@@ -92,18 +94,31 @@ async def _redis(config: ClientConfig) -> AsyncIterator[Finding]:
     try:
         try:
             await connection.check()
-            server = await inspection.server(connection)
+            servers = await inspection.servers(connection)
         except (StoreError, UnfitStore) as error:
             yield _failure("redis", error)
             return
-        yield Finding("redis", Level.OK, f"{server.name} {server.version} at {connection.address}")
-        for judge in (_latency, _memory, _persistence, _clock):
-            yield judge(server)
+        for server in servers:
+            at = server.node or connection.address
+            yield Finding("redis", Level.OK, f"{server.name} {server.version} at {at}")
+            for judge in (_latency, _memory, _persistence, _clock):
+                yield _of(server, judge(server))
+        try:
+            yield await _schedules(connection, config)
+        except MillstreamError as error:
+            yield _failure("schedules", error)
     finally:
         await connection.aclose()
 
     async for finding in _queues(config):
         yield finding
+
+
+def _of(server: inspection.Server, finding: Finding) -> Finding:
+    """Of several servers, say which one was looked at."""
+    if not server.node:
+        return finding
+    return replace(finding, detail=f"{finding.detail} ({server.node})")
 
 
 async def _queues(config: ClientConfig) -> AsyncIterator[Finding]:
@@ -121,11 +136,38 @@ async def _queues(config: ClientConfig) -> AsyncIterator[Finding]:
                 yield _failure(f"queue {name}", error)
 
 
+async def _schedules(connection: Connection, config: ClientConfig) -> Finding:
+    found = await schedules.due(connection, 1)
+    first = found.schedules[0] if found.schedules else None
+    late_s = 0.0
+    if first is not None and first.progress.next is not None:
+        late_s = found.now - first.progress.next - first.schedule.jitter
+    if first is not None and late_s > _LATE_S:
+        return Finding(
+            "schedules",
+            Level.WARNING,
+            f"{first.name} should have fired {span(late_s)} ago",
+            again(config, "scheduler"),
+        )
+    if found.next_due is None and first is None:
+        return Finding("schedules", Level.OK, "none will fire")
+
+    next_due = found.now if first is not None else found.next_due or found.now
+    return Finding("schedules", Level.OK, f"the next fires in {span(next_due - found.now)}")
+
+
 async def _queue(client: Client, config: ClientConfig, name: str) -> Finding:
     depth = await client.depth(name)
     agents = await client.agents(name)
     workflows = sorted({workflow for agent in agents for workflow in agent.workflows})
     subject = f"queue {name}"
+    if depth.paused:
+        return Finding(
+            subject,
+            Level.WARNING,
+            f"paused; {_count(depth.waiting, 'run')} waiting",
+            again(config, "queues", "resume", name),
+        )
     if agents:
         served = f"{_count(len(agents), 'worker')} with {', '.join(workflows)}"
         if depth.dead:

@@ -6,6 +6,7 @@ is refused, since its run would wait for nobody; with no worker alive it is acce
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,9 +16,9 @@ import anyio
 import msgspec
 import typer
 
-from millstream.cli.access import client_of, one_queue
+from millstream.cli.access import client_of, one_queue, tracing_of
 from millstream.cli.exits import Exit
-from millstream.cli.flags import ClientConfig, command
+from millstream.cli.flags import EnqueueConfig, command
 from millstream.cli.hints import again
 from millstream.cli.output import Output
 from millstream.client import Client, Run
@@ -73,10 +74,10 @@ def register(app: typer.Typer) -> None:
     app.command("enqueue")(enqueue)
 
 
-@command(ClientConfig)
+@command(EnqueueConfig)
 async def enqueue(
     *,
-    config: ClientConfig,
+    config: EnqueueConfig,
     out: Output,
     workflow: Annotated[str, typer.Argument(help="Name of the workflow.", show_default=False)],
     arg: Pairs = None,
@@ -95,7 +96,7 @@ async def enqueue(
     """Enqueue a run; print its id, or with --wait its result."""
     queue = one_queue(config)
     arguments = read_arguments(arg or (), json_args, file)
-    async with client_of(config) as client:
+    async with tracing_of(config) as tracing, client_of(config, tracing=tracing) as client:
         await client.check()
         if not force:
             remedy = again(config, "worker", "APP", queue=queue)
@@ -110,6 +111,8 @@ async def enqueue(
             tenant=tenant,
             timeout=timeout,
             version=version,
+            # As build servers and shells hand their trace on.
+            trace=os.environ.get("TRACEPARENT"),
         )
         if not run.created:
             out.note(f"run {run.id!r} was already there; nothing was added")

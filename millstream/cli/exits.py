@@ -9,15 +9,20 @@ from __future__ import annotations
 from enum import IntEnum
 
 from millstream.errors import (
+    BrokenTrail,
     IdConflict,
     LeaseLost,
     MillstreamError,
     ResultTimeout,
     RunError,
+    ScheduleConflict,
     StepError,
     StoreError,
+    Unaudited,
     UnfitStore,
     UnknownRun,
+    UnknownSchedule,
+    UnknownStep,
     UsageError,
 )
 
@@ -32,6 +37,7 @@ class Exit(IntEnum):
     NOT_FOUND = 4
     TIMEOUT = 5
     CONFLICT = 6
+    TRAIL = 7
     BUG = 70
     INTERRUPTED = 130
 
@@ -41,9 +47,10 @@ MEANINGS: dict[Exit, str] = {
     Exit.RUN_ENDED_BADLY: "the run failed or was cancelled",
     Exit.USAGE: "wrong usage, settings or arguments, or a part that is not installed",
     Exit.REDIS: "Redis does not answer, or is not fit for use",
-    Exit.NOT_FOUND: "there is no such run",
+    Exit.NOT_FOUND: "there is no such run, step or schedule",
     Exit.TIMEOUT: "the run did not end in time; it goes on",
-    Exit.CONFLICT: "the id belongs to another run",
+    Exit.CONFLICT: "the id belongs to another run, or the name to another schedule",
+    Exit.TRAIL: "the audit trail was changed or has a gap",
     Exit.BUG: "an error in millstream itself",
     Exit.INTERRUPTED: "interrupted",
 }
@@ -51,7 +58,10 @@ MEANINGS: dict[Exit, str] = {
 #: The first class that fits decides, so a special error stands above its parent.
 _CODES: tuple[tuple[type[MillstreamError], Exit], ...] = (
     (IdConflict, Exit.CONFLICT),
+    (ScheduleConflict, Exit.CONFLICT),
     (UnknownRun, Exit.NOT_FOUND),
+    (UnknownSchedule, Exit.NOT_FOUND),
+    (UnknownStep, Exit.NOT_FOUND),
     (UnfitStore, Exit.REDIS),
     (UsageError, Exit.USAGE),
     (StoreError, Exit.REDIS),
@@ -59,6 +69,8 @@ _CODES: tuple[tuple[type[MillstreamError], Exit], ...] = (
     (RunError, Exit.RUN_ENDED_BADLY),
     (StepError, Exit.RUN_ENDED_BADLY),
     (LeaseLost, Exit.CONFLICT),
+    (Unaudited, Exit.REDIS),
+    (BrokenTrail, Exit.TRAIL),
 )
 
 

@@ -13,6 +13,7 @@ EXTRAS = {
     "memory": ("fakeredis", "lupa"),
     "worker": (
         "aiohttp",
+        "cronsim",
         "hiredis",
         "jsonschema",
         "mcp",
@@ -20,7 +21,6 @@ EXTRAS = {
         "structlog",
         "uvloop",
     ),
-    "scheduler": ("hiredis", "prometheus_client", "structlog", "uvloop"),
     "gateway": (
         "aiohttp",
         "cryptography",
@@ -32,6 +32,9 @@ EXTRAS = {
         "structlog",
         "uvloop",
     ),
+    "schedules": ("cronsim",),
+    "scheduler": ("cronsim", "hiredis", "prometheus_client", "structlog", "uvloop"),
+    "tracing": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "inference": ("numpy",),
     "bench": ("matplotlib", "psutil"),
     "gpu": ("pynvml",),
@@ -49,4 +52,11 @@ def part_of(extra: str, module: str) -> Any:
 
 def missing(extra: str) -> list[str]:
     """Return the packages of an extra that are not installed."""
-    return [name for name in EXTRAS[extra] if find_spec(name) is None]
+    return [name for name in EXTRAS[extra] if not _there(name)]
+
+
+def _there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # not even the package that it would be a part of
+        return False

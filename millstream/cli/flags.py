@@ -20,7 +20,7 @@ import anyio
 import typer
 
 from millstream.cli.output import Output
-from millstream.config import DEFAULT_REDIS, Setting, check_names, resolve, setting
+from millstream.config import DEFAULT_REDIS, OTLP, Setting, check_names, resolve, setting
 
 Function = Callable[..., Any]
 T = TypeVar("T")
@@ -38,6 +38,18 @@ class ClientConfig:
     queue: tuple[str, ...] = setting(("default",), "queue; may be given several times")
     patience: float = setting(
         2.0, "seconds to insist while Redis does not answer", lowest=0, highest=3600
+    )
+    actor: str | None = setting(
+        None, "who is named in the audit trail; by default the user and the machine"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueueConfig(ClientConfig):
+    """What a command that enqueues can be told."""
+
+    otlp_endpoint: str | None = setting(
+        None, "address of a collector that traces are sent to, by OTLP over HTTP", *OTLP
     )
 
 
@@ -99,7 +111,7 @@ def known_names() -> set[str]:
     from millstream_scheduler.config import SchedulerConfig
     from millstream_worker.config import WorkerConfig
 
-    configs = (ClientConfig, WorkerConfig, SchedulerConfig, GatewayConfig)
+    configs = (EnqueueConfig, WorkerConfig, SchedulerConfig, GatewayConfig)
     return {each.name for cls in configs for each in fields(cls)} | {"debug"}
 
 

@@ -16,8 +16,8 @@ from millstream.store import boards
 from millstream.store.connection import Connection
 
 _COLUMNS = (
-    "MODEL", "BACKEND", "HOST", "DEVICE", "STATE", "SIZE", "BATCHES", "BUDGET", "HEADROOM",
-    "OTHERS", "PREDICTED", "OBSERVED",
+    "MODEL", "BACKEND", "HOST", "DEVICE", "STATE", "WAITING", "SIZE", "BATCHES", "LAW", "BUDGET",
+    "HEADROOM", "OTHERS", "PREDICTED", "OBSERVED",
 )  # fmt: skip
 _GIB, _MIB = 1 << 30, 1 << 20
 
@@ -35,7 +35,8 @@ async def models(
 
     BUDGET is what may be in use on the device in all, HEADROOM what the next batch may take,
     OTHERS what neighbours hold or have announced. PREDICTED and OBSERVED are the peak bytes of
-    the latest batch that was measured.
+    the latest batch that was measured. LAW is what predictions go by: a guess, what was measured
+    here, or what was kept of an earlier worker.
     """
     refuse_memory(config.redis)
     connection = Connection(config.redis)
@@ -73,8 +74,10 @@ def _row(host: str, model: dict[str, Any], device: dict[str, Any]) -> Row:
         "HOST": host,
         "DEVICE": str(device.get("device", model.get("url", "-"))),
         "STATE": state,
+        "WAITING": str(model.get("waiting", "-")),
         "SIZE": _size(device.get("bytes")),
         "BATCHES": str(device.get("batches", model.get("sent", "-"))),
+        "LAW": str(device.get("law", "-")),
         "BUDGET": _size(device.get("ceiling")),
         "HEADROOM": _size(device.get("headroom")),
         "OTHERS": _size(device.get("others")),

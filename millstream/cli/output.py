@@ -30,6 +30,7 @@ STYLES = {
     "running": "cyan",
     "scheduled": "blue",
     "parked": "magenta",
+    "paused": "yellow",
     "ok": "green",
     "warning": "yellow",
 }

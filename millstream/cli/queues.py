@@ -1,4 +1,4 @@
-"""``millstream queues``: what the queues hold, who serves them, and how many lanes they have."""
+"""``millstream queues``: what the queues hold and who serves them; pause them, and their lanes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,19 @@ from millstream.cli.watching import Interval, Watch, watched
 from millstream.client import Client
 from millstream.errors import UsageError
 
-_COLUMNS = ("QUEUE", "WAITING", "RUNNING", "SCHEDULED", "PARKED", "DEAD", "OLDEST", "WORKERS")
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of queues.")]
+
+_COLUMNS = (
+    "QUEUE",
+    "WAITING",
+    "RUNNING",
+    "SCHEDULED",
+    "PARKED",
+    "DEAD",
+    "OLDEST",
+    "WORKERS",
+    "STATE",
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +39,8 @@ def register(app: typer.Typer) -> None:
     )
     group.callback()(queues)
     group.command("lanes")(lanes)
+    group.command("pause")(pause)
+    group.command("resume")(resume)
     app.add_typer(group, name="queues")
 
 
@@ -94,6 +108,28 @@ async def lanes(
         out.say(f"queue {queue} has {found.lanes} lane{'s' * (found.lanes != 1)}{had}")
 
 
+@command(ClientConfig, without=("queue",))
+async def pause(*, config: ClientConfig, out: Output, queues: Names) -> None:
+    """Have workers take nothing new from queues. What they hold goes on; runs are accepted."""
+    async with client_of(config) as client:
+        for queue in dict.fromkeys(queues):
+            new = await client.pause(queue)
+            out.say(f"queue {queue} is paused" + ("" if new else ", as it was before"))
+    if out.json:
+        out.document({"paused": list(dict.fromkeys(queues))})
+
+
+@command(ClientConfig, without=("queue",))
+async def resume(*, config: ClientConfig, out: Output, queues: Names) -> None:
+    """Let paused queues go on."""
+    async with client_of(config) as client:
+        for queue in dict.fromkeys(queues):
+            was = await client.resume(queue)
+            out.say(f"queue {queue} goes on" if was else f"queue {queue} was not paused")
+    if out.json:
+        out.document({"resumed": list(dict.fromkeys(queues))})
+
+
 async def _row(client: Client, name: str, columns: Sequence[str]) -> Row:
     depth = await client.depth(name)
     agents = await client.agents(name)
@@ -108,6 +144,7 @@ async def _row(client: Client, name: str, columns: Sequence[str]) -> Row:
         "DEAD": str(depth.dead),
         "OLDEST": span(depth.oldest_s) if depth.waiting else "-",
         "WORKERS": str(len(agents)),
+        "STATE": "paused" if depth.paused else "active",
         "SLOTS": str(slots),
         "WORKFLOWS": " ".join(workflows) or "-",
     }

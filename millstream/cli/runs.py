@@ -1,24 +1,23 @@
-"""``millstream runs``: list, show, cancel and retry runs."""
+"""``millstream runs``: list and show runs; what is done to them has modules of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from millstream.cli.access import ago, client_of, located, span, waits_for
-from millstream.cli.exits import Exit
-from millstream.cli.failures import tell
+from millstream.cli import answers, bulk, forks
+from millstream.cli.access import ago, client_of, located, one_queue, span, waits_for
 from millstream.cli.flags import ClientConfig, command
 from millstream.cli.output import Listing, Output, Row
+from millstream.cli.selecting import Cause, Since, States, Tenant, Until, Workflow, selection
 from millstream.cli.watching import Interval, Watch, watched
 from millstream.client import Client, Run
 from millstream.errors import RunError, UsageError
 from millstream.model.run import RunState, RunStatus
-
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of runs.")]
+from millstream.model.selection import Selection
 
 _COLUMNS = ("ID", "WORKFLOW", "STATE", "ATTEMPT", "AGE", "TOOK", "ERROR")
 _WIDE = ("ID", "QUEUE", "WORKFLOW", "VERSION", "TENANT", "STATE", "ATTEMPT", "CRASHES", "AGE",
@@ -27,11 +26,12 @@ _WIDE = ("ID", "QUEUE", "WORKFLOW", "VERSION", "TENANT", "STATE", "ATTEMPT", "CR
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="List, show, cancel and retry runs.")
+    group = typer.Typer(help="List, show, cancel, retry, signal and fork runs.")
     group.command("list")(list_runs)
     group.command("show")(show)
-    group.command("cancel")(cancel)
-    group.command("retry")(retry)
+    bulk.register(group)
+    forks.register(group)
+    answers.register(group)
     app.add_typer(group, name="runs")
 
 
@@ -40,41 +40,72 @@ async def list_runs(
     *,
     config: ClientConfig,
     out: Output,
-    state: Annotated[
-        list[str] | None,
-        typer.Option("--state", "-s", metavar="STATE", help="Only these; may be repeated."),
-    ] = None,
-    workflow: Annotated[
-        str | None, typer.Option("--workflow", metavar="NAME", help="Only of this workflow.")
-    ] = None,
-    tenant: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this tenant.")] = None,
+    state: States = None,
+    workflow: Workflow = None,
+    tenant: Tenant = None,
+    cause: Cause = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, max=10_000, help="At most so many.")
     ] = 50,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="wide", help="More columns.")
     ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="CURSOR", help="Page by page, as they are met: begin with 'first'."),
+    ] = None,
     watch: Watch = False,
     interval: Interval = 2.0,
 ) -> None:
     """List runs, the newest first."""
-    states = tuple(map(_state, state or RunState))
+    wanted = selection(state, workflow, tenant, cause, since, until)
     wide = wants_wide(output)
 
     async with client_of(config) as client:
+        if after is not None:
+            await _page(client, out, one_queue(config), wanted, after, limit=limit, wide=wide)
+            return
 
         async def look() -> Listing:
             found = [
                 status
                 for queue in dict.fromkeys(config.queue)
-                for status in await client.list(
-                    queue, states=states, workflow=workflow, tenant=tenant, limit=limit
-                )
+                for status in await client.list(queue, **asdict(wanted), limit=limit)
             ]
             found.sort(key=lambda status: status.times.enqueued, reverse=True)
             return listing("runs", found[:limit], wide=wide)
 
         await watched(out, look, watch, interval)
+
+
+async def _page(
+    client: Client,
+    out: Output,
+    queue: str,
+    wanted: Selection,
+    after: str,
+    *,
+    limit: int,
+    wide: bool,
+) -> None:
+    """List a page, and say where the next one begins."""
+    found: list[RunStatus] = []
+    following = ""
+    begin = "" if after == "first" else after
+    async for page, cursor in client.pages(queue, wanted, after=begin):
+        found += page
+        following = cursor
+        if len(found) >= limit:
+            break
+    shown = listing("runs", found, wide=wide)
+    if out.json:
+        out.document({"runs": [row.document for row in shown.rows], "next": following or None})
+        return
+    out.listing(shown)
+    if following:
+        out.note(f"there may be more: --after {following}")
 
 
 @command(ClientConfig)
@@ -103,35 +134,6 @@ async def show(
     else:
         for line in timeline.plain(story):
             out.plain(line)
-
-
-@command(ClientConfig)
-async def cancel(*, config: ClientConfig, out: Output, ids: Ids) -> Exit:
-    """Ask runs to end. A running one is told; it ends at its next step."""
-
-    async def one(client: Client, id: str) -> str:
-        run, before = await located(client, config, id)
-        state = await run.cancel()
-        if before.state.final:
-            out.say(f"{id} is already {before.state}")
-        else:
-            out.say(f"{id} cancelled" if state.final else f"{id} is told to stop")
-        return str(state)
-
-    return await _each(config, out, ids, one)
-
-
-@command(ClientConfig)
-async def retry(*, config: ClientConfig, out: Output, ids: Ids) -> Exit:
-    """Start failed or cancelled runs once more, from where their journals end."""
-
-    async def one(client: Client, id: str) -> str:
-        run, _ = await located(client, config, id)
-        await run.retry()
-        out.say(f"{id} queued")
-        return str(RunState.QUEUED)
-
-    return await _each(config, out, ids, one)
 
 
 def listing(name: str, found: Sequence[RunStatus], *, wide: bool) -> Listing:
@@ -176,13 +178,6 @@ def _cells(status: RunStatus) -> dict[str, str]:
     }
 
 
-def _state(word: str) -> RunState:
-    try:
-        return RunState(word)
-    except ValueError:
-        raise UsageError(f"--state {word!r} is not one of {', '.join(RunState)}") from None
-
-
 async def _result(run: Run, status: RunStatus) -> Any:
     if status.state is not RunState.COMPLETED:
         return None
@@ -190,24 +185,3 @@ async def _result(run: Run, status: RunStatus) -> Any:
         return await run.result(timeout=5)
     except RunError:
         return None  # it was started again between the two questions
-
-
-async def _each(
-    config: ClientConfig,
-    out: Output,
-    ids: Sequence[str],
-    one: Callable[[Client, str], Awaitable[str]],
-) -> Exit:
-    """Do something to each run; one that cannot be helped does not keep the others from it."""
-    done: list[dict[str, str]] = []
-    worst = Exit.OK
-    async with client_of(config) as client:
-        for run_id in dict.fromkeys(ids):
-            try:
-                done.append({"id": run_id, "state": await one(client, run_id)})
-            except UsageError as error:
-                worst = Exit(tell(error)) if worst is Exit.OK else worst
-    if out.json:
-        out.document({"runs": done})
-
-    return worst

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 @command(SchedulerConfig)
 def scheduler(*, config: SchedulerConfig, out: Output) -> None:
-    """Clean up after the lost and measure the queues until SIGTERM.
+    """Fire schedules, clean up after the lost and measure the queues until SIGTERM.
 
     With --json the log is JSON; it goes to stderr, as always.
     """

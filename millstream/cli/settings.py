@@ -18,7 +18,9 @@ A setting is looked for in this order: the flag, the environment, `{FILE}` in th
 directory, the default. It has one name in all of them: `--log-format` is
 `MILLSTREAM_LOG_FORMAT` is `log_format`. Lists are separated by commas in the environment, and
 are lists in the file. `REDIS_HOST`, `REDIS_PORT` and `REDIS_PASSWORD` together stand in for
-`--redis` where it is not set otherwise.
+`--redis` where it is not set otherwise. `MILLSTREAM_REDIS_FILE=/run/secrets/redis` reads the value
+from a file, as does every variable with `_FILE` at its end: what the environment holds is handed on
+to every program that a step starts, and shown to whoever describes a pod.
 
 A name in the file that is no setting is refused, with exit code 2, and so is a variable that looks
 like a misspelt one (`MILLSTREAM_LAESE`). Other variables that begin with `MILLSTREAM_` are somebody
@@ -30,7 +32,7 @@ else's and left alone: a program of yours may have some, and Kubernetes adds
 
 def page() -> str:
     """Return the page as Markdown."""
-    from millstream.cli.flags import ClientConfig
+    from millstream.cli.flags import EnqueueConfig
     from millstream_gateway.config import GatewayConfig
     from millstream_scheduler.config import SchedulerConfig
     from millstream_worker.config import WorkerConfig
@@ -40,7 +42,7 @@ def page() -> str:
         ("Worker", WorkerConfig),
         ("Scheduler", SchedulerConfig),
         ("Gateway", GatewayConfig),
-        ("Commands that talk to Redis", ClientConfig),
+        ("Commands that talk to Redis, the last setting only of `enqueue`", EnqueueConfig),
     ):
         parts.append("\n".join([f"## {title}", "", *_table(cls), ""]))
     return "\n".join(parts)

@@ -15,7 +15,7 @@ import msgspec
 
 from millstream.cli.access import ago, span, waits_for
 from millstream.cli.output import STYLES, clean
-from millstream.model.journal import Record, RecordStatus, StepKind
+from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
 from millstream.model.run import RunState, RunStatus
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Bar:
     style: str
     #: What went wrong, told under the line.
     failure: str = ""
+    #: What else is worth a word there.
+    note: str = ""
 
     def drawn(self, width: int, letter: str) -> str:
         """Return the bar at a width, at least one letter long."""
@@ -86,6 +88,8 @@ def plain(story: Story) -> Iterator[str]:
             yield f"{_laid_out(bar.cells, widths)}   |{bar.drawn(_BAR, '='):<{_BAR}}|"
             if bar.failure:
                 yield f"  ! {bar.failure}"
+            if bar.note:
+                yield f"  . {bar.note}"
         yield from _left_out(story)
 
 
@@ -120,6 +124,8 @@ def draw(story: Story, console: Console) -> None:
     for bar in bars:
         if bar.failure:
             console.print(Text(f"! {bar.cells[0]}: {bar.failure}", style="red"))
+        if bar.note:
+            console.print(Text(f". {bar.cells[0]}: {bar.note}", style="dim"))
     for line in _left_out(story):
         console.print(line, style="dim")
 
@@ -146,6 +152,7 @@ def bars_of(story: Story) -> list[Bar]:
                 (end - first) / length,
                 STYLES.get(status, "cyan"),
                 _failure(record),
+                _note(record),
             )
         )
 
@@ -160,6 +167,8 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
     yield "workflow", clean(f"{status.workflow}{version}")
     yield "state", str(status.state)
     yield "queue", status.queue
+    if status.forked_from:
+        yield "forked", f"from {clean(status.forked_from)}"
     if status.tenant:
         yield "tenant", clean(status.tenant)
     crashes = f", {status.crashes} of its workers died" if status.crashes else ""
@@ -183,6 +192,9 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
 
 def _step(key: str, record: Record) -> dict[str, Any]:
     found: dict[str, Any] = {"key": key, **msgspec.to_builtins(record._asdict())}
+    if isinstance(record.value, Spilled):
+        del found["value"]
+        found["spilled"] = record.value._asdict()
     if record.status is RecordStatus.FAILED:
         value = found.pop("value")
         found["error"] = value
@@ -211,6 +223,9 @@ def _shown_status(record: Record, state: RunState) -> str:
     # A timer's record is written once, when it is set; whether it has rung is told by the clock.
     if record.status is RecordStatus.WAITING and (state.final or _end(record) <= time.time()):
         return str(RecordStatus.OK)
+    if record.status is RecordStatus.ENDED:
+        ended = RunState(record.value[0])
+        return str(RecordStatus.OK if ended is RunState.COMPLETED else RecordStatus.FAILED)
 
     return str(record.status)
 
@@ -223,6 +238,13 @@ def _failure(record: Record) -> str:
         return clean(f"{cause}: {str(message).removeprefix(f'{cause}: ')}")
 
     return clean(str(record.value))
+
+
+def _note(record: Record) -> str:
+    if not isinstance(record.value, Spilled):
+        return ""
+
+    return f"its value of {record.value.size:,} bytes is kept beside the journal"
 
 
 def _axis(story: Story) -> str:

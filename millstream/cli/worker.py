@@ -15,8 +15,11 @@ from millstream.store.addresses import StoreKind, parse_address
 from millstream_worker.config import WorkerConfig
 
 App = Annotated[
-    str,
-    typer.Argument(metavar="APP", help="module:attribute, or path/to/file.py:attribute."),
+    str | None,
+    typer.Argument(
+        metavar="[APP]",
+        help="module:attribute, or path/to/file.py:attribute. Without: only what is built in.",
+    ),
 ]
 
 
@@ -26,9 +29,10 @@ def register(app: typer.Typer) -> None:
 
 
 @command(WorkerConfig)
-def worker(*, config: WorkerConfig, out: Output, app: App) -> None:
+def worker(*, config: WorkerConfig, out: Output, app: App = None) -> None:
     """Serve the workflows of an application until SIGTERM, then drain.
 
+    The workflows "pipeline" and "agent" are built in, and served besides.
     With --json the log is JSON; it goes to stderr, as always.
     """
     if parse_address(config.redis).kind is StoreKind.MEMORY:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from random import Random
 
+from millstream import builtin
 from millstream.client.handles import Enqueue
 from millstream.errors import InvalidArguments, UsageError
 from millstream.model import ids
 from millstream.model.limits import Limits
 from millstream.model.run import Priority
+from millstream.model.schedule import Schedule
+from millstream.model.trace import parsed
 from millstream.store import codec, runs
 
 
@@ -16,6 +19,8 @@ def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
     """Return what is written. Raises `UsageError`: nothing was sent."""
     ids.check_queue(asked.queue)
     arguments = {} if asked.arguments is None else asked.arguments
+    if asked.workflow == builtin.PIPELINE:
+        builtin.check_pipeline(arguments)
     data = codec.encode(arguments, f"the arguments of {asked.workflow!r}", limits.arguments)
     if not data.startswith(b"{"):
         raise InvalidArguments(asked.workflow, "they must be given by name, as a mapping")
@@ -29,7 +34,23 @@ def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
         delay_s=0.0 if asked.delay is None else _positive("delay", asked.delay),
         timeout_s=None if asked.timeout is None else _positive("timeout", asked.timeout),
         tenant=_text("tenant", asked.tenant) if asked.tenant else "",
+        # One that cannot be read begins a trace anew, as the W3C has it: no run fails for it.
+        trace=asked.trace if asked.trace and parsed(asked.trace) else "",
         chosen=asked.id is not None,
+    )
+
+
+def run_of(schedule: Schedule, run_id: str) -> Enqueue:
+    """Return the run that a schedule asks for."""
+    return Enqueue(
+        schedule.workflow,
+        schedule.arguments,
+        run_id,
+        schedule.queue,
+        schedule.priority,
+        tenant=schedule.tenant,
+        timeout=schedule.timeout,
+        version=schedule.version,
     )
 
 

@@ -17,13 +17,20 @@ from typing import Any, Self, TypeVar
 import anyio
 
 from millstream.client.asking import new_run
+from millstream.client.auditing import Auditor, audited
 from millstream.client.handles import Enqueue, Run, RunEvent
+from millstream.client.operations import Operations
+from millstream.client.overview import Overview
 from millstream.client.paging import RunPage, page, places_of
 from millstream.client.queues import Queues
+from millstream.client.schedules import Schedules
+from millstream.client.speaking import Speaker
 from millstream.client.telling import tell
+from millstream.client.tracing import TracesEnqueue, traced
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
+    KeyOccupied,
     ResultTimeout,
     RunCancelled,
     RunFailed,
@@ -33,11 +40,10 @@ from millstream.errors import (
 from millstream.model import ids
 from millstream.model.journal import Record
 from millstream.model.limits import LIMITS, Limits
-from millstream.model.run import Depth, Priority, RunState, RunStatus
-from millstream.store import agents, codec, journals, listing, results, runs
+from millstream.model.run import Priority, RunState, RunStatus
+from millstream.store import codec, journals, results, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
-from millstream.store.layouts import Layout
 
 Answer = TypeVar("Answer")
 
@@ -45,10 +51,11 @@ Answer = TypeVar("Answer")
 RETENTION_S = 24 * 3600.0
 
 
-class Client:
+class Client(Operations, Overview):
     """Enqueues runs and follows them. Use it as ``async with Client(url) as client``.
 
-    ``patience`` is how many seconds it insists when Redis does not answer.
+    ``patience`` is how many seconds it insists when Redis does not answer. What an ``actor`` does
+    (cancel, retry, resize) is told to the audit trail. ``tracing`` makes spans.
     """
 
     def __init__(
@@ -60,6 +67,8 @@ class Client:
         limits: Limits = LIMITS,
         connection: Connection | None = None,
         random: Random | None = None,
+        tracing: TracesEnqueue | None = None,
+        actor: str | None = None,
     ) -> None:
         self._connection = connection or Connection(redis)
         self._retention = retention
@@ -67,10 +76,28 @@ class Client:
         self._random = random or SystemRandom()
         inbox = ids.new_process_token(self._random)
         self._queues = Queues(self._connection, inbox, patience)
+        #: Tells the audit trail.
+        self.auditor = Auditor(self._connection, self._queues.insist, actor)
+        #: Says something to runs that are under way.
+        self.speaker = Speaker(
+            self._connection,
+            self._queues,
+            retention_s=retention,
+            limits=limits,
+            random=self._random,
+            auditor=self.auditor,
+        )
+        #: What is run again and again: see `Schedules`.
+        self.schedules = Schedules(
+            self._connection, self._queues.insist, self.enqueue_many, random=self._random,
+            auditor=self.auditor, limits=limits,
+        )  # fmt: skip
         self._stack = contextlib.AsyncExitStack()
+        self._tracing = tracing
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
+        self._connection.open()
         self._stack.push_async_callback(self._close_connection)
         group = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.callback(group.cancel_scope.cancel)
@@ -95,23 +122,37 @@ class Client:
         tenant: str | None = None,
         timeout: float | None = None,
         version: str | None = None,
+        trace: str | None = None,
     ) -> Run:
         """Accept a run: when this returns, it will reach an end.
 
         The same id, workflow and arguments again return the same run, with ``created`` False;
         anything else under that id raises `IdConflict`. Raises `NotEncodable`, `PayloadTooLarge`,
-        `StoreError`.
+        `KeyOccupied`, `StoreError`.
         """
-        asked = Enqueue(workflow, arguments, id, queue, priority, delay, tenant, timeout, version)
-        new = new_run(asked, self._limits, self._random)
-        return self._handle(asked, new, await self._queues.send(queue, new))
+        asked = Enqueue(
+            workflow, arguments, id, queue, priority, delay, tenant, timeout, version, trace
+        )
+        if self._tracing is None:
+            new = new_run(asked, self._limits, self._random)
+            return self._handle(asked, new, await self._queues.send(queue, new))
+
+        with contextlib.ExitStack() as spans:
+            new = new_run(traced(self._tracing, spans, asked), self._limits, self._random)
+            return self._handle(asked, new, await self._queues.send(queue, new))
 
     async def enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
         """Accept many runs, a few hundred in one round trip.
 
-        An `IdConflict` is raised after the others of its batch were accepted; nothing is sent
-        when one of them cannot be encoded.
+        An `IdConflict` is raised after the others of its batch were accepted; nothing is sent when
+        one of them cannot be encoded.
         """
+        with contextlib.ExitStack() as spans:
+            if self._tracing is not None:
+                asked = [traced(self._tracing, spans, item) for item in asked]
+            return await self._enqueue_many(asked)
+
+    async def _enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
         wanted = [(item, new_run(item, self._limits, self._random)) for item in asked]
         by_queue: dict[str, list[runs.NewRun]] = {}
         for item, new in wanted:
@@ -183,6 +224,7 @@ class Client:
 
     # -- operate -------------------------------------------------------------------------------
 
+    @audited("cancel")
     async def cancel(self, run: Run) -> RunState:
         """Ask a run to end. See `Run.cancel`."""
 
@@ -196,6 +238,7 @@ class Client:
 
         return RunState.RUNNING if answer == "cancelling" else RunState(answer)
 
+    @audited("retry")
     async def retry(self, run: Run) -> None:
         """Start a failed or cancelled run once more. See `Run.retry`."""
 
@@ -210,58 +253,6 @@ class Client:
             raise UsageError(
                 f"run {run.id!r} is {answer}; only failed and cancelled runs are retried"
             )
-
-    async def depth(self, queue: str = "default") -> Depth:
-        """Count the runs of a queue, at a cost that does not grow with them."""
-        parts = await self._each(queue, functools.partial(runs.depth, self._connection))
-        names = ("waiting", "running", "scheduled", "parked", "dead")
-        counts = {name: sum(getattr(part, name) for part in parts) for name in names}
-        return Depth(**counts, oldest_s=max(part.oldest_s for part in parts))
-
-    async def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
-        """Return dead letters of a queue: runs that failed for good, the newest first."""
-        ask = functools.partial(listing.dead_letters, self._connection, limit=limit)
-        found = [status for part in await self._each(queue, ask) for status in part]
-        found.sort(key=lambda status: status.times.ended or 0.0, reverse=True)
-        return found[:limit]
-
-    async def agents(self, queue: str = "default") -> Sequence[agents.Agent]:
-        """Return the workers of a queue that are alive."""
-        ask = functools.partial(agents.living, self._connection)
-        found = {agent.token: agent for part in await self._each(queue, ask) for agent in part}
-        return tuple(found.values())
-
-    async def check(self) -> None:
-        """Raise `UnfitStore` or `StoreUnavailable` when this Redis cannot be used."""
-        await self._connection.check()
-
-    async def list(
-        self,
-        queue: str = "default",
-        *,
-        states: Iterable[RunState | str] = tuple(RunState),
-        workflow: str | None = None,
-        tenant: str | None = None,
-        limit: int = 100,
-    ) -> Sequence[RunStatus]:
-        """Return runs of a queue that match, at most ``limit``."""
-
-        def matches(status: RunStatus) -> bool:
-            return (workflow is None or status.workflow == workflow) and (
-                tenant is None or status.tenant == tenant
-            )
-
-        try:
-            wanted = frozenset(RunState(state) for state in states)
-        except ValueError as error:
-            raise UsageError(f"{error}; there are {', '.join(RunState)}") from None
-
-        ask = functools.partial(
-            listing.list_runs, self._connection, states=wanted, limit=limit, matches=matches
-        )
-        found = [status for part in await self._each(queue, ask) for status in part]
-        found.sort(key=lambda status: status.times.enqueued, reverse=True)
-        return found[:limit]
 
     async def page(
         self,
@@ -283,27 +274,7 @@ class Client:
         ask = functools.partial(page, self._connection, lanes, places, cursor, limit, matches)
         return await self._queues.insist(ask)
 
-    async def layout(self, queue: str = "default") -> Layout:
-        """Return how many lanes a queue has. See `resize`."""
-        return await self._queues.layout(queue)
-
-    async def resize(self, queue: str, *, lanes: int) -> Layout:
-        """Give a queue another number of lanes, and return how it is laid out then.
-
-        Lanes spread a queue over the masters of a cluster. Runs stay where they were accepted;
-        new ones are spread over all lanes, which workers begin to serve within a second. When it
-        was cut off by a `StoreError`, say it again. Raises `UsageError` at a bound.
-        """
-        return await self._queues.resize(queue, lanes)
-
     # -- below ---------------------------------------------------------------------------------
-
-    async def _each(self, queue: str, ask: Callable[[Lane], Awaitable[Answer]]) -> Sequence[Answer]:
-        """Ask every lane of a queue."""
-        return [
-            await self._queues.insist(functools.partial(ask, lane))
-            for lane in await self._queues.lanes(queue)
-        ]
 
     async def _look(
         self,
@@ -329,6 +300,8 @@ class Client:
         return found
 
     def _handle(self, asked: Enqueue, new: runs.NewRun, answer: bool | str) -> Run:
+        if answer == runs.OCCUPIED:
+            raise KeyOccupied(new.id, "record")
         if isinstance(answer, str):
             raise IdConflict(new.id, asked.queue, answer)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from millstream.model.approval import Approval
 from millstream.model.run import Priority, RunState, RunStatus
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Enqueue:
     timeout: float | None = None
     #: The version to run; None: whatever the worker that takes it registered last.
     version: str | None = None
+    #: The ``traceparent`` of whoever asks: the run becomes a part of that trace.
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,47 @@ class Run:
     async def retry(self) -> None:
         """Start a failed or cancelled run once more, from where its journal ends."""
         await self.client.retry(self)
+
+    async def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> None:
+        """Send the run a signal, for `Context.wait_signal`. It is kept until the run takes it.
+
+        One of the same ``id`` is taken once, however often it is sent. Raises `UnknownRun`,
+        `RunEnded`, `SignalsFull`, `PayloadTooLarge`.
+        """
+        await self.client.speaker.signal(self.queue, self.id, name, payload, id)
+
+    async def approve(
+        self,
+        question: str | None = None,
+        approved: bool = True,
+        *,
+        by: str | None = None,
+        comment: str | None = None,
+    ) -> None:
+        """Answer a question of the run, named by its token or its key; None: the only one.
+
+        The first answer stands. Raises `UsageError` when there is no such open question.
+        """
+        answer = Approval(approved=approved, by=by, comment=comment)
+        await self.client.speaker.approve(self.queue, self.id, question, answer)
+
+    async def resolve(self, step: str, verdict: str | Mapping[str, Any]) -> None:
+        """Say what became of a tool call whose outcome nobody knows.
+
+        ``"retry"`` sends it again, ``"fail"`` gives it up, ``{"result": ...}`` is its answer. The
+        first word stands. Raises `UsageError` when the step is not in doubt.
+        """
+        await self.client.speaker.resolve(self.queue, self.id, step, verdict)
+
+    async def fork(
+        self, from_step: str, *, id: str | None = None, version: str | None = None
+    ) -> Run:
+        """Begin another run with what this one recorded before a step, named by its key.
+
+        It has the same workflow, arguments and version, unless ``version`` is another one. This
+        run is not touched. Raises `UnknownStep`, `UnknownRun` or `IdConflict`.
+        """
+        return await self.client.fork(self, from_step, id=id, version=version)
 
     def events(self, after: str = "") -> AsyncIterator[RunEvent]:
         """Iterate over what the run says, until it has ended.

@@ -13,10 +13,9 @@ import msgspec
 
 from millstream.errors import UsageError
 from millstream.model.run import RunState, RunStatus
-from millstream.store import pages
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
-from millstream.store.pages import Position
+from millstream.store.places import DEAD, Position, page_of, states_places
 
 Matches = Callable[[RunStatus], bool]
 #: Entry ids of streams, and ids of runs: what a position may name.
@@ -53,7 +52,7 @@ async def page(  # noqa: PLR0917 - where, from where on, and what is wanted
     number, after = (0, None) if cursor is None else _read(cursor, len(lanes), places)
     found: list[RunStatus] = []
     for lane in lanes[number:]:
-        part = await pages.page(connection, lane, places, after, limit - len(found), matches)
+        part = await page_of(connection, lane, places, after, limit - len(found), matches)
         found += part.runs
         if part.next is not None:
             return RunPage(tuple(found), _written(lane, part.next))
@@ -64,7 +63,7 @@ async def page(  # noqa: PLR0917 - where, from where on, and what is wanted
 
 def places_of(states: frozenset[RunState], *, dead: bool) -> tuple[str, ...]:
     """Return where to look: for runs in some states, or among the dead letters."""
-    return (pages.DEAD,) if dead else pages.places_of(states)
+    return (DEAD,) if dead else states_places(states)
 
 
 def _written(lane: Lane, at: Position) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -119,6 +119,33 @@ class Queues:
                 return answer
             await self._agree(found, queue, lane)
             again = True
+
+    async def spread(self, queue: str, run_ids: Iterable[str]) -> dict[Lane, list[str]]:
+        """Return the ids by the lanes where they may be: first those that accept them now."""
+        found = await self._looked_up(queue)
+        by_rank: dict[tuple[int, Lane], list[str]] = {}
+        for run_id in run_ids:
+            for rank, lane in enumerate(found.candidates(run_id)):
+                by_rank.setdefault((rank, lane), []).append(run_id)
+        spread: dict[Lane, list[str]] = {}
+        for (_, lane), part in sorted(by_rank.items(), key=lambda item: item[0][0]):
+            spread.setdefault(lane, []).extend(part)
+        return spread
+
+    async def accept(
+        self,
+        queue: str,
+        run_id: str,
+        ask: Callable[[Lane, int], Awaitable[bool | str | runs.Resized]],
+    ) -> bool | str:
+        """Have the lane that accepts an id now accept it, in a way that only ``ask`` knows."""
+        while True:
+            found = await self._queue(queue)
+            lane = found.candidates(run_id)[0]
+            answer = await self.insist(functools.partial(ask, lane, found.layout.epoch))
+            if not isinstance(answer, runs.Resized):
+                return answer
+            await self._agree(found, queue, lane)
 
     async def send_all(self, queue: str, news: Sequence[runs.NewRun]) -> list[_Known]:
         """Enqueue many runs, a batch in one call; each comes back with its answer."""

@@ -6,7 +6,7 @@ any number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +16,12 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from millstream.client.asynchronous import Client
 from millstream.client.handles import Enqueue, Run, RunEvent
+from millstream.client.operations import MOST_SELECTED
+from millstream.client.synchronous_schedules import SyncSchedules
 from millstream.errors import UsageError
+from millstream.model.approval import OpenApproval
 from millstream.model.run import Depth, RunState, RunStatus
+from millstream.model.selection import Selection
 from millstream.store.layouts import Layout
 
 
@@ -58,6 +62,25 @@ class SyncRun:
     def retry(self) -> None:
         """Start a failed or cancelled run once more."""
         self.portal.call(self.run.retry)
+
+    def fork(self, from_step: str, *, id: str | None = None, version: str | None = None) -> SyncRun:
+        """Begin another run with what this one recorded before a step. See `Run.fork`."""
+        forked = self.portal.call(partial(self.run.fork, from_step, id=id, version=version))
+        return SyncRun(self.portal, forked)
+
+    def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> None:
+        """Send the run a signal. See `Run.signal`."""
+        self.portal.call(partial(self.run.signal, name, payload, id=id))
+
+    def approve(
+        self, question: str | None = None, approved: bool = True, **answer: str | None
+    ) -> None:
+        """Answer a question of the run. See `Run.approve`."""
+        self.portal.call(partial(self.run.approve, question, approved, **answer))
+
+    def resolve(self, step: str, verdict: str | Mapping[str, Any]) -> None:
+        """Say what became of a tool call. See `Run.resolve`."""
+        self.portal.call(self.run.resolve, step, verdict)
 
     def events(self, after: str = "") -> Iterator[RunEvent]:
         """Iterate over what the run says, until it has ended."""
@@ -104,6 +127,12 @@ class SyncClient:
         portal, client = self._parts()
         return SyncRun(portal, client.run(id, queue))
 
+    @property
+    def schedules(self) -> SyncSchedules[SyncRun]:
+        """What is run again and again. See `Client.schedules`."""
+        portal, client = self._parts()
+        return SyncSchedules(portal, client.schedules, partial(SyncRun, portal))
+
     def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue."""
         portal, client = self._parts()
@@ -118,6 +147,38 @@ class SyncClient:
         """Return the dead letters of a queue. See `Client.dead`."""
         portal, client = self._parts()
         return portal.call(partial(client.dead, queue, limit=limit))
+
+    def select(
+        self, queue: str = "default", wanted: Selection | None = None, *, limit: int = MOST_SELECTED
+    ) -> Sequence[RunStatus]:
+        """Return runs of a queue that match, as they are met. See `Client.select`."""
+        portal, client = self._parts()
+        return portal.call(partial(client.select, queue, wanted, limit=limit))
+
+    def cancel_many(self, queue: str, ids: Iterable[str]) -> Mapping[str, str]:
+        """Ask runs to end. See `Client.cancel_many`."""
+        portal, client = self._parts()
+        return portal.call(client.cancel_many, queue, ids)
+
+    def retry_many(self, queue: str, ids: Iterable[str]) -> Mapping[str, str]:
+        """Start failed and cancelled runs once more. See `Client.retry_many`."""
+        portal, client = self._parts()
+        return portal.call(client.retry_many, queue, ids)
+
+    def pause(self, queue: str = "default") -> bool:
+        """Have workers take nothing new from a queue. See `Client.pause`."""
+        portal, client = self._parts()
+        return portal.call(client.pause, queue)
+
+    def resume(self, queue: str = "default") -> bool:
+        """Let a paused queue go on. See `Client.resume`."""
+        portal, client = self._parts()
+        return portal.call(client.resume, queue)
+
+    def approvals(self, queue: str = "default", *, limit: int = 100) -> Sequence[OpenApproval]:
+        """Return the open questions of a queue. See `Client.approvals`."""
+        portal, client = self._parts()
+        return portal.call(partial(client.approvals, queue, limit=limit))
 
     def layout(self, queue: str = "default") -> Layout:
         """Return how many lanes a queue has. See `Client.layout`."""

@@ -14,9 +14,18 @@ happened and what to do. ``Suspended`` stands outside the tree: user code must n
 
 from __future__ import annotations
 
-from millstream.errors.root import MillstreamError, said
+from typing import Any
+
+from millstream.errors.audit import BrokenTrail, Unaudited
+from millstream.errors.forks import UnknownStep
+from millstream.errors.messages import RunEnded, SignalsFull
+from millstream.errors.pipelines import InvalidPipeline
+from millstream.errors.root import MillstreamError, UsageError, said
+from millstream.errors.runs import ResultTimeout, RunCancelled, RunError, RunFailed
+from millstream.errors.schedules import InvalidSchedule, ScheduleConflict, UnknownSchedule
 from millstream.errors.steps import (
     CallError,
+    ChildFailed,
     DeadlineExceeded,
     InferenceError,
     InferenceFailed,
@@ -25,6 +34,7 @@ from millstream.errors.steps import (
     InferenceUnavailable,
     ItemTooLarge,
     OutcomeUnknown,
+    SignalTimeout,
     StepError,
     StepFailed,
     StepTimeout,
@@ -35,23 +45,21 @@ from millstream.errors.steps import (
 )
 
 __all__ = [
-    "CallError", "ConfigError", "DeadlineExceeded", "DuplicateKey", "IdConflict",
-    "InferenceError", "InferenceFailed", "InferenceOverloaded", "InferenceRejected",
-    "InferenceUnavailable", "InvalidArguments", "ItemTooLarge", "JournalFull", "LeaseLost",
-    "LoadError", "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord",
-    "NonDeterminism", "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout",
-    "RunCancelled", "RunError", "RunFailed", "StepError", "StepFailed", "StepTimeout",
-    "StoreError", "StoreFull", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted",
-    "ToolNotSent", "ToolRejected", "UnfitStore", "UnknownRun", "UnknownWorkflow", "UsageError",
-    "said",
+    "BrokenTrail", "CallError", "ChildFailed", "ConfigError", "Continued", "DeadlineExceeded",
+    "DuplicateKey", "IdConflict", "InferenceError", "InferenceFailed", "InferenceOverloaded",
+    "InferenceRejected", "InferenceUnavailable", "InvalidArguments", "InvalidPipeline",
+    "InvalidSchedule", "ItemTooLarge", "JournalFull", "KeyOccupied", "LeaseLost", "LoadError",
+    "MillstreamError", "MissingExtra", "NeverAwaited", "NewerRecord", "NonDeterminism",
+    "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled",
+    "RunEnded", "RunError", "RunFailed", "ScheduleConflict", "SignalTimeout", "SignalsFull",
+    "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull", "StoreUnavailable",
+    "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "Unaudited",
+    "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError",
+    "ValueLost", "said",
 ]  # fmt: skip
 
 
 # -- the caller has to act ---------------------------------------------------------------------
-
-
-class UsageError(MillstreamError):
-    """The caller asked for something that can never work."""
 
 
 class ConfigError(UsageError):
@@ -149,14 +157,17 @@ class UnknownWorkflow(UsageError):
 
 
 class NonDeterminism(UsageError):
-    """A replay did not follow the journal of the run."""
+    """A replay did not follow the journal of the run: its code is not the code that wrote it."""
 
     def __init__(self, key: str, recorded: str, called: str) -> None:
         super().__init__(
-            f"replay differs from the journal at step {key!r}: recorded {recorded},"
-            f" called {called}; run changed code under a new workflow version"
+            f"replay differs from the journal at step {key!r}: its record says {recorded}, the"
+            f" code {called}; guard the change with ctx.patched() or give it a version of its own,"
+            f" then retry the run, or fork it from {key!r} to forget what comes from there on"
         )
+        #: The step, whose record `runs show` has under the same key.
         self.key = key
+        #: What the record says was called, and what the code did instead.
         self.recorded = recorded
         self.called = called
 
@@ -206,6 +217,31 @@ class JournalFull(UsageError):
         self.size = size
 
 
+class ValueLost(UsageError):
+    """A value that a record refers to is gone from Redis, or is not what was recorded."""
+
+    def __init__(self, run_id: str, size: int, found: int) -> None:
+        super().__init__(
+            f"run {run_id!r} recorded a value of {size:,} bytes, and Redis has {found:,} of it, or"
+            " others; something deleted a part of the run: start it again under another id"
+        )
+        self.run_id = run_id
+        self.size = size
+        self.found = found
+
+
+class KeyOccupied(UsageError):
+    """Another program keeps something under a key that belongs to a run."""
+
+    def __init__(self, run_id: str, part: str) -> None:
+        super().__init__(
+            f"Redis holds something else where the {part} of run {run_id!r} should stand; find out"
+            " what writes to keys that begin with 'millstream:', and delete that key"
+        )
+        self.run_id = run_id
+        self.part = part
+
+
 # -- the store ---------------------------------------------------------------------------------
 
 
@@ -248,39 +284,18 @@ class LeaseLost(MillstreamError):
         self.fence = fence
 
 
-# -- runs --------------------------------------------------------------------------------------
+# -- outside the tree --------------------------------------------------------------------------
 
 
-class RunError(MillstreamError):
-    """A run reached a bad end. Raised by whoever waits for its result."""
+class Continued(BaseException):
+    """The run begins anew with other arguments; not an error. Raised by ``ctx.continue_as``.
 
+    Outside the tree for the same reason as `Suspended`, and like it to be let pass.
+    """
 
-class RunFailed(RunError):
-    """The run failed, and its attempts are used up."""
-
-    def __init__(self, run_id: str, cause: str, message: str) -> None:
-        super().__init__(f"run {run_id!r} failed: {cause}: {message}")
-        self.run_id = run_id
-        #: The name of the error that ended it, such as ``ValueError`` or ``worker_lost``.
-        self.cause = cause
-        self.reason = message
-
-
-class RunCancelled(RunError):
-    """The run was cancelled."""
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"run {run_id!r} was cancelled")
-        self.run_id = run_id
-
-
-class ResultTimeout(RunError, TimeoutError):
-    """The run did not end within the time given. It goes on."""
-
-    def __init__(self, run_id: str, timeout: float) -> None:
-        super().__init__(f"run {run_id!r} did not end within {timeout:g} s; it goes on")
-        self.run_id = run_id
-        self.timeout = timeout
+    def __init__(self, arguments: Any) -> None:
+        super().__init__("the run begins anew; do not catch Continued, let it pass")
+        self.arguments = arguments
 
 
 class Suspended(BaseException):

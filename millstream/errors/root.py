@@ -1,10 +1,14 @@
-"""The root of the tree of errors, and what an error says."""
+"""The root of the tree of errors, its largest branch, and what an error says."""
 
 from __future__ import annotations
 
 
 class MillstreamError(Exception):
     """Base of all errors raised here. Catch it to catch them all."""
+
+
+class UsageError(MillstreamError):
+    """The caller asked for something that can never work."""
 
 
 def said(error: BaseException) -> str:

@@ -24,6 +24,22 @@ class StepTimeout(StepError):
     """A step did not end within its timeout."""
 
 
+class SignalTimeout(StepError):
+    """No signal came in time. One that comes later is kept for the next wait."""
+
+
+class ChildFailed(StepError):
+    """A child run failed, was cancelled, or could not be started under its id."""
+
+    def __init__(
+        self, message: str, *, key: str = "", cause: str = "", run_id: str = "", reason: str = ""
+    ) -> None:
+        super().__init__(message, key=key, cause=cause)
+        #: The id of the child, and what its error said; ``cause`` names its error.
+        self.run_id = run_id
+        self.reason = reason
+
+
 class CallError(StepError):
     """Something outside was called and gave no answer."""
 

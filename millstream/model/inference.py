@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from millstream.model.trace import Place
+
 
 class Priority(StrEnum):
     """How urgent a call is beside others of its model."""
@@ -25,5 +27,9 @@ class CallOptions:
     priority: Priority = Priority.NORMAL
     #: Whether an identical input that is under way is waited for instead of computed again.
     dedupe: bool = True
+    #: The same for every attempt and every worker, so that a server can tell a repetition.
+    idempotency_key: str = ""
     #: What the backend understands.
     backend: Mapping[str, Any] = field(default_factory=dict)
+    #: Where the call stands in a trace.
+    place: Place | None = None

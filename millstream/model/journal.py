@@ -16,8 +16,12 @@ class StepKind(StrEnum):
 
     STEP = "step"  # a function
     TOOL = "tool"  # an MCP tool call
+    TOOLS = "tools"  # the tools that an MCP server offers
     INFER = "infer"  # a call of a model
     SLEEP = "sleep"
+    SIGNAL = "signal"  # a message from outside
+    APPROVAL = "approval"  # a question to a person
+    CHILD = "child"  # another run, and its end
     VALUE = "value"  # now, random, uuid
     EMIT = "emit"
 
@@ -26,9 +30,23 @@ class RecordStatus(StrEnum):
     """What came of a step. The words are stored in journals; never rename one."""
 
     INTENT = "intent"  # about to have an effect that must not be repeated blindly
-    WAITING = "waiting"  # a timer runs
+    WAITING = "waiting"  # for a time, or for something from outside
+    RESOLVED = "resolved"  # nobody knew what became of it, and an operator said
+    ENDED = "ended"  # a child run ended; the value says how
     OK = "ok"
     FAILED = "failed"
+
+
+class Spilled(NamedTuple):
+    """Stands for a value that is too large for a journal, and is kept beside it."""
+
+    #: Under which its parts are found.
+    name: str
+    #: Bytes, and in how many parts.
+    size: int
+    parts: int
+    #: Hash of the bytes.
+    digest: str
 
 
 class Record(NamedTuple):
@@ -40,7 +58,8 @@ class Record(NamedTuple):
     #: Hash of the encoded arguments.
     digest: str
     status: RecordStatus
-    #: The step's value when OK; ``[class, cause, message]`` when failed; the due time of a timer.
+    #: The step's value when OK, or a `Spilled`; ``[class, cause, message]`` when failed; when a
+    #: wait ends.
     value: Any = None
     #: How often the step was tried.
     attempts: int = 1

@@ -33,6 +33,15 @@ class Limits:
     #: Lanes of a queue, and how many other numbers of lanes it may have had.
     lanes: int = 256
     past_layouts: int = 8
+    #: Messages to one run that it has not asked for yet: one of them, how many, all together, and
+    #: how many ids of messages a run remembers.
+    message: int = 64 * KIB
+    messages: int = 1_000
+    message_bytes: int = 4 * MIB
+    message_ids: int = 1_000
+    #: How many schedules there may be, and how large one may be, its arguments included.
+    schedules: int = 10_000
+    schedule: int = 64 * KIB
     #: Programs that wait for one run at the same time.
     waiters: int = 64
 

@@ -19,7 +19,7 @@ class Failed:
     cause: str
     message: str
     #: Where it came from, for the log.
-    trace: str = ""
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +32,28 @@ class Retry:
     #: Step keys whose records are dropped: the failure that escaped the workflow.
     drop: tuple[str, ...] = ()
     #: Where it came from, for the log.
-    trace: str = ""
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """Every branch of the workflow waits; it goes on at ``due`` (epoch seconds)."""
+    """Every branch of the workflow waits; it goes on at ``due`` (epoch seconds, None: never).
 
-    due: float
+    Or when one of the messages comes that it ``awaits``. Of those up to number ``heard`` it knows.
+    """
+
+    due: float | None
     #: Running time of this attempt so far, in seconds.
     ran_s: float
+    heard: int = 0
+    awaits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """The run begins anew, with an empty journal and these encoded arguments."""
+
+    arguments: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +73,4 @@ class Refused:
     pause_s: float
 
 
-Outcome = Completed | Failed | Retry | Parked | Cancelled | Released | Refused
+Outcome = Completed | Failed | Retry | Parked | Continued | Cancelled | Released | Refused

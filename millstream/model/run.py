@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from millstream.model.message import described
+
 
 class RunState(StrEnum):
     """Where a run is. The words are also what Redis stores; never rename one."""
@@ -18,7 +20,7 @@ class RunState(StrEnum):
     SCHEDULED = "scheduled"  # waits for its time: a delay, or the pause before a retry
     QUEUED = "queued"  # in a stream, nobody holds it
     RUNNING = "running"  # one worker holds it under a fence
-    PARKED = "parked"  # waits for a timer; holds no worker slot and no worker memory
+    PARKED = "parked"  # waits for a time or a message; holds no worker slot and no worker memory
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -37,7 +39,7 @@ MOVES: Mapping[RunState, frozenset[RunState]] = {
     RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
     RunState.RUNNING: frozenset(
         {
-            RunState.QUEUED,  # released by a drain, or reclaimed from a lost worker
+            RunState.QUEUED,  # released by a drain, reclaimed from a lost worker, or begun anew
             RunState.SCHEDULED,  # retried later
             RunState.PARKED,
             RunState.COMPLETED,
@@ -91,10 +93,17 @@ class RunStatus:
     #: How many workers in a row have handed it back: they do not know its workflow, or its
     #: journal is of a newer release.
     refusals: int = 0
+    #: The messages that a parked run waits for, see `millstream.model.message`.
+    awaits: tuple[str, ...] = ()
+    #: ``"ID at STEP"``: the run with whose records it began, and where it went its own way.
+    forked_from: str | None = None
 
     @property
     def waits_for(self) -> str | None:
-        """Why it does not run, when that is for want of a worker that can."""
+        """Why it does not run: for want of a message, or of a worker that can."""
+        if self.awaits and self.state is RunState.PARKED:
+            more = f" and {len(self.awaits) - 3} more" if len(self.awaits) > 3 else ""
+            return ", ".join(map(described, self.awaits[:3])) + more
         if not self.refusals or self.state not in {RunState.SCHEDULED, RunState.QUEUED}:
             return None
 
@@ -114,6 +123,8 @@ class Depth:
     dead: int = 0
     #: Age of the oldest run that nobody holds, in seconds.
     oldest_s: float = field(default=0.0, compare=False)
+    #: Whether workers take nothing new from it.
+    paused: bool = False
 
 
 class Delivery(NamedTuple):
@@ -144,3 +155,10 @@ class Delivery(NamedTuple):
     records: int
     #: How often workers that do not know the workflow have handed it back.
     refusals: int = 0
+    #: Whether it has ever received a message.
+    received: bool = False
+    #: How often it has begun anew with other arguments.
+    generation: int = 0
+    #: Where its caller stands in a trace, as a ``traceparent``; in a worker that traces, where
+    #: this very delivery does.
+    trace: str | None = None

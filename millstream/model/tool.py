@@ -27,6 +27,17 @@ class OnUnknown(StrEnum):
 
     FAIL = "fail"  # raise `OutcomeUnknown` in the workflow
     RETRY = "retry"  # send it again: an effect may happen twice
+    ASK = "ask"  # park the run until an operator says what became of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolInfo:
+    """What a server says of one of its tools, as a model is told of it."""
+
+    name: str
+    description: str = ""
+    #: JSON schema of the arguments.
+    input_schema: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +81,14 @@ class ToolResult:
         )
 
 
+#: What a JSON text begins with. Most answers are prose, and failing to read one costs more than
+#: reading it would.
+_JSON = frozenset('{["-0123456789tfnIN \t\r\n')
+
+
 def _read(text: str) -> Any:
+    if not text or text[0] not in _JSON:
+        return text
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

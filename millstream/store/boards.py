@@ -1,7 +1,7 @@
 """Boards: short notes that processes pin for one another, each gone when its writer is.
 
-What workers hold and plan on a device that they share, and what their models are like. Notes help
-to decide well; nothing that must be right depends on them.
+What workers hold and plan on a device that they share, what their models are like, and what was
+learned of them. Notes help to decide well; nothing that must be right depends on them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ MODELS = Board("models")
 def device(uuid: str) -> Board:
     """Return the board of a device, on which its tenants say what they hold and plan."""
     return Board(f"device:{uuid}")
+
+
+def laws(device: str) -> Board:
+    """Return the board of a device, on which is kept what was learned of models there."""
+    return Board(f"laws:{device}")
 
 
 async def pin(

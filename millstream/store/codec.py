@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from millstream.errors import NewerRecord, NotEncodable, PayloadTooLarge
-from millstream.model.journal import Record, RecordStatus, StepKind
+from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
 
-#: The first element of every stored record. Readers refuse what they do not know.
+#: The first element of every stored record. Readers refuse what they do not know: a record whose
+#: value is kept elsewhere has another one, so that no release takes the reference for the value.
 RECORD_VERSION = 1
+SPILLED_VERSION = 2
 _ATOMS = (str, int, float, bool, type(None))
 
 
@@ -120,7 +122,7 @@ def _shape(value: Any) -> Any:
 def encode_record(record: Record, limit: int) -> bytes:
     """Return a journal record as stored. Raises `NotEncodable` or `PayloadTooLarge`."""
     row = (
-        RECORD_VERSION,
+        SPILLED_VERSION if type(record.value) is Spilled else RECORD_VERSION,
         record.kind,
         record.target,
         record.digest,
@@ -135,10 +137,36 @@ def encode_record(record: Record, limit: int) -> bytes:
     return encode(row, f"the result of {record.kind} {record.target!r}", limit)
 
 
+class Parts(NamedTuple):
+    """A record around a value that only the store has."""
+
+    #: How a record of the step begins as long as it has no value.
+    open: bytes
+    #: What stands before the value, and after it.
+    done: bytes
+    rest: bytes
+
+
+def record_parts(record: Record, status: RecordStatus) -> Parts:
+    """Return a record without its value; ``status`` is what it has as long as there is none."""
+    head = [RECORD_VERSION, record.kind, record.target, record.digest]
+    tail = [
+        record.attempts, round(record.began, 6), round(record.took_s, 6), record.run_attempt,
+        record.by,
+    ]  # fmt: skip
+    return Parts(
+        _encoder.encode([*head, status])[:-1] + b",",
+        _encoder.encode([*head, record.status])[:-1] + b",",
+        b"," + _encoder.encode(tail)[1:],
+    )
+
+
 def decode_record(data: bytes) -> Record:
     """Return a journal record."""
     version, kind, target, hashed, status, value, attempts, began, took, attempt, by = decode(data)
-    if version != RECORD_VERSION:
+    if version == SPILLED_VERSION:
+        value = Spilled(*value)
+    elif version != RECORD_VERSION:
         raise NewerRecord(version)
 
     return Record(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from millstream.errors import StoreError
 from millstream.model import outcome
@@ -18,7 +19,7 @@ from millstream.model.run import Delivery, RunState
 from millstream.store import codec
 from millstream.store.connection import Connection
 from millstream.store.deliveries import delivery_from
-from millstream.store.keys import Lane
+from millstream.store.keys import NEVER_MS, Lane
 from millstream.store.scripts import Argument, call
 
 
@@ -29,6 +30,8 @@ class Verdict(IntEnum):
     WRITTEN = 1  # now, or earlier under this same fence
     CANCEL = 2  # written, and somebody asked for the run to be cancelled
     FULL = 3  # the journal is at its bound; nothing was written
+    ANSWERED = 4  # what was looked for stands in the journal
+    OCCUPIED = 5  # a key of the run holds something that is not ours; nothing was written
 
 
 _VERDICTS = tuple(Verdict)
@@ -60,11 +63,24 @@ class CommitReply:
     now: float
     verdicts: tuple[Verdict, ...]
     taken: tuple[Delivery, ...]
+    #: Whether something was put into the lane's outbox.
+    posted: bool = False
 
 
 Item = list[Argument]
+
+
+class Child(NamedTuple):
+    """A run that another one starts."""
+
+    id: str
+    queue: str
+    #: What it is started with, see `outbox.encoded`.
+    start: bytes
+
+
 #: The operations after which a delivery is no longer held.
-ENDINGS = frozenset("DRPLU")
+ENDINGS = frozenset("DRPLUN")
 
 
 def journal(held: Delivery, records: Sequence[tuple[str, bytes]], version: str) -> Item:
@@ -79,6 +95,25 @@ def journal(held: Delivery, records: Sequence[tuple[str, bytes]], version: str) 
 def emit(held: Delivery, key: str, record: bytes, data: bytes, version: str) -> Item:
     """Journal that something was said, and say it to whoever watches the run."""
     return ["E", held.run_id, held.fence, version, key, record, data]
+
+
+def look(  # noqa: PLR0917 - a wait, its record, and the run it is of
+    held: Delivery, key: str, name: str, record: codec.Parts, otherwise: bytes, version: str
+) -> Item:
+    """Take the oldest message of a name into the journal, or write ``otherwise`` there.
+
+    ``record`` is the record around the message; one that stands closed already is left alone.
+    """
+    return [
+        "W", held.run_id, held.fence, version, key, otherwise, name,
+        record.open, record.done, record.rest,
+    ]  # fmt: skip
+
+
+def start_child(held: Delivery, key: str, record: bytes, child: Child, version: str) -> Item:
+    """Journal that a child run is waited for, and have it started."""
+    place: Item = [held.run_id, held.fence, version, key, record]
+    return ["C", *place, child.id, child.queue, child.start]
 
 
 def adopt(level: str, entry: str) -> Item:
@@ -116,8 +151,11 @@ def ending(  # noqa: PLR0911 - one return for each kind of end
         case outcome.Retry(pause_s, cause, message, dropped, _):
             error = encode_error(cause, message)
             return ["R", *head, _ms(pause_s), len(dropped), error, *dropped]
-        case outcome.Parked(due, ran_s):
-            return ["P", *head, _ms(due), _ms(ran_s)]
+        case outcome.Parked(due, ran_s, heard, awaits):
+            until = NEVER_MS if due is None else _ms(due)
+            return ["P", *head, until, _ms(ran_s), heard, "\n".join(awaits)]
+        case outcome.Continued(arguments):
+            return ["N", *head, arguments]
         case outcome.Released():
             return ["L", *head]
         case outcome.Refused(pause_s):
@@ -151,11 +189,12 @@ async def commit(
     if reply is None:
         raise StoreError("Redis had a later commit of this process before this one")
 
-    now, verdicts, taken = reply
+    now, verdicts, taken, posted = reply
     return CommitReply(
         now=now / 1000,
         verdicts=tuple([_VERDICTS[digit - 48] for digit in verdicts]),
         taken=tuple(delivery_from(row) for row in taken),
+        posted=posted > 0,
     )
 
 

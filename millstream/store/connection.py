@@ -54,9 +54,17 @@ class Connection:
         self._asking: dict[int, list[Any]] = {}
         #: Whether it has ever answered: until then the address itself may be wrong.
         self._met = False
+        self._closed = False
         #: For ordinary commands.
         self.client: Any = self.new_client()
         self._wire: Wire | None = self._new_wire(self._timeout_s)
+
+    def open(self) -> None:
+        """Make a connection usable again that was closed; one that is open stays as it is."""
+        if self._closed:
+            self._closed = False
+            self.client = self.new_client()
+            self._wire = self._new_wire(self._timeout_s)
 
     @property
     def scripts(self) -> Any:
@@ -85,9 +93,13 @@ class Connection:
         await _close([client, *self._asking.pop(id(client), ())])
 
     async def aclose(self) -> None:
-        """Close every client. A thread must not use its own any more."""
+        """Close every client. A thread must not use its own any more.
+
+        Scripts are refused from here on: whoever comes late must not open what nobody closes.
+        """
+        self._closed = True
         if self._wire is not None:
-            self._wire.drop()
+            await self._wire.aclose()
         asking = [each for part in self._asking.values() for each in part]
         await _close([*self._clients, *asking])
         self._clients.clear()
@@ -111,7 +123,7 @@ class Connection:
         try:
             yield
             self._met = True
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, refused.RedisClusterException, OSError) as error:
             raise self._translate(error) from error
         except (RuntimeError, AttributeError) as error:
             # How uvloop and redis-py trip over a connection that was closed under their hands.
@@ -125,12 +137,26 @@ class Connection:
             return
 
         with self.translated():
+            await self._ask_sentinels()
             infos = await self._infos("server")
             # Hosted services forbid CONFIG; INFO says the same.
             memories = await self._infos("memory")
 
         for info, memory in zip(infos, memories, strict=True):
             self._check_master(info, memory.get("maxmemory_policy", "noeviction"))
+
+    async def _ask_sentinels(self) -> None:
+        """Raise why no sentinel answers: of a search for the master only the failure is told."""
+        failure: Exception | None = None
+        for sentinel in self._asking.get(id(self.client), ()):
+            try:
+                await sentinel.ping()
+            except (redis.RedisError, OSError) as error:
+                failure = error
+            else:
+                return
+        if failure is not None:
+            raise failure
 
     async def _infos(self, section: str) -> list[dict[str, str]]:
         """Return what every master says of itself: any of them may be the one that is not fit."""
@@ -179,6 +205,9 @@ class Connection:
 
     def _translate(self, error: Exception) -> Exception:
         text = str(error).strip() or type(error).__name__
+        if text.startswith("No master found for"):
+            # What follows there is how each sentinel was asked, and that is long.
+            text = f"no sentinel that answers knows a master {self.address.name!r}"
         if isinstance(error, refused.AuthenticationError | refused.NoPermissionError) or (
             # Inside a script a missing right is an ordinary error; each version words it anew.
             "ACL failure in script" in text or "user executing the script can't" in text
@@ -245,6 +274,8 @@ class Connection:
         address = self.address
         if address.kind is StoreKind.SENTINEL:
             asking = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout")}
+            if address.tls:
+                asking |= {"ssl": True, **address.tls_options}
             sentinel = library.sentinel.Sentinel(list(address.hosts), sentinel_kwargs=asking)
             client = sentinel.master_for(address.name, db=address.db, **options)
             self._asking[id(client)] = sentinel.sentinels

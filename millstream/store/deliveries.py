@@ -15,7 +15,7 @@ from millstream.store.keys import GROUP, LEVELS, SUSPECT, Lane
 from millstream.store.scripts import Argument, call
 
 #: What a run that nobody has held before has of its past.
-_NO_PAST = (0, 0, 0, 0, 0)
+_NO_PAST = (0, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,9 @@ class Holdings:
     """What the store says a process holds, compared with what the process said."""
 
     lost: frozenset[str]
-    #: Runs that somebody asked to cancel.
+    #: Runs that somebody asked to cancel, and those that somebody has sent messages to.
     cancelled: frozenset[str]
+    addressed: frozenset[str]
     strays: tuple[Stray, ...]
 
 
@@ -97,11 +98,12 @@ async def holdings(
         args += (delivery.run_id, delivery.fence)
 
     with connection.translated():
-        lost, strays, cancelled = await call(connection.scripts, "holdings", lane, args)
+        lost, strays, cancelled, addressed = await call(connection.scripts, "holdings", lane, args)
 
     return Holdings(
         lost=frozenset(run_id.decode() for run_id in lost),
         cancelled=frozenset(run_id.decode() for run_id in cancelled),
+        addressed=frozenset(run_id.decode() for run_id in addressed),
         strays=tuple(Stray(level.decode(), entry.decode()) for level, entry in strays),
     )
 
@@ -112,7 +114,7 @@ def delivery_from(row: Sequence[Any]) -> Delivery:
         run_id, fence, level, entry, attempt, workflow, version, arguments,
         enqueued, timeout, tenant, *past
     ) = row  # fmt: skip
-    base, crashes, ran, refusals, records = past or _NO_PAST
+    base, crashes, ran, refusals, records, received, generation, *trace = past or _NO_PAST
     # In the order of its fields: naming all of them for every delivery costs as much as the rest.
     return Delivery(
         run_id.decode(),
@@ -131,6 +133,9 @@ def delivery_from(row: Sequence[Any]) -> Delivery:
         int(enqueued) / 1000,
         records,
         int(refusals),
+        bool(received),
+        int(generation),
+        trace[0].decode() if trace else None,
     )
 
 

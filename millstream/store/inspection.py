@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from millstream.errors import UsageError
+from millstream.store.addresses import StoreKind
 from millstream.store.connection import Connection
 
 #: To find the queues every key is looked at; of more keys than this, that is refused.
 MOST_KEYS = 5_000_000
 _PINGS = 20
-#: All keys of a lane but the records, journals and events of its runs.
+#: All keys of a lane but the records, journals and events of its runs; few runs have other keys.
 _LANE_KEYS = "millstream:{*:*}:[^rje]*"
 _LANE_KEY = re.compile(rb"millstream:\{([^:}]+):\d+\}:")
 
@@ -27,6 +28,8 @@ _LANE_KEY = re.compile(rb"millstream:\{([^:}]+):\d+\}:")
 class Server:
     """What a server says of itself."""
 
+    #: Which of several this is, as host:port; empty where there is one.
+    node: str
     #: ``Redis`` or ``Valkey``.
     name: str
     version: str
@@ -48,16 +51,30 @@ class Server:
     clock_ahead_s: float
 
 
-async def server(connection: Connection) -> Server:
-    """Ask a server. Raises `StoreError`, or `UnfitStore` when that is not permitted."""
-    with connection.translated():
-        info = _of_one_node(await connection.client.info())
-        trips = [await _ping(connection) for _ in range(_PINGS)]
-        seconds, micros = await connection.client.time()
-        clock_ahead_s = time.time() - (int(seconds) + int(micros) / 1e6)
+async def servers(connection: Connection) -> Sequence[Server]:
+    """Ask every server that takes writes: one, or each master of a cluster.
 
-    trips.sort()
+    Raises `StoreError`, or `UnfitStore` when that is not permitted.
+    """
+    with connection.translated():
+        if connection.address.kind is not StoreKind.CLUSTER:
+            return [await _server(connection.client, "", {})]
+
+        await connection.client.initialize()
+        masters = sorted(connection.client.get_primaries(), key=lambda node: str(node.name))
+        return [
+            await _server(connection.client, str(node.name), {"target_nodes": node})
+            for node in masters
+        ]
+
+
+async def _server(client: Any, node: str, at: Mapping[str, Any]) -> Server:
+    info = await client.info(**at)
+    trips = sorted([await _ping(client, at) for _ in range(_PINGS)])
+    seconds, micros = await client.time(**at)
+    clock_ahead_s = time.time() - (int(seconds) + int(micros) / 1e6)
     return Server(
+        node=node,
         name="Valkey" if info.get("server_name") == "valkey" else "Redis",
         version=str(info.get("valkey_version") or info.get("redis_version", "?")),
         policy=str(info.get("maxmemory_policy", "noeviction")),
@@ -95,13 +112,7 @@ async def queues(connection: Connection) -> Sequence[str]:
     return sorted(names)
 
 
-async def _ping(connection: Connection) -> float:
+async def _ping(client: Any, at: Mapping[str, Any]) -> float:
     began = time.perf_counter()
-    await connection.client.ping()
+    await client.ping(**at)
     return time.perf_counter() - began
-
-
-def _of_one_node(info: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A cluster answers for each node; the first one speaks for all."""
-    first = next(iter(info.values()), None)
-    return first if isinstance(first, dict) and "redis_version" in first else info

@@ -14,6 +14,8 @@ LEVELS = ("resume", "high", "normal", "low", "suspect")
 SUSPECT = "suspect"
 #: The consumer group of every stream.
 GROUP = "workers"
+#: When a parked run is due that waits for no time: later than any clock.
+NEVER_MS = 9_000_000_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class Lane:
     def __post_init__(self) -> None:
         prefix = f"millstream:{{{self.queue}:{self.number}}}:"
         names = ("meta", "timers", "parked", "leases", "ended", "dead", "agents")
-        keys = [prefix + name for name in names] + [self.stream_under(prefix, x) for x in LEVELS]
+        streams = [self.stream_under(prefix, level) for level in LEVELS]
+        keys = [*(prefix + name for name in names), *streams, prefix + "outbox"]
         object.__setattr__(self, "prefix", prefix)
         object.__setattr__(self, "keys", tuple(keys))
 
@@ -49,7 +52,8 @@ class Lane:
     def meta(self) -> str:
         """Hash: lanes, epoch, past, next; swept, listed (when last), hold (reclaim nothing before).
 
-        The first four are the layout of the queue, see `millstream.store.layouts`.
+        Also paused, while workers take nothing new. The first four are the layout of the queue,
+        see `millstream.store.layouts`.
         """
         return self.prefix + "meta"
 
@@ -83,6 +87,14 @@ class Lane:
         """Hash: process token -> what the process says of itself."""
         return self.prefix + "agents"
 
+    @property
+    def outbox(self) -> str:
+        """Stream: what is to be said in other lanes: start of a child, its end, cancel down a tree.
+
+        Field ``kind`` says which. An entry leaves when it was heard, see `millstream.store.outbox`.
+        """
+        return self.prefix + "outbox"
+
     def run(self, run_id: str) -> str:
         """Hash: the record of a run."""
         return f"{self.prefix}run:{run_id}"
@@ -91,10 +103,18 @@ class Lane:
         """Hash: step key -> record."""
         return f"{self.prefix}journal:{run_id}"
 
+    def spilled(self, run_id: str) -> str:
+        """Hash: name and number of a part -> what is in it; values too large for the journal."""
+        return f"{self.prefix}spilled:{run_id}"
+
     def events(self, run_id: str) -> str:
         """Stream: what the run said to whoever watches it."""
         return f"{self.prefix}events:{run_id}"
 
+    def received(self, run_id: str) -> str:
+        """Hash: messages to the run that nobody has taken yet, see ``lua/signal.lua``."""
+        return f"{self.prefix}received:{run_id}"
+
     def inbox(self, waiter: str) -> str:
-        """Channel: ends of the runs that one client waits for."""
+        """Channel: ends of the runs that one client waits for; or messages to those of a worker."""
         return f"{self.prefix}inbox:{waiter}"

@@ -31,6 +31,8 @@ class Layout:
     past: tuple[int, ...] = ()
     #: The number it is being given; 0: none. Until then it accepts nothing.
     next: int = 0
+    #: Workers take nothing new from it.
+    paused: bool = False
 
     @property
     def width(self) -> int:
@@ -49,11 +51,13 @@ async def layout(connection: Connection, queue: str, number: int = 0) -> Layout:
     where a failover has lost a part of one.
     """
     with connection.translated():
-        lanes, epoch, past, next_ = await connection.client.hmget(
-            Lane(queue, number).meta, "lanes", "epoch", "past", "next"
+        lanes, epoch, past, next_, paused = await connection.client.hmget(
+            Lane(queue, number).meta, "lanes", "epoch", "past", "next", "paused"
         )
 
-    return Layout(int(lanes or 1), int(epoch or 0), _past(past or b""), int(next_ or 0))
+    return Layout(
+        int(lanes or 1), int(epoch or 0), _past(past or b""), int(next_ or 0), paused is not None
+    )
 
 
 async def in_use(connection: Connection, queue: str) -> tuple[Layout, list[Lane]]:
@@ -79,6 +83,8 @@ async def resize(connection: Connection, queue: str, lanes: int) -> Layout:
         raise UsageError(f"a queue has 1 to {LIMITS.lanes} lanes, not {lanes}")
 
     while (found := await agreed(connection, queue)).lanes != lanes:
+        if found.paused:
+            raise UsageError(f"queue {queue!r} is paused; resume it before it is resized")
         _check_past(found, queue, lanes)
         reached = await _carry_out(connection, queue, found, lanes)
         if reached.lanes == lanes:

@@ -28,8 +28,9 @@ class Sweep:
     """What looking after a lane found and did."""
 
     now: float
-    #: Runs of the process that asked which somebody wants cancelled.
+    #: Runs of the process that asked which somebody wants cancelled, or has sent messages to.
     cancelled: tuple[str, ...]
+    addressed: tuple[str, ...]
     promoted: int
     reclaimed: int
     poisoned: int
@@ -37,6 +38,10 @@ class Sweep:
     next_due: float | None
     #: Of the lane: when it grows the queue may have more lanes to serve.
     epoch: int = 0
+    #: Whether something stands in the lane's outbox.
+    posted: bool = False
+    #: Whether workers take nothing new from the queue.
+    paused: bool = False
 
 
 def renew_blocking(
@@ -82,9 +87,9 @@ async def sweep(
 ) -> Sweep:
     """Promote what is due and requeue what dead workers held. Raises `StoreError`.
 
-    A server that does not know the script has restarted or was promoted; it is told so by the
-    very call that teaches it the script, and then reclaims nothing for one lease. Hence this
-    script must never be loaded in another way.
+    After a restart or a promotion nothing is reclaimed for one lease. The script knows by what the
+    server says of itself; where it says nothing, by the very call that teaches it the script.
+    Hence this script must never be loaded in another way.
     """
     args: list[Argument] = [
         token, _ms(interval_s), _ms(lease_s), _ms(retention_s), poison, limits.dead_letters,
@@ -100,15 +105,19 @@ async def sweep(
                 "EVAL", found.body, *found.arguments(lane, [*args, 1])
             )
 
-    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch = reply
+    now, cancelled, promoted, reclaimed, poisoned, next_due, epoch = reply[:7]
+    addressed, posted, paused = reply[7:]
     return Sweep(
         now=now / 1000,
         cancelled=tuple(run_id.decode() for run_id in cancelled),
+        addressed=tuple(run_id.decode() for run_id in addressed),
         promoted=promoted,
         reclaimed=reclaimed,
         poisoned=poisoned,
         next_due=next_due / 1000 if next_due else None,
         epoch=epoch,
+        posted=posted > 0,
+        paused=bool(paused),
     )
 
 

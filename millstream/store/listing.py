@@ -10,8 +10,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from millstream.errors import StoreError
+from millstream.model.approval import OpenApproval
+from millstream.model.journal import Record, RecordStatus
+from millstream.model.message import MessageKind
 from millstream.model.run import RunState, RunStatus
-from millstream.store import runs
+from millstream.store import codec, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import GROUP, LEVELS, Lane
 
@@ -56,6 +59,37 @@ async def dead_letters(connection: Connection, lane: Lane, limit: int) -> list[R
             break
 
     return found[:limit]
+
+
+async def open_approvals(connection: Connection, lane: Lane, limit: int) -> list[OpenApproval]:
+    """Return questions that parked runs wait for the answer to, at most ``limit``."""
+    mark = MessageKind.APPROVAL.of("")
+
+    def asks(status: RunStatus) -> bool:
+        return any(name.startswith(mark) for name in status.awaits)
+
+    found = []
+    for status in await list_runs(connection, lane, frozenset({RunState.PARKED}), limit, asks):
+        keys = [name[len(mark) :] for name in status.awaits if name.startswith(mark)]
+        rows = await _ask(connection, "HMGET", lane.journal(status.id), *keys)
+        for key, row in zip(keys, rows, strict=True):
+            record = None if row is None else codec.decode_record(row)
+            if record is not None and record.status is RecordStatus.WAITING:
+                found.append(_open(status, key, record))
+    return found
+
+
+def _open(status: RunStatus, key: str, record: Record) -> OpenApproval:
+    return OpenApproval(
+        run_id=status.id,
+        queue=status.queue,
+        workflow=status.workflow,
+        key=key,
+        question=record.value["question"],
+        data=record.value["data"],
+        asked=record.began,
+        due=record.value["due"],
+    )
 
 
 def _sources(connection: Connection, lane: Lane, states: frozenset[RunState]) -> list[_Ids]:

@@ -1,169 +1,97 @@
-"""Go through the runs of a lane page by page, each from where the last one ended.
+"""Go through the runs of a lane a page at a time, from where the page before ended.
 
-A place is one of the structures in which runs stand anyway. A position names the last member that
-was looked at, never a number of members to skip: what comes or goes meanwhile shifts nothing. A
-run that moves between two pages may be met twice or not at all; one that stays is met once.
-
-Promise: a page costs a bounded number of look-ups, however few runs match. It then ends early, and
-says where to go on.
+Runs are found where they stand anyway: streams, timers, what has ended. A run that moves from one
+to another meanwhile may be met twice, or not at all; one that stays is met once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from millstream.errors import StoreError
-from millstream.model.run import FINAL, RunState, RunStatus
+from millstream.errors import UsageError
+from millstream.model.run import RunState, RunStatus
+from millstream.model.selection import Selection
 from millstream.store import runs
 from millstream.store.connection import Connection
-from millstream.store.keys import GROUP, LEVELS, Lane
+from millstream.store.keys import LEVELS, Lane
 
-#: Runs that are looked at for one page, whether they match or not.
-MOST_LOOKED_AT = 2_000
-_STEP = 200
-#: The dead letters of a lane: an index of their own, beside the states.
-DEAD = "dead"
+#: Runs that are looked at in one call.
+PAGE = 200
+_CURSOR = re.compile(r"(\d{1,3})/(\d)/([0-9-]{1,40})?")
 
 
-class Position(NamedTuple):
-    """Where a page ended: in which place, and behind which member of it."""
+class Place(NamedTuple):
+    """Where in a queue one has got to: a lane, one of its structures, a position in that."""
 
-    place: str
-    member: str = ""
-    score: float = 0.0
+    lane: int = 0
+    source: int = 0
+    position: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.lane}/{self.source}/{self.position}"
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Runs in the order of their places, and where to go on; None: there is nothing more."""
-
-    runs: tuple[RunStatus, ...]
-    next: Position | None
-
-
-def places_of(states: frozenset[RunState]) -> tuple[str, ...]:
-    """Return the places where runs in these states stand, in the order they are gone through."""
-    found = [f"running:{level}" for level in LEVELS] if RunState.RUNNING in states else []
-    if RunState.QUEUED in states:
-        found += [f"queued:{level}" for level in LEVELS]
-    found += [state for state in (RunState.SCHEDULED, RunState.PARKED) if state in states]
-    return (*found, *(("ended",) if states & FINAL else ()))
+    @classmethod
+    def read(cls, text: str) -> Place:
+        """Return the place that a text names. Raises `UsageError`."""
+        found = _CURSOR.fullmatch(text)
+        if found is None:
+            raise UsageError(f"{text!r} is no cursor of a listing; give one that was printed")
+        return cls(int(found[1]), int(found[2]), found[3] or "")
 
 
-async def page(  # noqa: PLR0917 - where, from where on, and what is wanted
-    connection: Connection,
-    lane: Lane,
-    places: Sequence[str],
-    after: Position | None,
-    limit: int,
-    matches: Callable[[RunStatus], bool],
-) -> Page:
-    """Return the next runs that match, at most ``limit``. Raises `StoreError`."""
-    found: list[RunStatus] = []
-    looked_at = 0
-    at = after or Position(places[0])
-    rest = places[places.index(at.place) :] if at.place in places else ()
-    for place in rest:
-        at = at if at.place == place else Position(place)
-        while True:
-            members = await _members(connection, lane, at)
-            if not members:
-                break
-            looked_at += len(members)
-            ids = [run_id for _, run_id in members if run_id]
-            known = await runs.statuses(connection, lane, ids)
-            for position, run_id in members:
-                at = position
-                status = known.get(run_id)
-                if status is not None and _stands(status, place) and matches(status):
-                    found.append(status)
-                    if len(found) == limit:
-                        return Page(tuple(found), at)
-            if looked_at >= MOST_LOOKED_AT:
-                return Page(tuple(found), at)
+class Page(NamedTuple):
+    """Runs that match, and where the next page begins; None: this was the last."""
 
-    return Page(tuple(found), None)
+    runs: Sequence[RunStatus]
+    next: Place | None
 
 
-def _stands(status: RunStatus, place: str) -> bool:
-    """Whether a run is in the state that a place is gone through for."""
-    if place == DEAD:
-        return status.state is RunState.FAILED
-    if place == "ended":
-        return status.state.final
-    return status.state == place.partition(":")[0]
+async def page(connection: Connection, lane: Lane, wanted: Selection, at: Place) -> Page:
+    """Look at up to `PAGE` runs of a lane. Raises `StoreError`."""
+    sources = _sources(lane, wanted.states)
+    if at.source >= len(sources):
+        return Page((), None)
+    key, ranked = sources[at.source]
+    ids, position = await (_ranked if ranked else _entries)(connection, key, at.position)
+    found = await runs.statuses(connection, lane, ids)
+    following = Place(lane.number, at.source, position)
+    if not position:
+        more = at.source + 1 < len(sources)
+        return Page(_kept(found, wanted), Place(lane.number, at.source + 1) if more else None)
+    return Page(_kept(found, wanted), following)
 
 
-_Members = list[tuple[Position, str]]
+def _kept(found: dict[str, RunStatus], wanted: Selection) -> Sequence[RunStatus]:
+    return [status for status in found.values() if wanted.matches(status)]
 
 
-async def _members(connection: Connection, lane: Lane, at: Position) -> _Members:
-    kind, _, level = at.place.partition(":")
-    if kind == "running":
-        return await _pending(connection, lane.stream(level), at)
-    if kind == "queued":
-        return await _entries(connection, lane.stream(level), at)
-    keys: Mapping[str, str] = {
-        "scheduled": lane.timers, "parked": lane.parked, "ended": lane.ended, DEAD: lane.dead
-    }  # fmt: skip
-    return await _ranked(connection, keys[kind], at)
+def _sources(lane: Lane, states: frozenset[RunState]) -> list[tuple[str, bool]]:
+    """Return where such runs may stand, and whether that is a sorted set; else it is a stream."""
+    sources: list[tuple[str, bool]] = []
+    # What is held stands in its stream, too, until it ends.
+    if states & {RunState.RUNNING, RunState.QUEUED}:
+        sources += [(lane.stream(level), False) for level in LEVELS]
+    if RunState.SCHEDULED in states:
+        sources.append((lane.timers, True))
+    if RunState.PARKED in states:
+        sources.append((lane.parked, True))
+    if any(state.final for state in states):
+        sources.append((lane.ended, True))
+    return sources
 
 
-async def _ranked(connection: Connection, key: str, at: Position) -> _Members:
-    """Return members of a sorted set behind a position, the highest first."""
-    top: str | float = at.score if at.member else "+inf"
-    skipped = 0
-    while True:
-        with connection.translated():
-            rows = await connection.client.zrevrangebyscore(
-                key, top, "-inf", start=skipped, num=_STEP, withscores=True
-            )
-        members = [
-            (Position(at.place, run_id.decode(), score), run_id.decode()) for run_id, score in rows
-        ]
-        behind = [each for each in members if not at.member or _is_behind(each[0], at)]
-        if behind or len(rows) < _STEP:
-            return behind
-        skipped += _STEP
-
-
-def _is_behind(position: Position, at: Position) -> bool:
-    """Whether a member comes after a position: of the same score the greater one comes first."""
-    return (position.score, position.member) < (at.score, at.member)
-
-
-async def _entries(connection: Connection, stream: str, at: Position) -> _Members:
+async def _ranked(connection: Connection, key: str, position: str) -> tuple[list[str], str]:
+    start = int(position or 0)
     with connection.translated():
-        rows = await connection.client.xrevrange(
-            stream, f"({at.member}" if at.member else "+", "-", count=_STEP
-        )
-    return [(Position(at.place, entry.decode()), _id(fields)) for entry, fields in rows]
+        found = await connection.client.zrevrange(key, start, start + PAGE - 1)
+    return [run_id.decode() for run_id in found], str(start + PAGE) if len(found) == PAGE else ""
 
 
-async def _pending(connection: Connection, stream: str, at: Position) -> _Members:
-    start = f"({at.member}" if at.member else "-"
-    try:
-        with connection.translated():
-            rows = await connection.client.xpending_range(stream, GROUP, start, "+", _STEP)
-            pipe = connection.client.pipeline(transaction=False)
-            entries = [row["message_id"].decode() for row in rows]
-            for entry in entries:
-                pipe.xrange(stream, entry, entry)
-            found = await pipe.execute() if entries else []
-    except StoreError as error:
-        if "NOGROUP" in str(error):
-            return []  # no worker has ever served this lane
-        raise
-
-    members = []
-    for entry, row in zip(entries, found, strict=True):
-        # One that was acknowledged meanwhile is passed over, and still moves the position on.
-        members.append((Position(at.place, entry), _id(row[0][1]) if row else ""))
-    return members
-
-
-def _id(fields: Any) -> str:
-    found: bytes = fields[b"id"]
-    return found.decode()
+async def _entries(connection: Connection, stream: str, position: str) -> tuple[list[str], str]:
+    last = f"({position}" if position else "+"
+    with connection.translated():
+        found: Any = await connection.client.xrevrange(stream, last, "-", count=PAGE)
+    ids = [fields[b"id"].decode() for _, fields in found]
+    return ids, found[-1][0].decode() if len(found) == PAGE else ""

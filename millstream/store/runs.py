@@ -6,15 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from redis.exceptions import ResponseError
+
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
 from millstream.store import codec
 from millstream.store.connection import Connection
-from millstream.store.keys import Lane
+from millstream.store.foreign import is_foreign, sifted
+from millstream.store.keys import NEVER_MS, Lane
 from millstream.store.scripts import Argument, call
+
+#: Who an id belongs to whose key holds something that is not ours: no workflow has this name.
+OCCUPIED = ""
+_FOREIGN = 2
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
-    "crashes", "tenant", "refusals", "refused", "fence",
+    "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin",
 )  # fmt: skip
 
 
@@ -58,7 +65,8 @@ async def enqueue(
     """Accept runs; at most `Limits.batch` in one call.
 
     Returns per run True when it is new, False when it was already here, and the name of the
-    workflow that owns the id when that is another one or has other arguments.
+    workflow that owns the id when that is another one or has other arguments; `OCCUPIED` when
+    what stands there is no run at all.
     """
     args: list[Argument] = [epoch]
     for run in runs:
@@ -73,7 +81,7 @@ async def enqueue(
     if answers and answers[0] == -1:
         return Resized(answers[1], answers[2])
 
-    return [bool(answer) if isinstance(answer, int) else answer.decode() for answer in answers]
+    return [accepted(answer) for answer in answers]
 
 
 async def owners(
@@ -87,8 +95,9 @@ async def owners(
     with connection.translated():
         pipe = connection.client.pipeline(transaction=False)
         for new in news:
-            pipe.hmget(lane.run(new.id), "workflow", "args")
-        rows = await pipe.execute() if news else []
+            pipe.hmget(lane.run(new.id), "workflow", "args", "asked")
+        found = await pipe.execute(raise_on_error=False) if news else []
+        rows = sifted(found, (None, None, None))
 
     return [_owner(new, *row) for new, row in zip(news, rows, strict=True)]
 
@@ -125,7 +134,8 @@ async def statuses(connection: Connection, lane: Lane, ids: Sequence[str]) -> di
             pipe.hmget(lane.run(run_id), _FIELDS)
             pipe.zscore(lane.timers, run_id)
             pipe.zscore(lane.parked, run_id)
-        rows = await pipe.execute() if ids else []
+        rows = await pipe.execute(raise_on_error=False) if ids else []
+        rows = sifted(rows, [None] * len(_FIELDS))
 
     found = {}
     for run_id, fields, timer, parked in zip(ids, rows[::3], rows[1::3], rows[2::3], strict=True):
@@ -139,7 +149,12 @@ async def statuses(connection: Connection, lane: Lane, ids: Sequence[str]) -> di
 async def arguments(connection: Connection, lane: Lane, run_id: str) -> Any:
     """Return the arguments of a run as plain JSON values; None when there is no such run."""
     with connection.translated():
-        data = await connection.client.hget(lane.run(run_id), "args")
+        try:
+            data = await connection.client.hget(lane.run(run_id), "args")
+        except ResponseError as error:
+            if not is_foreign(error):
+                raise
+            data = None
 
     return None if data is None else codec.decode(data)
 
@@ -149,7 +164,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
     with connection.translated():
         reply = await call(connection.scripts, "depth", lane, [])
 
-    waiting, running, scheduled, due, parked, dead, oldest_ms, workers = reply
+    waiting, running, scheduled, due, parked, dead, oldest_ms, workers, paused = reply
     return LaneDepth(
         waiting=waiting,
         running=running,
@@ -159,6 +174,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
         dead=dead,
         oldest_s=oldest_ms / 1000,
         workers=workers,
+        paused=bool(paused),
     )
 
 
@@ -171,12 +187,23 @@ def error_of(data: bytes | None) -> tuple[str, str]:
     return cause, message
 
 
-def _owner(new: NewRun, workflow: bytes | None, arguments: bytes | None) -> bool | str | None:
+def accepted(answer: int | bytes) -> bool | str:
+    """Return what a script said of one run: new, known, or whose the id is."""
+    if isinstance(answer, bytes):
+        return answer.decode()
+
+    return OCCUPIED if answer == _FOREIGN else bool(answer)
+
+
+def _owner(
+    new: NewRun, workflow: bytes | None, arguments: bytes | None, asked: bytes | None
+) -> bool | str | None:
     if workflow is None:
         return None
 
     name = workflow.decode()
-    return False if (name, arguments) == (new.workflow, new.arguments) else name
+    # A run that has begun anew is still the one that was asked for.
+    return False if (name, asked or arguments) == (new.workflow, new.arguments) else name
 
 
 def _status(
@@ -195,12 +222,14 @@ def _status(
             enqueued=_seconds(fields["enqueued"]) or 0.0,
             started=_seconds(fields["started"]),
             ended=_seconds(fields["ended"]),
-            due=None if due is None else due / 1000,
+            due=None if due is None or due >= NEVER_MS else due / 1000,
         ),
         crashes=int(fields["crashes"] or 0),
         tenant=_text(fields["tenant"]),
         # They count while nobody has taken it since who refused it last.
         refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
+        awaits=tuple((_text(fields["awaits"]) or "").splitlines()),
+        forked_from=(_text(fields["origin"]) or "").replace("\n", " at ") or None,
     )
 
 

@@ -56,7 +56,7 @@ class Script:
         header = [line[2:].split() for line in source.splitlines() if line.startswith("--")]
         args = [words[1] for words in header if words[:1] == ["ARGV"]]
         uses = [_read(part) for words in header if words[:1] == ["USES"] for part in words[1:]]
-        body = "\n".join([*uses, source]).encode()
+        body = "\n".join(_without_comments(text) for text in [*uses, source]).encode()
         return cls(
             name=name,
             body=body,
@@ -88,6 +88,14 @@ async def call(client: Executes, name: str, on: Keyed, args: Sequence[Argument])
         return await client.execute_command("EVALSHA", found.sha, *rest)
     except NoScriptError:
         return await client.execute_command("EVAL", found.body, *rest)
+
+
+def _without_comments(text: str) -> str:
+    """Return what a server has to know of a script, its lines where they were.
+
+    Every server is sent every text once by every process that finds it missing.
+    """
+    return "\n".join("" if x.lstrip().startswith("--") else x for x in text.splitlines())
 
 
 def _read(name: str) -> str:

@@ -23,6 +23,7 @@ from redis.exceptions import ConnectionError as Broken
 from redis.exceptions import InvalidResponse, ResponseError
 from redis.exceptions import TimeoutError as Overdue
 
+_CLOSED = "this connection was closed by its owner"
 #: Returns a connection of redis-py that has said all that the server wants to hear first.
 Opens = Callable[[], Awaitable[Any]]
 
@@ -39,6 +40,7 @@ class Wire:
         self._passes = passes
         self._line: _Line | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
         #: How often opening has failed, and why the last time.
         self._failures = 0
         self._failure: Exception | None = None
@@ -57,7 +59,8 @@ class Wire:
             raise
 
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Close the connection, for good: a call that comes later fails."""
+        self._closed = True
         self.drop()
 
     def drop(self) -> None:
@@ -71,17 +74,27 @@ class Wire:
         async with self._opening:
             if self._line is not None and not self._line.closed:
                 return self._line
+            self._check_open()
             if self._failure is not None and self._failures != failures:
                 # Who waited for this attempt shares its end: each trying anew, one after the
                 # other, the last would wait as many times as long.
                 raise self._failure
             try:
-                self._line = _Line.take_over(await self._opens(), self._timeout_s)
+                line = _Line.take_over(await self._opens(), self._timeout_s)
             except Exception as error:
                 self._failures, self._failure = self._failures + 1, error
                 raise
             self._failure = None
-            return self._line
+            if self._closed:
+                # While it was being opened, and nobody would close it any more.
+                line.close(Broken(_CLOSED))
+            self._check_open()
+            self._line = line
+            return line
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Broken(_CLOSED)
 
 
 class _Line(asyncio.Protocol):

@@ -23,7 +23,8 @@ def model_event(series: Series, event: InferenceEnded | InferenceSampled | Batch
     match event:
         case InferenceEnded():
             series.count("millstream_infer_requests_total", model, event.outcome)
-            series.observe("millstream_infer_request_seconds", event.took_s, model)
+            took_s, trace = event.took_s, event.trace
+            series.observe("millstream_infer_request_seconds", took_s, model, trace=trace)
             series.observe("millstream_infer_queue_wait_seconds", event.waited_s, model)
         case InferenceSampled():
             series.set("millstream_infer_queue_depth", event.waiting, model)

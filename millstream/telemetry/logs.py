@@ -23,6 +23,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from millstream.errors import ConfigError
 from millstream.events import Event
+from millstream.model.trace import trace_id_of
 from millstream.telemetry.lines import Clock, Lines
 from millstream.telemetry.redaction import redact_fields
 from millstream.telemetry.severities import severity
@@ -91,7 +92,11 @@ def event_name(kind: type) -> str:
 def event_fields(event: Event) -> dict[str, Any]:
     """Return the facts of an event as log fields; what is None is left out."""
     pairs = ((name, getattr(event, attribute)) for attribute, name in _FIELDS[type(event)])
-    return {name: value for name, value in pairs if value is not None}
+    fields = {name: value for name, value in pairs if value is not None}
+    if "trace" in fields:
+        # The id alone: that is what a line and a trace are found by.
+        fields["trace"] = trace_id_of(fields["trace"]) or fields["trace"]
+    return fields
 
 
 _NAMES: dict[type, str] = {kind: event_name(kind) for kind in get_args(Event)}
@@ -108,14 +113,14 @@ _FIELDS: dict[type, tuple[tuple[str, str], ...]] = {
 #: Names of ours, and of structlog's own parameters: an author's field yields and gets a ``_``.
 _TAKEN = frozenset(
     {"timestamp", "level", "event", "exception", "self", "method_name"}
-    | {"run_id", "workflow", "queue", "attempt", "tenant", "branch"}
+    | {"run_id", "workflow", "queue", "attempt", "tenant", "trace", "branch", "step"}
 )
 
 
 class RunLogger:
     """``ctx.log``: knows its run, and keeps silent while the run replays its journal."""
 
-    __slots__ = ("_branch", "_fields", "_logger", "_replaying")
+    __slots__ = ("_branch", "_fields", "_logger", "_replaying", "_step")
 
     def __init__(
         self,
@@ -127,15 +132,19 @@ class RunLogger:
         attempt: int,
         replaying: Callable[[], bool],
         tenant: str | None = None,
+        trace: str | None = None,
         branch: Callable[[], str] = lambda: "",
+        step: Callable[[], str] = lambda: "",
     ) -> None:
-        known = {"tenant": tenant} if tenant is not None else {}
+        named = {"tenant": tenant, "trace": trace}
+        known = {name: value for name, value in named.items() if value is not None}
         self._logger: FilteringBoundLogger = logger.bind(
             run_id=run_id, workflow=workflow, queue=queue, attempt=attempt, **known
         )
         self._fields: dict[str, Any] = {}
         self._replaying = replaying
         self._branch = branch
+        self._step = step
 
     def bind(self, **fields: Any) -> Self:
         """Return a logger of the same run that adds these fields to every line."""
@@ -167,8 +176,8 @@ class RunLogger:
         if self._replaying() or not self._logger.is_enabled_for(level):
             return
 
-        branch = self._branch()
-        where = {"branch": branch} if branch else {}
+        places = {"branch": self._branch(), "step": self._step()}
+        where = {name: place for name, place in places.items() if place}
         self._logger.log(level, str(message), **where, **{**self._fields, **_yielding(fields)})
 
 

@@ -7,7 +7,6 @@ emits. The names without ``millstream_`` are those that dashboards of agent syst
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import assert_never
@@ -15,6 +14,7 @@ from typing import assert_never
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from millstream.events import (
+    AgentDiscovered,
     BatchRan,
     CircuitMoved,
     DeviceFailed,
@@ -29,6 +29,8 @@ from millstream.events import (
     LaneSwept,
     LeaderChanged,
     LeaseRenewed,
+    MessageReceived,
+    MessageSent,
     ModelEvicted,
     ModelLoaded,
     OperatorActed,
@@ -37,10 +39,15 @@ from millstream.events import (
     RunLost,
     RunSettled,
     RunTaken,
+    ScheduleFailed,
+    Scored,
+    SpansLeft,
     StepEnded,
     StepRetried,
     StoreFailed,
     StoreRecovered,
+    TickFired,
+    TicksSkipped,
     ToolCalled,
     ToolCatalogueChanged,
     WorkerDraining,
@@ -48,14 +55,10 @@ from millstream.events import (
     WorkerStopped,
 )
 from millstream.model.run import FINAL
-from millstream.telemetry import inference, requests
+from millstream.telemetry import inference, requests, surroundings, ticks
 from millstream.telemetry.errortypes import error_type
 from millstream.telemetry.series import (
-    CLOSED_LIMIT,
-    LIMITS,
-    OTHER,
     OVERFLOW,
-    SERIES_LIMIT,
     QueueReadings,
     Row,
     Series,
@@ -67,7 +70,6 @@ Registry = CollectorRegistry
 #: A run takes anything from a millisecond to hours; a tool call at most 120 s.
 _RUN = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400)
 _CALL = (0.005, 0.025, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120)
-_REQUEST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _ROUND_TRIP = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 _INFER = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -85,8 +87,6 @@ TABLE: tuple[Row, ...] = (
     Row(name="workflow_duration_seconds", kind="histogram", help="Running time of the last attempt of runs that ended here, whatever the end.", labels=("workflow_type",), buckets=_RUN),
     Row(name="mcp_tool_calls_total", kind="counter", help="MCP tool calls that ended, by outcome.", labels=("server", "tool", "status")),
     Row(name="mcp_tool_duration_seconds", kind="histogram", help="Duration of MCP tool calls, failed ones included.", labels=("server", "tool"), buckets=_CALL),
-    Row(name="http_requests_total", kind="counter", help="Requests answered, by the template of their route.", labels=("method", "endpoint", "status_code")),
-    Row(name="http_request_duration_seconds", kind="histogram", help="Duration of requests, but of streams.", labels=("method", "endpoint"), buckets=_REQUEST),
     Row(name="errors_total", kind="counter", help="Failed attempts, lost runs and failed calls of the store, by the class of the error.", labels=("error_type",)),
     Row(name="millstream_runs_taken_total", kind="counter", help="Runs taken under a new fence.", labels=_QUEUE),
     Row(name="millstream_runs_resumed_total", kind="counter", help="Runs taken that had a journal to go on from.", labels=_QUEUE),
@@ -136,6 +136,10 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_store_failures_total", kind="counter", help="Calls of Redis that failed, by what they were made for.", labels=("during",)),
     Row(name="millstream_store_outage_seconds", kind="histogram", help="How long Redis was away, once it is back.", buckets=_RUN),
     Row(name="millstream_leader", kind="gauge", help="1 while this scheduler leads."),
+    Row(name="millstream_ticks_fired_total", kind="counter", help="Ticks of schedules that got their run.", labels=_QUEUE),
+    Row(name="millstream_ticks_skipped_total", kind="counter", help="Ticks of schedules that were passed over: late, overlap, or full (too many waited).", labels=("reason",)),
+    Row(name="millstream_tick_lateness_seconds", kind="histogram", help="How long after its time a tick got its run, a jitter included.", buckets=_RUN),
+    Row(name="millstream_schedule_failures_total", kind="counter", help="Times a schedule could not fire as it stands."),
     Row(name="millstream_queue_waiting", kind="gauge", help="Runs nobody holds yet.", labels=_QUEUE, sampled="waiting"),
     Row(name="millstream_queue_running", kind="gauge", help="Runs held by workers.", labels=_QUEUE, sampled="running"),
     Row(name="millstream_queue_scheduled", kind="gauge", help="Runs that wait for their time.", labels=_QUEUE, sampled="scheduled"),
@@ -143,10 +147,10 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_queue_dead", kind="gauge", help="Dead letters.", labels=_QUEUE, sampled="dead"),
     Row(name="millstream_queue_oldest_age_seconds", kind="gauge", help="Age of the run that has waited longest.", labels=_QUEUE, sampled="oldest_s"),
     Row(name="millstream_queue_workers", kind="gauge", help="Workers that serve the queue.", labels=_QUEUE, sampled="workers"),
+    Row(name="millstream_queue_paused", kind="gauge", help="1 while workers take nothing new from the queue.", labels=_QUEUE, sampled="paused"),
     Row(name="millstream_queue_sample_age_seconds", kind="gauge", help="Age of the queue's last reading. Its gauges are absent while the reading is stale.", labels=_QUEUE, sampled="age"),
-    Row(name="millstream_gateway_draining", kind="gauge", help="1 while the gateway finishes what is under way."),
-    Row(name="millstream_gateway_accepting", kind="gauge", help="1 while the gateway accepts requests."),
-    Row(name="millstream_operator_acts_total", kind="counter", help="Runs that somebody changed through the gateway, or tried to, by what was done.", labels=("action", "outcome")),
+    *surroundings.ROWS,
+    *requests.ROWS,
     Row(name=OVERFLOW, kind="counter", help="Times a label value was counted as `other`, or a queue left out, because there are too many. `all`: too many combinations.", labels=("label",)),
 )
 # fmt: on
@@ -177,6 +181,7 @@ class MetricsSubscriber:
         mono: Callable[[], float] = time.monotonic,
     ) -> None:
         self._series = Series(registry, TABLE)
+        self._surroundings = surroundings.Surroundings(self._series)
         gauges = {row.sampled: row for row in TABLE if row.sampled}
         age = gauges.pop("age")
         self._readings = QueueReadings(gauges.values(), age=age, stale_s=stale_s, mono=mono)
@@ -193,7 +198,9 @@ class MetricsSubscriber:
         match event:
             case StepEnded():
                 count("millstream_steps_total", event.kind, event.status)
-                observe("millstream_step_duration_seconds", event.took_s, event.kind)
+                observe(
+                    "millstream_step_duration_seconds", event.took_s, event.kind, trace=event.trace
+                )
             case RunTaken():
                 self._taken(event)
             case RunSettled():
@@ -201,8 +208,7 @@ class MetricsSubscriber:
             case RunLost():
                 self._lost(event)
             case ToolCalled():
-                count("mcp_tool_calls_total", event.server, event.tool, event.status)
-                observe("mcp_tool_duration_seconds", event.took_s, event.server, event.tool)
+                self._tool_called(event)
             case StepRetried():
                 count("millstream_step_retries_total")
             case LeaseRenewed():
@@ -212,8 +218,7 @@ class MetricsSubscriber:
             case LaneSwept():
                 self._swept(event)
             case LaneCleaned():
-                count("millstream_entries_dropped_total", by=event.dropped)
-                count("millstream_runs_restored_total", by=event.restored)
+                self._cleaned(event)
             case StoreFailed():
                 count("millstream_store_failures_total", event.during)
                 count("errors_total", error_type(event.error, otherwise="StoreError"))
@@ -228,10 +233,14 @@ class MetricsSubscriber:
                 inference.model_event(self._series, event)
             case DeviceSampled() | DeviceRanOut() | DeviceFailed() | ModelLoaded() | ModelEvicted():
                 inference.device_event(self._series, event)
+            case MessageSent() | MessageReceived() | AgentDiscovered() | Scored() | SpansLeft():
+                self._surroundings(event)
             case QueueSampled():
                 self._queue_sampled(event)
             case LeaderChanged():
                 self._leader_changed(event)
+            case TickFired() | TicksSkipped() | ScheduleFailed():
+                ticks.tick_event(self._series, event)
             case WorkerStarted():
                 self._worker_started(event)
             case WorkerDraining():
@@ -249,7 +258,8 @@ class MetricsSubscriber:
         self._series.count("millstream_runs_taken_total", event.queue)
         if event.records:
             self._series.count("millstream_runs_resumed_total", event.queue)
-        self._series.observe("millstream_run_wait_seconds", event.waited_s, event.queue)
+        waited_s, trace = event.waited_s, event.trace
+        self._series.observe("millstream_run_wait_seconds", waited_s, event.queue, trace=trace)
 
     def _settled(self, event: RunSettled) -> None:
         self._held.pop((event.queue, event.run_id), None)
@@ -258,7 +268,14 @@ class MetricsSubscriber:
             self._series.count("errors_total", error_type(event.error))
         if event.state in FINAL:
             self._series.count("workflow_executions_total", event.workflow, event.state)
-            self._series.observe("workflow_duration_seconds", event.took_s, event.workflow)
+            kind, trace = event.workflow, event.trace
+            self._series.observe("workflow_duration_seconds", event.took_s, kind, trace=trace)
+
+    def _tool_called(self, event: ToolCalled) -> None:
+        where = (event.server, event.tool)
+        self._series.count("mcp_tool_calls_total", *where, event.status)
+        took_s, trace = event.took_s, event.trace
+        self._series.observe("mcp_tool_duration_seconds", took_s, *where, trace=trace)
 
     def _lost(self, event: RunLost) -> None:
         # Only this fence is lost: the same worker may hold the run again under a newer one.
@@ -266,6 +283,10 @@ class MetricsSubscriber:
             del self._held[event.queue, event.run_id]
         self._series.count("millstream_runs_lost_total", event.queue)
         self._series.count("errors_total", "LeaseLost")
+
+    def _cleaned(self, event: LaneCleaned) -> None:
+        self._series.count("millstream_entries_dropped_total", by=event.dropped)
+        self._series.count("millstream_runs_restored_total", by=event.restored)
 
     def _swept(self, event: LaneSwept) -> None:
         self._series.count("millstream_lane_sweeps_total")
@@ -292,43 +313,3 @@ class MetricsSubscriber:
         for workflow in event.workflows:
             for state in sorted(FINAL):
                 self._series.count("workflow_executions_total", workflow, state, by=0)
-
-
-# -- the reference -----------------------------------------------------------------------------
-
-
-def table_markdown() -> str:
-    """Return the page of ``docs/metrics.md``."""
-    limits = ", ".join(f"`{label}` {limit}" for label, limit in LIMITS.items())
-    return "\n".join(
-        [
-            "# Metrics",
-            "",
-            "<!-- Printed by `python -m millstream.telemetry.metrics`; do not edit. -->",
-            "",
-            "Served as `/metrics` in the Prometheus and OpenMetrics text formats. A process also",
-            "shows the `process_*` and `python_*` metrics of the Prometheus client. Durations are",
-            "in seconds; buckets stand in brackets.",
-            "",
-            f"Labels are bounded. Beyond its limit a value is counted as `{OTHER}` (a queue's",
-            f"gauges are left out) and shows in `{OVERFLOW}`: {limits},",
-            f"every other label {CLOSED_LIMIT}; at most {SERIES_LIMIT} series a metric. The gauges",
-            "`millstream_queue_*` are absent, not zero, while the reading is older than 30 s:",
-            "alert on `absent(...)`.",
-            "",
-            "| Metric | Type | Labels | Meaning |",
-            "|---|---|---|---|",
-            *(_line(row) for row in TABLE),
-            "",
-        ]
-    )
-
-
-def _line(row: Row) -> str:
-    labels = ", ".join(f"`{label}`" for label in row.labels)
-    buckets = f" [{', '.join(f'{edge:g}' for edge in row.buckets)}]" if row.buckets else ""
-    return f"| `{row.name}` | {row.kind} | {labels} | {row.help}{buckets} |"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(table_markdown())

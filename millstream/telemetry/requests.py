@@ -11,7 +11,20 @@ from typing import assert_never
 
 from millstream.events import GatewayDraining, GatewayStarted, OperatorActed, RequestServed
 from millstream.telemetry.errortypes import error_type
-from millstream.telemetry.series import Series
+from millstream.telemetry.series import Row, Series
+
+_REQUEST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+# fmt: off
+# ruff: noqa: E501 - a table, as in `metrics`
+ROWS: tuple[Row, ...] = (
+    Row(name="http_requests_total", kind="counter", help="Requests answered, by the template of their route.", labels=("method", "endpoint", "status_code")),
+    Row(name="http_request_duration_seconds", kind="histogram", help="Duration of requests, but of streams.", labels=("method", "endpoint"), buckets=_REQUEST),
+    Row(name="millstream_gateway_accepting", kind="gauge", help="1 while the gateway accepts requests."),
+    Row(name="millstream_gateway_draining", kind="gauge", help="1 while the gateway finishes what is under way."),
+    Row(name="millstream_operator_acts_total", kind="counter", help="Runs that somebody changed through the gateway, or tried to, by what was done.", labels=("action", "outcome")),
+)
+# fmt: on
 
 
 def gateway_event(

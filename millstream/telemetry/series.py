@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,10 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
+
+from millstream.model.trace import parsed
 
 OTHER = "other"
 #: Distinct values a label may have before the next one becomes ``other``.
@@ -38,6 +42,9 @@ LIMITS: Mapping[str, int] = {
     "model": 50,
     "device": 64,
     "endpoint": 100,
+    "recipient": 50,
+    "sender": 50,
+    "capability": 50,
 }
 #: The same for labels that stand for closed sets.
 CLOSED_LIMIT = 20
@@ -62,6 +69,8 @@ class Row:
     buckets: tuple[float, ...] = ()
     #: The reading of a queue that this gauge shows; absent once the reading is stale.
     sampled: str = ""
+    #: Absent until it is set, although it has no labels.
+    late: bool = False
 
 
 class Series(Collector):
@@ -71,7 +80,13 @@ class Series(Collector):
     worker counts a hundred thousand times a second, and is asked every fifteen.
     """
 
-    def __init__(self, registry: CollectorRegistry, rows: Iterable[Row]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        rows: Iterable[Row],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._wall = wall
         self._rows = {row.name: row for row in rows if not row.sampled}
         self._bounds = _Bounds(self._overflowed)
         self._lock = threading.Lock()
@@ -81,7 +96,7 @@ class Series(Collector):
         self._facts: dict[str, Mapping[str, str]] = {}
         self._widths = dict.fromkeys(self._rows, 0)
         for row in self._rows.values():
-            if not row.labels and row.kind != "info":
+            if not (row.labels or row.late or row.kind == "info"):
                 self._make(row.name, ())
         registry.register(self)
 
@@ -95,15 +110,22 @@ class Series(Collector):
         """Set a gauge."""
         self._number(name, labels).value = value
 
-    def observe(self, name: str, value: float, *labels: str) -> None:
-        """Add a measurement to a histogram. Clocks of two machines may differ: never below 0."""
+    def observe(self, name: str, value: float, *labels: str, trace: str | None = None) -> None:
+        """Add a measurement to a histogram. Clocks of two machines may differ: never below 0.
+
+        ``trace`` is the ``traceparent`` of what was measured: it becomes its bucket's example.
+        """
         measured = self._measured.get((name, *labels))
         if measured is None:
             measured = self._measured[self._make(name, labels)]
         value = max(0.0, value)
+        bucket = bisect_left(measured.edges, value)
         with self._lock:
             measured.total += value
-            measured.counts[bisect_left(measured.edges, value)] += 1
+            measured.counts[bucket] += 1
+        if trace is not None and (context := parsed(trace)) is not None and context.sampled:
+            example = Exemplar({"trace_id": context.trace_id}, value, self._wall())
+            measured.examples[bucket] = example
 
     def follow(self, name: str, read: Callable[[], float]) -> None:
         """Let a gauge be read whenever it is asked for."""
@@ -121,13 +143,17 @@ class Series(Collector):
         """Yield every family with what it has counted so far."""
         with self._lock:
             numbers = [(key, number.value, number.read) for key, number in self._numbers.items()]
-            measured = [(key, list(x.counts), x.total) for key, x in self._measured.items()]
+            measured = [
+                (key, list(x.counts), x.total, x.examples.copy())
+                for key, x in self._measured.items()
+            ]
         families = {name: _family(row) for name, row in self._rows.items()}
         for (name, *labels), value, read in numbers:
             families[name].add_metric(labels, value if read is None else read())
-        for (name, *labels), counts, total in measured:
+        for (name, *labels), counts, total, examples in measured:
             edges = [_edge(edge) for edge in (*self._rows[name].buckets, math.inf)]
-            buckets = list(zip(edges, accumulate(counts), strict=True))
+            sums = zip(edges, accumulate(counts), strict=True)
+            buckets = [(*pair, examples.get(index)) for index, pair in enumerate(sums)]
             families[name].add_metric(labels, buckets, total)
         for name, facts in self._facts.items():
             families[name].add_metric([], facts)
@@ -224,12 +250,14 @@ class _Number:
 class _Measured:
     """A histogram: how many values fell into each bucket, and their sum."""
 
-    __slots__ = ("counts", "edges", "total")
+    __slots__ = ("counts", "edges", "examples", "total")
 
     def __init__(self, edges: Sequence[float]) -> None:
         self.edges = tuple(edges)
         self.counts = [0] * (len(edges) + 1)
         self.total = 0.0
+        #: The last one of each bucket that has a trace.
+        self.examples: dict[int, Exemplar] = {}
 
 
 class _Bounds:

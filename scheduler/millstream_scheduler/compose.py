@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from random import Random, SystemRandom
 
 from millstream import __version__
+from millstream.client.queues import Queues
 from millstream.events import Emit
 from millstream.model import ids
 from millstream.store.connection import Connection
@@ -26,6 +27,7 @@ from millstream_scheduler.janitor import Janitor
 from millstream_scheduler.serve import Scheduler
 from millstream_scheduler.surveyor import Surveyor
 from millstream_scheduler.term import Term
+from millstream_scheduler.ticker import Ticker
 
 #: A queue's gauges disappear when their last reading is older than this, or than three readings.
 STALE_S = 30.0
@@ -85,10 +87,29 @@ def compose(config: SchedulerConfig, parts: Parts) -> Scheduler:
         Surveyor(parts.connection, queues, emit=parts.emit, mono=parts.mono),
         make_janitor=make_janitor,
         make_gauge=make_gauge,
+        make_ticker=_make_ticker(config, parts, token),
         emit=parts.emit,
         pulse=parts.health.loop_turned,
         on_drain=parts.health.draining,
     )
+
+
+def _make_ticker(config: SchedulerConfig, parts: Parts, token: str) -> Callable[[Term], Ticker]:
+    # Whoever asks here does not insist: the loop that asked comes round again.
+    queues = Queues(parts.connection, token, patience_s=0.0)
+
+    def make(term: Term) -> Ticker:
+        return Ticker(
+            parts.connection,
+            queues,
+            term,
+            retention_s=config.retention,
+            random=parts.random,
+            emit=parts.emit,
+            mono=parts.mono,
+        )
+
+    return make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

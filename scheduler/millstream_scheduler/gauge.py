@@ -72,4 +72,5 @@ def _reading(queue: str, depths: Sequence[LaneDepth]) -> QueueSampled:
         oldest_s=max(depth.oldest_s for depth in depths),
         # A worker serves every lane of its queue.
         workers=max(depth.workers for depth in depths),
+        paused=int(any(depth.paused for depth in depths)),
     )

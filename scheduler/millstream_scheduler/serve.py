@@ -25,6 +25,7 @@ from millstream_scheduler.gauge import Gauge
 from millstream_scheduler.janitor import Janitor
 from millstream_scheduler.surveyor import Map, Surveyor
 from millstream_scheduler.term import Term
+from millstream_scheduler.ticker import Ticker
 
 #: How long leaving the seat may take when Redis answers slowly.
 RESIGN_S = 2.0
@@ -41,6 +42,7 @@ class Scheduler:
         *,
         make_janitor: Callable[[Lane, Term], Janitor],
         make_gauge: Callable[[str, Sequence[Lane], Term], Gauge],
+        make_ticker: Callable[[Term], Ticker],
         emit: Emit,
         pulse: Callable[[], None] = lambda: None,
         on_drain: Callable[[], None] = lambda: None,
@@ -49,6 +51,7 @@ class Scheduler:
         self._surveyor = surveyor
         self._make_janitor = make_janitor
         self._make_gauge = make_gauge
+        self._make_ticker = make_ticker
         self._emit = emit
         self._pulse = pulse
         self._on_drain = on_drain
@@ -108,7 +111,7 @@ class Scheduler:
                 group.cancel_scope.cancel()
 
     def _duties(self, lanes: Map, term: Term) -> list[Callable[[], Any]]:
-        duties: list[Callable[[], Any]] = []
+        duties: list[Callable[[], Any]] = [self._make_ticker(term).tick_forever]
         for queue, its in lanes.items():
             duties.append(self._make_gauge(queue, its, term).sample_forever)
             for lane in its:

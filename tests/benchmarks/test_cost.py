@@ -24,7 +24,7 @@ RUNS = 1000
 BOUNDS = {
     "commands": 5.6,
     "scripts": 0.035,
-    "bytes in": 206.0,
+    "bytes in": 197.0,
     "bytes out": 152.0,
     "python calls": 117.0,
     "builtin calls": 93.0,

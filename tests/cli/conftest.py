@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.inside import Inside
 from tests.cli.program import APP, MCP, Program
 from tests.servers import RedisServer
 
@@ -39,3 +40,18 @@ def program(tmp_path: Path, redis_server: RedisServer) -> Program:
     redis_server.flush()
     (tmp_path / "flows.py").write_text(APP, "utf-8")
     return Program(tmp_path, {"MILLSTREAM_REDIS": redis_server.url})
+
+
+@pytest.fixture
+def inside(
+    tmp_path: Path,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Inside:
+    """The command line in this process, at an empty Redis, in an empty directory."""
+    redis_server.flush()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MILLSTREAM_REDIS", redis_server.url)
+    monkeypatch.setenv("COLUMNS", "120")
+    return Inside(tmp_path, capsys)

@@ -20,6 +20,7 @@ from millstream import Context, RetryPolicy, Workflows
 app = Workflows()
 empty = Workflows()
 number = 7
+app.schedule("yearly", "add", {"a": 1, "b": 2}, cron="@yearly", timezone="Europe/Berlin")
 
 def sink() -> None:
     raise ValueError("the tide is out")
@@ -46,6 +47,17 @@ async def slow(ctx: Context) -> None:
 @app.workflow()
 async def calls(ctx: Context, server: str, tool: str) -> str:
     return (await ctx.tool(server, tool, {})).text
+
+
+@app.workflow()
+async def listens(ctx: Context) -> object:
+    return await ctx.wait_signal("go")
+
+
+@app.workflow()
+async def asks(ctx: Context) -> list[object]:
+    found = await ctx.approve("May I?")
+    return [found.by, found.comment, found.approved]
 """
 
 #: One of the public servers, started by the worker at the first call.

@@ -52,6 +52,31 @@ def test_flags_beat_the_environment_which_beats_the_file(
     )
 
 
+def test_a_value_is_read_from_a_file_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password in the environment is handed on to every program that a step starts."""
+    secret = tmp_path / "url"
+    secret.write_text("redis://mounted\n", "utf-8")
+    (tmp_path / "millstream.toml").write_text('redis = "redis://file"\n', "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MILLSTREAM_REDIS_FILE", str(secret))
+
+    assert _seen([])[0] == "redis://mounted"
+    monkeypatch.setenv("MILLSTREAM_REDIS", "redis://environment")
+    assert _seen([])[0] == "redis://environment"
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the default would be taken, and a worker would wait for a Redis that nobody has."""
+    monkeypatch.setenv("MILLSTREAM_REDIS_FILE", str(tmp_path / "missing"))
+
+    with pytest.raises(ConfigError, match=r"MILLSTREAM_REDIS_FILE: cannot read .*missing"):
+        Given({"redis": None, "queue": []}).resolved(ClientConfig)
+
+
 def test_an_empty_flag_is_refused_and_not_taken_for_none() -> None:
     """`--patience "$UNSET"` must not quietly mean the default."""
     with pytest.raises(ConfigError, match="--patience"):

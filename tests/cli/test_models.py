@@ -14,13 +14,13 @@ NOTE = {
     "host": "gpu-1",
     "models": [
         {
-            "model": "embedder", "backend": "transformers", "state": "loaded",
+            "model": "embedder", "backend": "transformers", "state": "loaded", "waiting": 17,
             "devices": [
                 {
                     "device": "cuda:0", "uuid": "GPU-1", "loaded": True, "bytes": 134217728,
                     "batches": 12, "usable": 85899345920, "ceiling": 68719476736,
                     "others": 1073741824, "held": 2147483648, "headroom": 64424509440,
-                    "predicted": 52428800, "observed": 50331648,
+                    "predicted": 52428800, "observed": 50331648, "law": "kept",
                 }
             ],
         },
@@ -45,7 +45,7 @@ def test_devices_and_budgets_are_shown(program: Program, redis_server: RedisServ
     heads, *lines = program("models").out.splitlines()
     assert heads.split()[:2] == ["MODEL", "BACKEND"]
     assert len(lines) == 2
-    assert {"64.0Gi", "50Mi", "48Mi", "60.0Gi"} <= set(lines[0].split())
+    assert {"64.0Gi", "50Mi", "48Mi", "60.0Gi", "17", "kept"} <= set(lines[0].split())
 
 
 def test_a_worker_says_what_it_serves_and_takes_it_down(program: Program) -> None:

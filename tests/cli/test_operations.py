@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.arranged import Cluster
 from tests.cli.program import Program
 from tests.servers import RedisServer
 
@@ -60,6 +62,9 @@ def test_a_replay_says_which_or_all() -> None:
 def test_the_doctor_finds_a_healthy_house(served: Program) -> None:
     """What is in order is said too: otherwise nobody knows what was looked at."""
     said = served("doctor", "--json")
+    # The worker has made the schedule of its application when it started.
+    found = {finding["subject"]: finding["detail"] for finding in said.json["findings"]}
+    assert found["schedules"].startswith("the next fires in ")
 
     levels = {finding["subject"]: finding["level"] for finding in said.json["findings"]}
     assert said.code == 0
@@ -80,6 +85,23 @@ def test_the_doctor_has_a_remedy_for_what_is_not(served: Program, evicting: Redi
         assert [each["subject"] for each in found] == ["redis"]
         assert all(each["remedy"] for each in found)
     assert "-> set maxmemory-policy to noeviction" in plain.out
+
+
+def test_the_doctor_looks_at_every_master(tmp_path: Path) -> None:
+    """The one that is not well need not be the first."""
+    with Cluster(3) as cluster:
+        with cluster.servers[2].client() as client:
+            client.config_set("maxmemory", 2**30)
+        said = Program(tmp_path, {"MILLSTREAM_REDIS": cluster.url})("doctor", "--json")
+
+        masters = {f"127.0.0.1:{server.port}" for server in cluster.servers}
+        found = said.json["findings"]
+        for subject in ("redis", "latency", "memory", "persistence", "clock"):
+            of = [each for each in found if each["subject"] == subject]
+            assert len(of) == 3
+            assert {node for node in masters for each in of if node in each["detail"]} == masters
+        unlimited = [x for x in found if x["subject"] == "memory" and x["level"] == "warning"]
+        assert len(unlimited) == 2
 
 
 def test_the_doctor_misses_the_workers_of_a_queue_that_waits(program: Program) -> None:

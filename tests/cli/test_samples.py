@@ -17,7 +17,7 @@ from millstream.cli.flags import ClientConfig
 from millstream.cli.hints import again
 from millstream.cli.samples import flags_for
 from millstream.store import codec
-from millstream_worker.executor import bind
+from millstream_worker.arguments import bind
 
 
 class Colour(enum.Enum):

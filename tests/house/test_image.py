@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,13 +13,16 @@ from pathlib import Path
 import pytest
 
 from tests.house import tree
+from tests.servers import RedisServer
 
 DOCKERFILE = (tree.ROOT / "Dockerfile").read_text("utf-8")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_what_the_image_installs_can_run_and_writes_nothing(tmp_path: Path) -> None:
+def test_what_the_image_installs_can_run_and_writes_nothing(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
     """The builder sees only what it copies, and the root file system may be read-only."""
     source, prefix, scratch = tmp_path / "src", tmp_path / "opt", tmp_path / "tmp"
     _copy_what_the_builder_copies(source)
@@ -33,7 +37,7 @@ def test_what_the_image_installs_can_run_and_writes_nothing(tmp_path: Path) -> N
     )
     installed = _files(prefix)
     answer = subprocess.run(
-        [prefix / "bin" / "millstream", "--help"],
+        [prefix / "bin" / "millstream", "doctor", "--json", "--redis", redis_server.url],
         cwd=scratch,
         env={"PATH": "/usr/bin:/bin", "HOME": str(scratch), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -42,7 +46,10 @@ def test_what_the_image_installs_can_run_and_writes_nothing(tmp_path: Path) -> N
     )
 
     assert answer.returncode == 0, answer.stderr
-    assert "worker" in answer.stdout
+    found = {each["subject"]: each["detail"] for each in json.loads(answer.stdout)["findings"]}
+    assert {found[f"extra {name}"] for name in ("worker", "scheduler", "inference")} == {
+        "installed"
+    }
     assert _files(prefix) == installed
     assert not (prefix / "bin" / "pip").exists()
 

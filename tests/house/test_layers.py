@@ -14,6 +14,7 @@ from tests.house import tree
 SOUND = {
     "millstream/errors.py": "",
     "millstream/store/connection.py": "import redis, fakeredis, millstream.errors",
+    "millstream/timetable.py": "import cronsim, millstream.errors",
     "millstream/client.py": "import millstream.store.connection",
     "millstream/telemetry/logs.py": "import structlog, prometheus_client, millstream.errors",
     "millstream/cli/run.py": "import rich, millstream_worker.serve, millstream_scheduler",
@@ -29,7 +30,7 @@ SOUND = {
 BROKEN = {
     "millstream/errors.py": "import millstream.client, millstream_worker, redis, typer",
     "millstream/store/connection.py": "import opentelemetry",
-    "scheduler/millstream_scheduler/serve.py": "import millstream_worker, mcp, torch, jwt",
+    "scheduler/millstream_scheduler/serve.py": "import millstream_worker, mcp, torch, cronsim, jwt",
 }
 
 

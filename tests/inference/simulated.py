@@ -45,6 +45,8 @@ class World:
     unloads: list[str] = field(default_factory=list)
     #: The bytes of calls that ran out of memory at these batches, by number.
     starve: set[int] = field(default_factory=set)
+    #: The name of inputs that are made up for measuring; empty: nothing is measured.
+    probe: str = ""
 
     @property
     def inputs(self) -> list[Any]:
@@ -77,6 +79,9 @@ class Simulated(Backend):
             raise ValueError("that is none")
         length = len(item) if isinstance(item, str) else int(item[0])
         return Prepared(item, length)
+
+    def sample(self, length: int) -> Any:
+        return (length, self._world.probe) if self._world.probe else None
 
     def load(self, device: str) -> None:
         self._world.loads.append(self.given.model)
@@ -134,6 +139,7 @@ async def bench(
     devices: int = 1,
     held: Callable[[], int] = lambda: 0,
     fraction: float = 0.8,
+    keeper: Any = None,
     monkeypatch: Any,
 ) -> AsyncIterator[Bench]:
     """Open a service whose models are simulated."""
@@ -149,12 +155,13 @@ async def bench(
                 start=lambda backend, _spec: Engine("sim", backend, lambda: world.device),
                 fraction=fraction,
                 live=world.device.own,
+                kept_as="SIM",
             )
             for number in range(devices)
         ]
 
     def make_units(declared: Declared, group: Any, **options: Any) -> Units:
-        made.append(Units(declared, group, find=find, **options))
+        made.append(Units(declared, group, find=find, **{**options, "keeper": keeper}))
         return made[0]
 
     monkeypatch.setattr(

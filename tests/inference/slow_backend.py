@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,19 +20,25 @@ class Recording(Backend):
 
     padding = False
     step = 1
-    settings: Mapping[str, Any] | None = {"pause": 0.05, "deadly": "", "marks": ""}
+    settings: Mapping[str, Any] | None = {
+        "pause": 0.05, "deadly": "", "marks": "", "block": "", "loading": 0.0,
+    }  # fmt: skip
 
     def prepare(self, item: Any, options: Mapping[str, Any]) -> Prepared:
         return Prepared(item, 1)
 
     def load(self, device: str) -> None:
         self._effects = Effects.of_environment()
+        if loading := float(self.given.options.get("loading", 0)):
+            # Unlike CDLL, PyDLL does not give up the interpreter while it calls.
+            ctypes.PyDLL(None).usleep(int(loading * 1e6))
 
     def run(self, payloads: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
         for payload in payloads:
             run, _, step = payload.partition(":")
             self._effects.write(BEGUN, run, int(step or 0))
         self._die_of(payloads)
+        self._block()
         time.sleep(float(self.given.options.get("pause", 0.05)))
         for payload in payloads:
             run, _, step = payload.partition(":")
@@ -45,3 +53,10 @@ class Recording(Backend):
         for mark in Path(marks).glob("*") if marks else ():
             mark.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _block(self) -> None:
+        """Never return, once a file ``block`` is there; the next process does not find it."""
+        block = self.given.options.get("block")
+        if block and Path(block).exists():
+            Path(block).unlink()
+            threading.Event().wait()

@@ -21,6 +21,7 @@ from millstream.errors import (
 from millstream.events import DeviceFailed, DeviceRanOut, InferenceEnded
 from millstream.model.inference import Priority
 from millstream_worker.inference.declared import ModelSpec
+from millstream_worker.inference.local import LocalModel
 from millstream_worker.inference.monitors.simulated import SimulatedDevice
 from tests.inference.simulated import MIB, World, all_of, bench
 
@@ -150,6 +151,11 @@ async def test_what_was_cancelled_while_it_waited_is_never_computed(
         assert sorted(b.world.inputs) == ["first", "kept 0", "kept 1", "kept 2"]
         outcomes = Counter(x.outcome for x in b.events if isinstance(x, InferenceEnded))
         assert outcomes == {"ok": 4, "cancelled": 40}
+        # Nor is it remembered as under way, for those who might ask for the same.
+        model = b.service._models["m"]
+        assert isinstance(model, LocalModel)
+        assert model._intake is not None
+        assert model._intake._under_way == {}
 
 
 async def test_what_came_too_late_fails_and_is_never_computed(

@@ -11,7 +11,8 @@ import pytest
 
 from millstream_worker.inference import devices
 from millstream_worker.inference.budget import Reading
-from millstream_worker.inference.monitors import nvml
+from millstream_worker.inference.declared import BUILT_IN, ModelSpec
+from millstream_worker.inference.monitors import cuda, nvml
 from millstream_worker.inference.monitors.host import HostMonitor
 from millstream_worker.inference.monitors.nvml import NoDriver, NvmlMonitor
 
@@ -203,3 +204,69 @@ def test_without_a_driver_there_are_no_devices(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(nvml, "devices", none)
     assert devices.visible() == []
+
+
+def test_hosts_are_no_neighbours_of_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker on another machine plans takes nothing of the memory of this one."""
+    names = iter(["one", "other"])
+    monkeypatch.setattr("socket.gethostname", names.__next__)
+    spec = ModelSpec(name="m", backend="hashing")
+    (one,), (other,) = (devices.devices_for(spec, BUILT_IN) for _ in range(2))
+    assert one.uuid != other.uuid
+    # But what was learned on the one holds on the other, where the processor is the same.
+    assert one.kept_as == other.kept_as != ""
+
+
+class Card:
+    """As much of ``torch.cuda`` as an allocator's account is made of."""
+
+    def __init__(self, total: int, context: int) -> None:
+        self.total_memory = total
+        self._context = context
+        self.reserved = 0
+        self.fractions: list[float] = []
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def get_device_properties(self, device: str) -> Any:
+        return self
+
+    def mem_get_info(self, device: str) -> tuple[int, int]:
+        return self.total_memory - self._context - self.reserved, self.total_memory
+
+    def memory_reserved(self, device: str) -> int:
+        return self.reserved
+
+    def synchronize(self, device: str) -> None:
+        pass
+
+    def set_per_process_memory_fraction(self, fraction: float, device: str) -> None:
+        self.fractions.append(fraction)
+
+
+class Torch:
+    def __init__(self, card: Card) -> None:
+        self.cuda = card
+
+    def zeros(self, shape: tuple[int, int], device: str) -> Any:
+        return self
+
+    def __matmul__(self, other: Any) -> Any:
+        return self
+
+    def sum(self) -> Any:
+        return self
+
+    def item(self) -> float:
+        return 0.0
+
+
+def test_the_hard_stop_is_a_share_of_the_whole_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set when it changes, off while a model loads, and never beyond what there is."""
+    card = Card(total=1000, context=0)
+    monkeypatch.setattr(cuda, "_torch", lambda: Torch(card))
+    memory = cuda.TorchMemory("cuda:0")
+    for size in (None, 250, 250, 5000, -3, None):
+        memory.limit(size)
+    assert card.fractions == [0.25, 1.0, 0.0, 1.0]

@@ -57,6 +57,39 @@ def test_a_worker_that_is_killed_computes_no_recorded_answer_again(
     assert workers.effects.repeated() <= RUNS
 
 
+def test_a_device_process_that_dies_under_runs_costs_no_recorded_step(tmp_path: Path) -> None:
+    """The worker lives on and starts another; its runs go on after their last answer."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    file = tmp_path / "models.toml"
+    file.write_text(
+        f'isolation = "process"\n[models.m]\nbackend = "{BACKEND}"\nmarks = "{marks}"\n', "utf-8"
+    )
+    with (
+        RedisServer() as server,
+        Fleet(tmp_path, server.url, models=str(file)) as fleet,
+        SyncClient(server.url, patience=30) as client,
+    ):
+        (worker,) = fleet.start()
+        runs = client.enqueue_many([Enqueue("infer_chain", {"steps": STEPS}) for _ in range(RUNS)])
+        wait_until(lambda: len(fleet.effects.all(BEGUN)) >= 2 * RUNS, 20, "it got on")
+        (marks / "now").touch()
+        for run in runs:
+            answers = run.result(timeout=30)
+            assert [x.partition(" by ")[0] for x in answers] == [
+                f"{run.id}:{n}" for n in range(STEPS)
+            ]
+        assert worker.alive
+        assert fleet.effects.after_their_record() == []
+        # Only what was under way when it died was computed twice.
+        assert 0 < fleet.effects.repeated() <= RUNS
+        assert len([x for x in worker.events if x["event"] == "device_failed"]) == 1
+        ended = Counter(
+            (x["run_id"], x["key"]) for x in worker.events if x["event"] == "step_ended"
+        )
+        assert set(ended.values()) == {1}
+
+
 def _declared(effects: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Declared:
     monkeypatch.setenv(VARIABLE, str(effects))
     model = {"backend": BACKEND, "pause": 0.01, **options}

@@ -7,9 +7,14 @@ from typing import Any
 import anyio
 import pytest
 
-from millstream.errors import DeadlineExceeded, InferenceRejected
+from millstream.errors import (
+    DeadlineExceeded,
+    InferenceRejected,
+    InferenceUnavailable,
+    ItemTooLarge,
+)
 from millstream.events import ModelEvicted, ModelLoaded
-from millstream_worker.inference import gauge
+from millstream_worker.inference import gauge, queues
 from millstream_worker.inference.declared import ModelSpec
 from millstream_worker.inference.monitors.simulated import SimulatedDevice
 from millstream_worker.inference.residency import Resident, evictions
@@ -107,6 +112,71 @@ async def test_nothing_starts_while_a_neighbour_has_the_room(
         with anyio.fail_after(20):
             await b.ask((500, "y"))
     assert world.device.highest <= 80 * MIB
+
+
+class Greedy(SimulatedDevice):
+    """Takes more than anybody was told of, as far as its limit lets it."""
+
+    asked = 0
+
+    def compute(self, size: int) -> None:
+        self.asked += 1
+        super().compute(40 * MIB)
+
+
+@pytest.mark.anyio
+async def test_what_does_not_fit_beside_a_neighbour_waits_until_it_has_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A law that is wrong must not fail an input whose only fault is the company."""
+    monkeypatch.setattr(gauge, "BUSY_S", 0.002)
+    neighbour = 40 * MIB
+    device = Greedy(100 * MIB, lambda: neighbour)
+    async with bench(World(device, weights=10 * MIB), monkeypatch=monkeypatch) as b:
+        answers: list[Any] = []
+
+        async def ask() -> None:
+            answers.append(await b.ask("big"))
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask)
+                while not device.asked or not len(b.units.queues["m"]):
+                    await anyio.sleep(0.002)
+                asked = device.asked
+                for _ in range(5):
+                    await b.units.all[0].gauge.read()
+                # It is not tried again and again in vain.
+                assert device.asked == asked
+                neighbour = 0
+    assert answers == [["gib"]]
+    assert device.highest <= 80 * MIB
+
+
+@pytest.mark.anyio
+async def test_what_finds_no_room_beside_a_neighbour_that_stays_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may be tried later, or elsewhere: nothing waits for ever."""
+    monkeypatch.setattr(gauge, "BUSY_S", 0.002)
+    monkeypatch.setattr(queues, "STARVE_S", 0.02)
+    device = Greedy(100 * MIB, lambda: 40 * MIB)
+    async with bench(World(device, weights=10 * MIB), monkeypatch=monkeypatch) as b:
+        with (
+            pytest.raises(InferenceUnavailable, match="found no room beside"),
+            anyio.fail_after(20),
+        ):
+            await b.ask("big")
+
+
+@pytest.mark.anyio
+async def test_what_is_too_large_for_a_share_fails_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without neighbours there is nothing to wait for, however small our part is."""
+    device = Greedy(100 * MIB)
+    world = World(device, weights=10 * MIB)
+    async with bench(world, fraction=0.45, monkeypatch=monkeypatch) as b:
+        with pytest.raises(ItemTooLarge, match="ran out of memory alone"), anyio.fail_after(20):
+            await b.ask("big")
 
 
 @pytest.mark.anyio

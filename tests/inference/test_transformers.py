@@ -14,6 +14,7 @@ from millstream.errors import ConfigError, ItemTooLarge  # noqa: E402
 from millstream.events import BatchRan, Event  # noqa: E402
 from millstream.model.inference import CallOptions  # noqa: E402
 from millstream_worker.inference.backends import BackendOptions  # noqa: E402
+from millstream_worker.inference.backends.generation import Generator  # noqa: E402
 from millstream_worker.inference.backends.transformers import TransformersBackend  # noqa: E402
 from millstream_worker.inference.declared import parse_models  # noqa: E402
 from millstream_worker.inference.service import InferenceService  # noqa: E402
@@ -88,6 +89,24 @@ def test_texts_are_tokenised_and_cut_to_what_the_model_takes(bert: Path) -> None
     assert model.prepare("sea " * 500, {}).length == 96
 
 
+@pytest.mark.parametrize("task", ["embedding", "reranking"])
+@pytest.mark.parametrize("longest", [0, 9])
+def test_the_quick_tokeniser_gives_what_the_whole_one_gives(
+    bert: Path, task: str, longest: int
+) -> None:
+    """Cut where they are too long, in pairs, with words that nobody knows: id for id."""
+    model = backend(bert, task=task, max_length=longest)
+    texts = ["sea", "", "sea unknown, tide! moon", "tide moon " * 60]
+    inputs: list[Any] = [[one, other] for one in texts for other in texts]
+    if task == "embedding":
+        inputs = list(texts)
+    for each in inputs:
+        given = each if task == "reranking" else (each,)
+        whole = model._tokens()(*given, truncation=True, max_length=model.max_length)
+        assert model._quick is not None
+        assert model.prepare(each, {}).payload == whole["input_ids"]
+
+
 def test_a_class_comes_with_its_name(judge: Path) -> None:
     model = backend(judge, task="classification")
     (answer,) = model.run([[5, 6, 7]], {})
@@ -104,6 +123,27 @@ def test_what_is_written_does_not_depend_on_the_batch(writer: Path) -> None:
     alone = [model.run([each], options)[0] for each in prompts]
     assert [x["tokens"] for x in together] == [x["tokens"] for x in alone]
     assert all(len(x["tokens"]) <= 6 for x in together)
+
+
+def test_what_is_written_continuously_follows_the_options_of_each_call(writer: Path) -> None:
+    """Nor does it depend on the size of the first batch: what runs on is not made for that one."""
+    model = backend(writer, task="generation")
+    greedy = {"max_new_tokens": 6, "temperature": 0.0, "top_p": 1.0}
+    hot = {"max_new_tokens": 6, "temperature": 50.0, "top_p": 1.0}
+    prompts = [[1 + n, 2, 3] * (1 + n) for n in range(8)]
+    running = Generator(model._model, model._tokens, torch.device("cpu"), 0.1)
+    try:
+        first = running.run(prompts[:1], greedy)
+        again = running.run(prompts, greedy)
+        hotter = running.run(prompts, hot)
+        cold = running.run(prompts, greedy)
+    finally:
+        running.close()
+    padded = [x["tokens"] for x in model.run(prompts, greedy)]
+    assert [x["tokens"] for x in first] == padded[:1]
+    assert [x["tokens"] for x in again] == padded
+    assert [x["tokens"] for x in cold] == padded
+    assert [x["tokens"] for x in hotter] != padded
 
 
 def test_a_directory_without_a_model_is_said(tmp_path: Path) -> None:

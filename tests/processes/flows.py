@@ -148,3 +148,21 @@ async def asleep(ctx: Context, seconds: float) -> str:
     """Be parked for a while."""
     await ctx.sleep(seconds)
     return "awake"
+
+
+@app.workflow()
+async def patient(ctx: Context) -> object:
+    """Wait for a signal, for as long as it takes."""
+    return await ctx.wait_signal("go")
+
+
+@app.workflow()
+async def kid(ctx: Context, number: int) -> int:
+    """One effect, of a run of its own."""
+    return await ctx.step(act, ctx.run_id, number, 0.0)
+
+
+@app.workflow()
+async def family(ctx: Context, count: int) -> list[int]:
+    """Many children at the same time."""
+    return await ctx.gather(*(ctx.child("kid", {"number": n}) for n in range(count)))

@@ -166,6 +166,9 @@ def test_a_run_that_does_not_let_go_keeps_no_worker_from_leaving(
 
     assert leaving.exit_code(20) == 0
     assert leaving.events[-1]["event"] == "worker_stopped"
+    # It was handed back: nobody died, and nobody has to find that out.
+    status = run.status()
+    assert (status.state, status.crashes, status.attempt) == (RunState.QUEUED, 0, 1)
 
 
 def test_a_second_signal_hands_back_at_once(fleet: Fleet, client: SyncClient) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from millstream.events import LaneCleaned, LaneSwept, QueueSampled
+from millstream import Client, Schedule
+from millstream.events import LaneCleaned, LaneSwept, QueueSampled, TickFired
 from millstream.store.connection import Connection
 from tests.scheduler.replicas import replicas
 from tests.servers import RedisServer
@@ -40,6 +41,9 @@ async def test_every_duty_is_done_on_a_cluster(cluster: RedisServer) -> None:
         crew.start(2)
         told = crew.transcript
         await told.until(lambda: told.of(LaneSwept) and told.of(LaneCleaned))
+        schedule = Schedule("s", "flow", every=1, queue="other")
+        await Client(connection=store).schedules.create(schedule)
+        await told.until(lambda: told.of(TickFired))
         seen = len(told)
         await told.until(lambda: [x for x in told[seen:] if isinstance(x, QueueSampled)])
 

@@ -17,12 +17,13 @@ from millstream.client import Run
 from millstream.errors import (
     ResultTimeout,
     RunCancelled,
+    RunEnded,
     RunFailed,
     StoreError,
     UnknownRun,
     UsageError,
 )
-from tests.simulation.plans import Job
+from tests.simulation.plans import Job, Sent
 from tests.simulation.processes import Main, Process
 
 
@@ -44,6 +45,8 @@ class Memory:
     #: When a cancellation was asked for, and what was answered.
     cancels: dict[str, list[str]] = field(default_factory=dict)
     revivals: dict[str, int] = field(default_factory=dict)
+    #: Labels of the signals that were accepted.
+    signals: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
 
 
@@ -73,6 +76,8 @@ class _Following:
         self._job = job
         self._memory = memory
         self._random = random
+        #: Whether it has ended for the last time.
+        self._over = False
 
     async def follow(self) -> None:
         """Enqueue, wait, start again, until nothing is left to do."""
@@ -81,7 +86,11 @@ class _Following:
         async with anyio.create_task_group() as group:
             if self._job.cancel_at is not None:
                 group.start_soon(self._cancel, run)
+            for sent in self._job.signals:
+                if sent.label not in self._memory.signals:
+                    group.start_soon(self._signal, run, sent)
             await self._follow_to_the_end(run)
+            self._over = True
         self._memory.done.add(self._job.id)
 
     async def _follow_to_the_end(self, run: Run) -> None:
@@ -136,6 +145,22 @@ class _Following:
             except StoreError:
                 await anyio.sleep(0.3)
             else:
+                return
+
+    async def _signal(self, run: Run, sent: Sent) -> None:
+        """Say it until it is heard, or nobody is left to hear it."""
+        await self._until(sent.at)
+        while True:
+            try:
+                await run.signal(sent.name, sent.label, id=sent.label)
+            except StoreError:
+                await anyio.sleep(0.3)
+            except RunEnded:
+                if self._over:
+                    return
+                await anyio.sleep(0.3)  # it may be started again
+            else:
+                self._memory.signals.add(sent.label)
                 return
 
     async def _revive(self, run: Run) -> None:

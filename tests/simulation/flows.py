@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 
 from millstream import Context, RetryPolicy, Workflows
-from millstream.errors import StepFailed, ToolInterrupted
-from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream.errors import SignalTimeout, StepFailed, ToolInterrupted
+from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from tests.simulation.plans import Plan
 from tests.simulation.processes import current
 
@@ -102,6 +102,10 @@ class SimulatedTools:
 
         return ToolResult(data=value)
 
+    async def offered(self, server: str, *, run_id: str) -> tuple[list[ToolInfo], str]:
+        """Offer nothing."""
+        return [], ""
+
     def release_run(self, run_id: str) -> None:
         """There is nothing to release."""
 
@@ -139,6 +143,13 @@ def workflows(world: World, *, versions: tuple[str, ...], rare: bool) -> Workflo
                     return f"caught {label}"
             case ["sleep", seconds]:
                 await ctx.sleep(seconds)
+            case ["signal", name, seconds]:
+                try:
+                    return await ctx.wait_signal(name, timeout=seconds)
+                except SignalTimeout:
+                    return "late"
+            case ["child", child_id, plan]:
+                return await ctx.child("flow", {"plan": plan}, id=child_id)
             case ["values"]:
                 return [ctx.now(), ctx.random(), str(ctx.uuid())]
             case ["emit", label]:

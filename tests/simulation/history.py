@@ -157,7 +157,10 @@ class History:
     def _settled(self) -> bool:
         return (
             len(self.memory.done) == len(self.jobs)
-            and all(self.view.run(job.id).get(b"state", b"").decode() in FINAL for job in self.jobs)
+            and all(
+                self.view.run(each).get(b"state", b"").decode() in FINAL for each in self.view.ids()
+            )
+            and not self.view.posted()
             and not any(promises.check_left(self))
         )
 

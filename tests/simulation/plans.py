@@ -20,6 +20,16 @@ Plan = list[list[Any]]
 ANY = "<any>"
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A signal that the client sends."""
+
+    at: float
+    name: str
+    #: Its payload and its id: unique in the whole history.
+    label: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Job:
     """One run that the client wants: what, when, and what it does to it later."""
@@ -34,6 +44,8 @@ class Job:
     version: str | None = None
     #: When the client asks for it to be cancelled; None: never.
     cancel_at: float | None = None
+    #: What the client says to it meanwhile, until it has ended.
+    signals: list[Sent] = field(default_factory=list)
     #: How often the client starts it again when it has failed.
     revivals: int = 0
     #: Causes of failure that follow from the plan itself.
@@ -68,8 +80,20 @@ def _job(random: Random, run_id: str, until: float) -> Job:
         job.revivals = 1
     if random.random() < 0.1:
         job.timeout = 1.0 + random.random() * 3
+    job.signals = list(_signals(random, job))
     _foresee(job)
     return job
+
+
+def _signals(random: Random, job: Job) -> Iterator[Sent]:
+    """Draw what a run is told: enough for whoever waits without an end, and some more."""
+    for number, op in enumerate(leaves(job.plan)):
+        if op[0] == "signal" and (op[2] is None or random.random() < 0.7):
+            # Often in the very moment in which the run gets to its wait.
+            at = job.at + random.choice([random.random() * 0.03, random.random() ** 2 * 8])
+            yield Sent(at, op[1], f"{job.id}!{number}")
+            if random.random() < 0.2:
+                yield Sent(at + random.random(), op[1], f"{job.id}!{number}again")
 
 
 def _foresee(job: Job) -> None:
@@ -91,8 +115,9 @@ def _plan(random: Random, labels: Iterator[str], depth: int) -> Plan:
 def _operation(  # noqa: PLR0911 - one for each operation
     random: Random, labels: Iterator[str], depth: int
 ) -> list[Any]:
-    names = ["effect", "plain", "tool", "sleep", "values", "emit", "caught", "gather"]
-    name = random.choices(names, [6, 2, 3, 3, 2, 1, 1, 3 if depth < 2 else 0])[0]
+    names = ["effect", "plain", "tool", "sleep", "values", "emit", "caught", "gather", "signal",
+             "child"]  # fmt: skip
+    name = random.choices(names, [6, 2, 3, 3, 2, 1, 1, 3 if depth < 2 else 0, 2, 1.5])[0]
     match name:
         case "effect":
             fails = random.choices([0, 1, 3], [8, 2, 0.3])[0]
@@ -109,11 +134,27 @@ def _operation(  # noqa: PLR0911 - one for each operation
             return ["emit", next(labels)]
         case "caught":
             return ["caught", next(labels)]
+        case "signal" if random.random() < 0.5:
+            return ["signal", next(labels), None]
+        case "signal":
+            return ["signal", "shared", round(random.random() * 4, 3)]
+        case "child":
+            return _child(random, next(labels).replace("/", "c"))
         case "gather":
             count = random.randint(2, 3)
             return ["gather", [_plan(random, labels, depth + 1) for _ in range(count)]]
         case _:
             return ["values"]
+
+
+def _child(random: Random, child_id: str) -> list[Any]:
+    """A run of its own, that fails for no reason of its own."""
+    plan: Plan = []
+    for number in range(random.randint(1, 3)):
+        label = f"{child_id}/{number}"
+        effect = ["effect", label, _took(random), random.choice([0, 0, 1])]
+        plan.append(random.choice([effect, ["plain", label], ["sleep", _took(random)]]))
+    return ["child", child_id, plan]
 
 
 def _took(random: Random) -> float:
@@ -141,6 +182,10 @@ def expected(plan: Plan) -> list[Any]:
                 values.append(f"did {op[2]}")
             case "caught":
                 values.append(f"caught {op[1]}")
+            case "signal":
+                values.append(ANY)
+            case "child":
+                values.append(expected(op[2]))
             case "gather":
                 values.append([expected(branch) for branch in op[1]])
             case "values":
@@ -166,6 +211,10 @@ def keys(plan: Plan, branch: Branch) -> Iterator[tuple[str, Any]]:
                     yield branch.key(name, None), op
             case "emit":
                 yield branch.key(f"emit {op[1]}", None), op
+            case "signal":
+                yield branch.key(f"signal {op[1]}", None), op
+            case "child":
+                yield branch.key("child flow", None), op
             case "gather":
                 for part, inner in zip(op[1], branch.children(len(op[1])), strict=True):
                     yield from keys(part, inner)

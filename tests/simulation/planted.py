@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from millstream.store import commits, scripts
+from millstream.store import commits, outbox, scripts
 from millstream.store.keys import GROUP
 from millstream_worker.consumer import Consumer
 from millstream_worker.lease import Lease
@@ -49,6 +49,21 @@ def _acknowledges_first() -> Iterator[None]:
         return await right(connection, lane, token, items, *args, **given)
 
     with mock.patch.object(commits, "commit", wrong):
+        yield
+
+
+@contextmanager
+def _empties_first() -> Iterator[None]:
+    """Take entries out of the outbox in a call before they are delivered."""
+    right = outbox._Page.deliver
+
+    async def wrong(self: Any, *, starts_stand: bool) -> list[bytes]:
+        heard = [entry.id for entry in self._entries]
+        with self._connection.translated():
+            await self._connection.client.xdel(self._lane.outbox, *heard)
+        return await right(self, starts_stand=starts_stand)
+
+    with mock.patch.object(outbox._Page, "deliver", wrong):
         yield
 
 
@@ -136,8 +151,19 @@ PLANTED: dict[str, Callable[[], Any]] = {
             "redis.call('HDEL', key, 'ran') redis.call('DEL', journal_key(id))",
         ),
     ),
+    "keep a signal and wake nobody": lambda: _script(
+        "signal",
+        (
+            "    redis.call('ZREM', PARKED, id)\n    requeue(id, RETENTION)\n",
+            "    state = awaited\n",
+        ),
+    ),
+    "empty the outbox before it is heard": _empties_first,
+    "take a signal and leave it": lambda: _script(
+        "commit", ("  consume(box, name, numbers, number, payload)\n", "")
+    ),
     "say an event again on every replay": lambda: _script(
         "commit",
-        ("if redis.call('HEXISTS', journal_key(id), ARGV[at + 4]) == 0 then", "if true then"),
+        ("if said == 0 then", "if true then"),
     ),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from millstream.model.journal import RecordStatus, StepKind
 from millstream.model.run import FINAL, RunState
 from millstream.store import codec
 from millstream_worker.replayer import Branch
@@ -100,6 +101,12 @@ def check(history: History) -> Iterator[Violation]:
     """All runs have ended, as they may; nothing is left over."""
     memory = history.memory
     yield from check_left(history)
+    if history.view.posted():
+        yield ("what is said is heard", f"{history.view.posted()} entries stand in the outbox")
+    for run_id in history.view.ids():
+        state = RunState(history.view.run(run_id)[b"state"].decode())
+        if state not in FINAL:
+            yield ("accepted means kept", f"{run_id} is {state} for ever")
     for job in history.jobs:
         if job.id not in memory.done:
             yield (
@@ -107,6 +114,7 @@ def check(history: History) -> Iterator[Violation]:
                 f"{job.id} has not ended: {history.view.run(job.id)}, ends {memory.ends}",
             )
         yield from _check_end(history, job)
+        yield from _check_signals(history, job)
         yield from _check_deeds(history, job)
 
 
@@ -150,6 +158,18 @@ def _check_journal(history: History, job: Job) -> Iterator[Violation]:
     emits = [op for op in plans.leaves(job.plan) if op[0] == "emit"]
     if len(said) != len(emits):
         yield ("what is emitted is said once", f"{job.id}: {said}, {emits}")
+
+
+def _check_signals(history: History, job: Job) -> Iterator[Violation]:
+    """What was accepted was taken once, or waits still; what was not was taken once at most."""
+    records = map(codec.decode_record, history.view.journal(job.id).values())
+    found = [x.value for x in records if x.kind is StepKind.SIGNAL and x.status is RecordStatus.OK]
+    received = history.view.received(job.id)
+    found += [codec.decode(data) for name, data in received.items() if name.isdigit()]
+    for sent in job.signals:
+        least = 1 if sent.label in history.memory.signals else 0
+        if not least <= found.count(sent.label) <= 1:
+            yield ("a signal is delivered once", f"{sent} of {job.id}: {found}")
 
 
 def _check_deeds(history: History, job: Job) -> Iterator[Violation]:

@@ -18,14 +18,19 @@ from tests.simulation.network import Link, Request
 from tests.simulation.view import View
 
 SCRIPTS = (
-    "cancel", "commit", "depth", "elect", "enqueue", "holdings", "prune", "renew", "restore",
-    "revive", "sweep", "watch",
+    "cancel", "commit", "depth", "due", "elect", "enqueue", "fork", "holdings", "prune", "renew",
+    "restore", "revive", "schedule", "signal", "start", "sweep", "watch",
 )  # fmt: skip
-_WRITE = {"cancel", "commit", "enqueue", "prune", "restore", "revive", "sweep", "watch"}
+_WRITE = {
+    "cancel", "commit", "enqueue", "prune", "restore", "revive", "signal", "start", "sweep",
+    "watch",
+}  # fmt: skip
 _REMOVE = {b"XACK", b"XDEL", b"ZREM", b"DEL"}
 #: Where a run stands that is not in a stream.
 _INDEXES = {b"scheduled": "timers", b"parked": "parked"}
-_PASSING = {RecordStatus.INTENT, RecordStatus.WAITING}
+_PASSING = {RecordStatus.INTENT, RecordStatus.WAITING, RecordStatus.RESOLVED}
+#: What a later attempt may drop: a step that failed, or a child that did.
+_DROPPED = {RecordStatus.FAILED, RecordStatus.ENDED}
 
 
 class Shadow:
@@ -74,7 +79,7 @@ class Shadow:
 
         token = fields[3 + int(fields[2])] if name == "commit" else b""
         moved = False
-        if name == "enqueue":
+        if name in {"enqueue", "start"}:
             self._view.look_for_runs()
         for run_id, run, journal in self._view.live():
             before = self._runs.get(run_id)
@@ -132,7 +137,7 @@ class Shadow:
             self._broken("no zombie writes", f"{run_id} by {token!r}: {before} became {run}")
 
         old, new = RunState(before[b"state"].decode()), RunState(run[b"state"].decode())
-        if name == "revive" and old in FINAL:
+        if name in {"revive", "start"} and old in FINAL and new not in FINAL:
             self.revived[run_id] = self.revived.get(run_id, 0) + 1
         elif old in FINAL and (new, _end(run)) != (old, _end(before)):
             self._broken("an end is final", f"{run_id}: {old} became {new} by {name}")
@@ -156,8 +161,8 @@ class Shadow:
 
         dropped = [key for key in before if key not in journal]
         if dropped and (
-            name not in {"commit", "revive"}
-            or any(_status(before[key]) is not RecordStatus.FAILED for key in dropped)
+            name not in {"commit", "revive", "start"}
+            or any(_status(before[key]) not in _DROPPED for key in dropped)
         ):
             self._broken("a record stays", f"{run_id}: {name} dropped {dropped}")
 

@@ -15,7 +15,6 @@ SEEDS = 300
 _CHUNK = 10
 #: Found early enough to be looked for every time; the others take a while together.
 _EARLY = (
-    "settle without the fence check",
     "acknowledge before the result",
     "strand what a lost reply brought",
     "lose the timer of a run that was tried before",

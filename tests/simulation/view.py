@@ -115,6 +115,15 @@ class View:
             len(self.scores(self.lane.parked)),
         )
 
+    def received(self, run_id: str) -> Mapping[bytes, bytes]:
+        """Return what was sent to a run and waits; the live value, not to be kept."""
+        return self._hash(self.lane.received(run_id))
+
+    def posted(self) -> int:
+        """Return how much stands in the outbox."""
+        stream = self._item(self.lane.outbox.encode())
+        return 0 if stream is None else len(stream._ids)
+
     def said(self, run_id: str) -> list[bytes]:
         """Return what a run has emitted."""
         stream = self._item(self.lane.events(run_id).encode())

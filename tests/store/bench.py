@@ -139,7 +139,8 @@ class Bench:
     async def expire(self, run_id: str) -> None:
         """Let the retention of an ended run pass; its index learns of it in the next sweep."""
         lane = self.lane
-        for key in (lane.run(run_id), lane.journal(run_id), lane.events(run_id)):
+        keys = (lane.run, lane.journal, lane.events, lane.received, lane.spilled)
+        for key in (each(run_id) for each in keys):
             await self.redis.pexpireat(key, 1)
         await self.redis.zadd(lane.ended, {run_id: 1}, xx=True)
 

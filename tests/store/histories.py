@@ -23,10 +23,11 @@ from hypothesis.stateful import (
 from millstream.model.limits import Limits
 from millstream.model.outcome import Completed
 from millstream.model.run import FINAL, Delivery, Priority, RunState
-from millstream.store import deliveries, runs
+from millstream.store import deliveries, messages, runs
 from millstream.store.commits import Verdict, Want
 from millstream.store.connection import Connection
 from millstream.store.keys import GROUP, LEVELS
+from millstream.store.messages import Message
 from tests.store.bench import LONG_S, Bench
 from tests.store.model import HOLDS, Entry, Model, Op
 from tests.store.view import look, to_given, to_item
@@ -34,7 +35,8 @@ from tests.store.view import look, to_given, to_item
 T = TypeVar("T")
 
 RECORDS = 3
-LIMITS = Limits(journal_records=RECORDS)
+MESSAGES = 3
+LIMITS = Limits(journal_records=RECORDS, messages=MESSAGES)
 TOKENS = ("w1", "w2", "w3")
 IDS = ("r1", "r2", "r3", "r4", "r5")
 POISON = 3
@@ -43,6 +45,7 @@ Pick = tuple[str, int, int, bool]
 
 tokens = st.sampled_from(TOKENS)
 ids = st.sampled_from(IDS)
+names = st.sampled_from(["s:a", "s:b"])
 several_ids = st.lists(ids, min_size=1, max_size=3)
 few = st.sampled_from([1, 0, 2])
 wants = st.tuples(few, few, few)
@@ -51,7 +54,7 @@ seldom = st.sampled_from([False, False, False, True])
 # holds come first), and a variant.
 picks = st.lists(
     st.tuples(
-        st.sampled_from("JJJEEDDRRPPLUAH"),
+        st.sampled_from("JJJEEDDRRPPWWWWLUAH"),
         st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 7]),
         st.integers(0, 5),
         st.booleans(),
@@ -70,7 +73,7 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.bench = Bench(self.connect())
-        self.model = Model(RECORDS)
+        self.model = Model(RECORDS, MESSAGES)
         #: What each worker believes to hold, or to have held; the newest last.
         self.known: dict[str, list[Delivery]] = {token: [] for token in TOKENS}
         #: What the blocking read brought each worker, adopted or not.
@@ -123,6 +126,14 @@ class History(RuleBasedStateMachine):
         assert self.do(self.bench.cancel(run_id)) == [expected]
         if revived:
             self.revive([run_id])
+
+    @rule(run_id=ids, name=names, number=st.integers(0, 5))
+    def signal(self, run_id: str, name: str, number: int) -> None:
+        """Signals are sent once and again, to whoever waits for them and whoever does not."""
+        expected = self.model.signal(run_id, name, str(number), f"m{number}")
+        message = Message(run_id=run_id, name=name, payload=b"%d" % number, id=f"m{number}")
+        sent = messages.send(self.bench.store, self.bench.lane, [message], 3600, LIMITS)
+        assert self.do(sent) == [expected]
 
     @precondition(lambda self: self.in_state(RunState.FAILED, RunState.CANCELLED))
     @rule(run_ids=several_ids)
@@ -198,8 +209,9 @@ class History(RuleBasedStateMachine):
         account = self.do(
             deliveries.holdings(self.bench.store, self.bench.lane, token, list(named.values()))
         )
-        lost, cancelled, strays = expected
+        lost, cancelled, addressed, strays = expected
         assert account.lost == lost
+        assert account.addressed == addressed
         assert account.cancelled == cancelled
         assert [stray.level for stray in account.strays] == [level for level, _ in strays]
         ops = [Op("A", level=stray.level, entry=stray.entry) for stray in account.strays]
@@ -236,9 +248,10 @@ class History(RuleBasedStateMachine):
         listed = sorted(self.do(self.bench.consumers())) if listing else []
         if listing:
             self.do(self.hset_meta("listed", 0))
-        told, promoted, reclaimed, poisoned = self.model.sweep(token, POISON, listed)
+        told, addressed, promoted, reclaimed, poisoned = self.model.sweep(token, POISON, listed)
         swept = self.do(self.bench.sweep(token, poison=POISON))
         assert set(swept.cancelled) == told
+        assert set(swept.addressed) == addressed
         assert (swept.promoted, swept.reclaimed, swept.poisoned) == (promoted, reclaimed, poisoned)
 
     # -- time
@@ -298,10 +311,10 @@ class History(RuleBasedStateMachine):
 
     def compare_runs(self, seen: dict[str, Any]) -> None:
         for run_id in IDS:
-            fields, journal, events = seen[run_id]
+            fields, journal, events, mail = seen[run_id]
             run = self.model.runs.get(run_id)
             if run is None:
-                assert (fields, journal, events) == ({}, {}, [])
+                assert (fields, journal, events, mail) == ({}, {}, [], {})
                 continue
             assert fields == {
                 "state": run.state, "workflow": run.workflow, "fence": run.fence,
@@ -313,6 +326,7 @@ class History(RuleBasedStateMachine):
             }  # fmt: skip
             assert journal == run.journal
             assert events == run.events
+            assert mail == {name: [x for _, x in waiting] for name, waiting in run.mail.items()}
             self.check_place(run_id, seen)
 
     def check_place(self, run_id: str, seen: dict[str, Any]) -> None:
@@ -372,10 +386,18 @@ class History(RuleBasedStateMachine):
         if kind == "J" and drop:
             records += ((f"k{(variant + 1) % 4}", "x" * (variant + 1)),)
         state = (RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED)[variant % 3]
+        awaits: tuple[str, ...] = ()
+        if kind == "W":
+            records = ((f"w{variant % 2}", ("open", "", "late")[variant % 3]),)
+            awaits = ("s:a" if drop else "s:b",)
+        if kind == "P":
+            awaits = (("s:a",), ("s:a", "s:b"), ())[variant % 3]
+        run = self.model.runs.get(about.run_id)
+        heard = run.messages if run is not None and drop else 0
         dropped = ("k0", "k1") if drop and state is not RunState.COMPLETED else ()
         return Op(
             kind, about.run_id, about.fence, about.level, about.entry, str(variant % 2), records,
-            state, f"payload {variant}", dropped,
+            state, f"payload {variant}", dropped, awaits, heard,
         )  # fmt: skip
 
     def send(

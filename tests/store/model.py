@@ -50,6 +50,11 @@ class Run:
     version: str = ""
     payload: str = ""
     drop: Sequence[str] = ()
+    #: The number of the last message, those that wait (name -> number and payload), known ids.
+    messages: int = 0
+    mail: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
+    awaits: tuple[str, ...] = ()
     journal: dict[str, str] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
 
@@ -75,6 +80,9 @@ class Op:
     state: RunState = RunState.COMPLETED
     payload: str = ""
     drop: tuple[str, ...] = ()
+    #: Park: what is awaited, and the last message that is known of. Look: the name.
+    awaits: tuple[str, ...] = ()
+    heard: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,7 @@ class Given:
     crashes: int
     refusals: int
     records: int
+    received: bool = False
     entry: Entry | None = field(default=None, compare=False)
 
 
@@ -97,6 +106,7 @@ class Model:
     """One lane."""
 
     max_records: int
+    max_messages: int
     runs: dict[str, Run] = field(default_factory=dict)
     streams: dict[str, list[Entry]] = field(default_factory=lambda: {x: [] for x in LEVELS})
     timers: dict[str, bool] = field(default_factory=dict)  # id -> is due
@@ -137,6 +147,27 @@ class Model:
         self.timers.pop(run_id, None)
         self.parked.pop(run_id, None)
         return "cancelled"
+
+    def signal(self, run_id: str, name: str, payload: str, message: str) -> str:
+        run = self.runs.get(run_id)
+        if run is None:
+            return ""
+        if run.state in FINAL:
+            return run.state
+        if message in run.ids:
+            return "known"
+        if sum(map(len, run.mail.values())) >= self.max_messages:
+            return "full"
+
+        run.messages += 1
+        run.ids.add(message)
+        run.mail.setdefault(name, []).append((run.messages, payload))
+        if run.state is RunState.PARKED and name in run.awaits:
+            del self.parked[run_id]
+            self._requeue(run)
+        elif run.state is RunState.RUNNING:
+            self.control.setdefault(run.owner, set()).add(run_id)
+        return "kept"
 
     def revive(self, run_id: str) -> str:
         run = self.runs.get(run_id)
@@ -179,26 +210,30 @@ class Model:
 
     def holdings(
         self, token: str, named: Sequence[tuple[str, int]]
-    ) -> tuple[set[str], set[str], list[tuple[str, str]]]:
+    ) -> tuple[set[str], set[str], set[str], list[tuple[str, str]]]:
         lost = {run_id for run_id, fence in named if not self.holds(token, run_id, fence)}
         cancelled = {x for x, _ in named if x not in lost and self.runs[x].cancel}
+        addressed = {x for x, _ in named if x not in lost and self.runs[x].messages}
         ids = {run_id for run_id, _ in named}
         strays = [
             (entry.level, entry.run_id)
             for entry in self.pending()
             if entry.holder == token and entry.run_id not in ids
         ]
-        return lost, cancelled, strays
+        return lost, cancelled, addressed, strays
 
     def sweep(
         self, token: str, poison: int, listed: Sequence[str]
-    ) -> tuple[set[str], int, int, int]:
+    ) -> tuple[set[str], set[str], int, int, int]:
         """``listed``: the consumers that the sweep comes to look at."""
-        told = set()
+        told, addressed = set(), set()
         for run_id in self.control.pop(token, set()):
             run = self.runs.get(run_id)
-            if run is not None and run.cancel and run.owner == token:
-                told.add(run_id)
+            if run is not None and run.owner == token:
+                if run.cancel:
+                    told.add(run_id)
+                if run.messages:
+                    addressed.add(run_id)
         promoted = self._promote(self.timers, RunState.SCHEDULED)
         promoted += self._promote(self.parked, RunState.PARKED)
         reclaimed = poisoned = 0
@@ -214,7 +249,7 @@ class Model:
         for run_id in [x for x, expired in self.ended.items() if expired]:
             del self.ended[run_id]
             self.dead.discard(run_id)
-        return told, promoted, reclaimed, poisoned
+        return told, addressed, promoted, reclaimed, poisoned
 
     # -- what can be counted
 
@@ -241,9 +276,11 @@ class Model:
             return self._delivered(token, op, given)
 
         run = self._held(token, op.run_id, op.fence)
-        if op.kind in "JE":
+        if op.kind in "JEW":
             if run is None or run.state is not RunState.RUNNING:
                 return Verdict.FENCED
+            if op.kind == "W":
+                return self._look(run, op)
             run.version = run.version or op.version
             return self._write(run, op)
 
@@ -268,6 +305,27 @@ class Model:
                 run.events.append(op.records[0][0])
         return Verdict.CANCEL if run.cancel else Verdict.WRITTEN
 
+    def _look(self, run: Run, op: Op) -> Verdict:
+        """Take a message; its record is ``done``, the message, ``.``; an open one is ``open``."""
+        ((key, otherwise),) = op.records
+        stored = run.journal.get(key)
+        if stored is not None and not stored.startswith("open"):
+            return Verdict.ANSWERED
+        (name,) = op.awaits
+        waiting = run.mail.get(name)
+        if not waiting and not otherwise:
+            return Verdict.CANCEL if run.cancel else Verdict.WRITTEN
+        if stored is None and len(run.journal) >= self.max_records:
+            return Verdict.FULL
+        run.version = run.version or op.version
+        if not waiting:
+            run.journal[key] = otherwise
+            return Verdict.CANCEL if run.cancel else Verdict.WRITTEN
+        run.journal[key] = f"done{waiting.pop(0)[1]}."
+        if not waiting:
+            del run.mail[name]
+        return Verdict.ANSWERED
+
     def _end(self, run: Run, op: Op) -> None:
         match op.kind:
             case "D":
@@ -282,8 +340,13 @@ class Model:
                     run.journal.pop(key, None)
                 self.timers[run.id] = False
             case "P":
-                run.state = RunState.PARKED
-                self.parked[run.id] = False
+                run.awaits = op.awaits
+                latest = [run.mail[name][-1][0] for name in op.awaits if name in run.mail]
+                if any(number > op.heard for number in latest):
+                    self._requeue(run)
+                else:
+                    run.state = RunState.PARKED
+                    self.parked[run.id] = False
             case "L":
                 self._requeue(run)
             case "U":
@@ -338,9 +401,10 @@ class Model:
         run.state, run.owner = RunState.RUNNING, token
         run.fence += 1
         records = len(run.journal) if run.fence > 1 else 0
+        past = run.fence > 1 or run.attempt > 1
         given.append(
             Given(run.id, run.fence, entry.level, run.attempt, run.base, run.crashes,
-                  run.refusals, records, entry)
+                  run.refusals, records, past and run.messages > 0, entry)
         )  # fmt: skip
 
     # -- moving

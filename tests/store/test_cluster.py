@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from millstream.errors import ConfigError, UnfitStore
+from millstream.errors import ConfigError, StoreUnavailable, UnfitStore
 from millstream.store.connection import Connection
 from tests.arranged import Cluster
 from tests.servers import RedisServer
@@ -33,6 +33,16 @@ async def test_every_master_is_looked_at(cluster: Cluster) -> None:
         with server.client() as client:
             client.config_set("maxmemory-policy", "noeviction")
     await connection.check()
+    await connection.aclose()
+
+
+async def test_a_cluster_that_is_away_is_a_store_that_is_away() -> None:
+    """Its library has an error of its own for that, which no loop that insists would know."""
+    connection = Connection("redis+cluster://127.0.0.1:1")
+
+    with pytest.raises(StoreUnavailable, match="cannot reach Redis"):
+        await connection.check()
+
     await connection.aclose()
 
 

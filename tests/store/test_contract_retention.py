@@ -8,7 +8,7 @@ import pytest
 from anyio import fail_after, sleep
 
 from millstream.model.outcome import Cancelled, Completed, Failed, Outcome
-from millstream.store import commits, results, runs
+from millstream.store import commits, results, runs, spills
 from millstream.store.connection import Connection
 from tests.store.bench import RETENTION_S, Bench, ending
 
@@ -19,6 +19,9 @@ async def full_life(bench: Bench, run_id: str, outcome: Outcome) -> None:
     """A run that uses everything a run can have, and ends."""
     held = await bench.held(run_id, tenant="acme")
     await results.watch(bench.store, bench.lane, "c1", [run_id])
+    large = b"x" * spills.LEAST
+    spilled = spills.reference("s", large)
+    await spills.keep(bench.store, bench.lane, "w1", held, spilled, large)
     await bench.commit(
         "w1",
         commits.journal(held, [("a", b"1")], "1"),

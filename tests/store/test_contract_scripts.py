@@ -31,7 +31,7 @@ UNBOUNDED = {
 BOUNDED_BY = {
     "ZRANGEBYSCORE": r"'LIMIT', 0, \d+",
     "ZREMRANGEBYRANK": r"math\.min\(",
-    "ZRANGE": r", 0, 0, 'WITHSCORES'",
+    "ZRANGE": r", (0, 0|#names, #names), 'WITHSCORES'",
     "XRANGE": r"'COUNT', (1\b|count)|(\w+\[1\]|entry), (\w+\[1\]|entry)$",
     "XREADGROUP": r"'COUNT', count",
     "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'-', '\+', (BATCH|1000), \w+",
@@ -106,10 +106,10 @@ def test_the_keys_stand_in_the_order_in_which_the_scripts_read_them() -> None:
     lane = Lane("q")
     names = re.search(r"local ([A-Z, ]+) =\s+KEYS\[1\]", source)
     assert names
-    streams = dict(re.findall(r"(\w+) = KEYS\[(\d+)\]", source))
+    streams = dict(re.findall(r"([a-z]+) = KEYS\[(\d+)\]", source))
 
     fixed = [lane.prefix + name.lower() for name in names[1].split(", ")]
-    assert list(lane.keys) == fixed + [lane.stream(level) for level in LEVELS]
+    assert list(lane.keys) == [*fixed, *map(lane.stream, LEVELS), lane.outbox]
     assert {level: lane.keys[int(at) - 1] for level, at in streams.items()} == {
         level: lane.stream(level) for level in LEVELS
     }
@@ -123,7 +123,14 @@ def test_the_keys_stand_in_the_order_in_which_the_scripts_read_them() -> None:
 def test_every_key_of_a_lane_stands_in_one_slot() -> None:
     """A cluster runs a script only where all its keys are."""
     lane = Lane("q", 3)
-    keys = [*lane.keys, lane.run("r"), lane.journal("r"), lane.events("r"), lane.inbox("c")]
+    keys = [
+        *lane.keys,
+        lane.run("r"),
+        lane.journal("r"),
+        lane.events("r"),
+        lane.received("r"),
+        lane.inbox("c"),
+    ]
 
     assert {re.search(r"\{(.*?)\}", key)[1] for key in keys} == {"q:3"}  # type: ignore[index]
 

@@ -10,6 +10,7 @@ from millstream.model.run import Delivery, Priority, RunState
 from millstream.store import commits, deliveries
 from millstream.store.commits import Verdict, Want
 from millstream.store.deliveries import Stray
+from millstream.store.scripts import Argument, call
 from tests.store.bench import RETENTION_S, Bench
 
 
@@ -363,3 +364,27 @@ async def make_suspect(bench: Bench, run_id: str) -> None:
         assert ids(await bench.take(token, suspect=False)) == [run_id]
         await bench.lapse(token)
         assert (await bench.sweep()).reclaimed == 1
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_a_traced_run_brings_its_trace_whenever_it_is_taken(bench: Bench) -> None:
+    """Every take hangs under who enqueued the run, the first one and those after a crash."""
+    held = await bench.held("r1", trace=TRACE, tenant="acme")
+    assert (held.trace, held.tenant, held.records, held.refusals) == (TRACE, "acme", 0, 0)
+
+    await bench.verdict("w1", commits.journal(held, [("a#0", b"[1]")], "1"))
+    await bench.end(held, Released())
+    (again,) = await bench.take("w1")
+
+    assert (again.trace, again.records, again.fence) == (TRACE, 1, 2)
+
+
+async def test_a_run_that_is_not_traced_brings_nothing_more(bench: Bench) -> None:
+    """What nobody uses costs nobody a byte."""
+    await bench.accept("plain")
+    args: list[Argument] = ["w1", 0, 1, 0, 0, 1000, 1_000_000, 100, 100, 0]
+    (row,) = (await call(bench.store.scripts, "commit", bench.lane, args))[2]
+
+    assert len(row) == 11

@@ -19,7 +19,7 @@ from tests.store.histories import History
 @pytest.mark.timeout(600)
 def test_the_store_in_memory_follows_the_model() -> None:
     """Enough histories to meet what nobody thought of, in the time of a coffee."""
-    run_state_machine_as_test(History, settings=histories(70))
+    run_state_machine_as_test(History, settings=histories(40))
 
 
 @pytest.mark.slow
@@ -37,7 +37,7 @@ def test_a_real_server_follows_the_model(program: str) -> None:
                 server.flush()
                 return Connection(server.url)
 
-        run_state_machine_as_test(OnServer, settings=histories(1_000))
+        run_state_machine_as_test(OnServer, settings=histories(500))
 
 
 def histories(count: int) -> settings:

@@ -9,6 +9,7 @@ import anyio.lowlevel
 import pytest
 import redis.exceptions as refused
 
+from millstream import Client
 from millstream.store.connection import Connection
 from millstream.store.wire import Wire
 from tests.servers import RedisServer
@@ -163,3 +164,70 @@ async def test_who_waits_for_a_connection_shares_its_failure() -> None:
             for _ in range(10):
                 group.start_soon(ask)
         assert tried == times
+
+
+async def test_a_wire_that_was_closed_opens_nothing_any_more(
+    wire: Wire, redis_server: RedisServer
+) -> None:
+    """Whoever comes late would leave a connection behind that nobody closes."""
+    before = await connections(redis_server)
+    await wire.execute_command("PING")
+    await wire.aclose()
+
+    with pytest.raises(refused.ConnectionError, match="closed by its owner"):
+        await wire.execute_command("PING")
+
+    await _until_connections(redis_server, before)
+
+
+async def test_a_connection_that_opens_while_the_wire_is_closed_is_closed_too(
+    redis_server: RedisServer,
+) -> None:
+    """Nobody would know of it."""
+    before = await connections(redis_server)
+    connection = Connection(redis_server.url)
+    opening, closed = anyio.Event(), anyio.Event()
+
+    async def opens() -> object:
+        opened = connection.client.connection_pool.make_connection()
+        await opened.connect()
+        opening.set()
+        await closed.wait()
+        return opened
+
+    wire = Wire(opens, 1.0, passes=lambda _: False)
+
+    async def late() -> None:
+        with pytest.raises(refused.ConnectionError, match="closed by its owner"):
+            await wire.execute_command("PING")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(late)
+        group.start_soon(late)  # waits for the same attempt
+        await opening.wait()
+        await wire.aclose()
+        closed.set()
+
+    await _until_connections(redis_server, before)
+    await connection.aclose()
+
+
+async def test_a_client_may_be_opened_again(redis_server: RedisServer) -> None:
+    """Closing is for good for whoever is late, not for whoever comes back."""
+    redis_server.flush()
+    before = await connections(redis_server)
+    client = Client(redis_server.url)
+    for _ in range(2):
+        async with client:
+            await client.enqueue("flow")
+    async with client:
+        assert (await client.depth()).waiting == 2
+
+    await _until_connections(redis_server, before)
+
+
+async def _until_connections(server: RedisServer, count: int) -> None:
+    """The server hears of a closed connection a moment later."""
+    with anyio.fail_after(10):
+        while await connections(server) != count:
+            await anyio.sleep(0.005)

@@ -30,7 +30,10 @@ def to_item(op: Op) -> Item:  # noqa: PLR0911 - one return for each kind
         case "R":
             return ["R", *place, 1_000_000, len(op.drop), op.payload, *op.drop]
         case "P":
-            return ["P", *place, 4_000_000_000_000, 0]
+            return ["P", *place, 4_000_000_000_000, 0, op.heard, "\n".join(op.awaits)]
+        case "W":
+            ((key, otherwise),) = op.records
+            return ["W", *head, key, otherwise, *op.awaits, "open", "done", "."]
         case "L":
             return ["L", *place]
         case "U":
@@ -50,6 +53,7 @@ async def look(bench: Bench, ids: Sequence[str]) -> dict[str, Any]:
         pipe.hgetall(lane.run(run_id))
         pipe.hgetall(lane.journal(run_id))
         pipe.xrange(lane.events(run_id))
+        pipe.hgetall(lane.received(run_id))
     for index in indexes:
         pipe.zrange(index, 0, -1)
     for level in LEVELS:
@@ -61,7 +65,7 @@ async def look(bench: Bench, ids: Sequence[str]) -> dict[str, Any]:
     for run_id in ids:
         fields, journal, events = text(next(replies)), text(next(replies)), next(replies)
         said = [fields_[b"data"].decode().split('"')[1] for _, fields_ in events]
-        seen[run_id] = (essence(fields), journal, said)
+        seen[run_id] = (essence(fields), journal, said, waiting(text(next(replies))))
     for index in indexes:
         seen[index] = [run_id.decode() for run_id in next(replies)]
     for level in LEVELS:
@@ -97,6 +101,20 @@ def essence(fields: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def waiting(received: dict[str, str]) -> dict[str, list[str]]:
+    """The messages that wait, by name and in order; every number is one, and counted."""
+    found = {
+        name[1:]: [received[number] for number in numbers.split()]
+        for name, numbers in received.items()
+        if name[0] == "~"
+    }
+    count = sum(map(len, found.values()))
+    assert count == int(received.get("#count", 0)) == sum(name.isdigit() for name in received)
+    size = sum(len(each) for part in found.values() for each in part)
+    assert size == int(received.get("#bytes", 0))
+    return found
+
+
 def text(found: dict[bytes, bytes]) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in found.items()}
 
@@ -104,5 +122,5 @@ def text(found: dict[bytes, bytes]) -> dict[str, str]:
 def to_given(held: Delivery) -> Given:
     return Given(
         held.run_id, held.fence, held.level, held.attempt, held.base, held.crashes,
-        held.refusals, held.records,
+        held.refusals, held.records, held.received,
     )  # fmt: skip

@@ -40,7 +40,13 @@ def subscriber(sink: Sink, level: str = "debug") -> LogSubscriber:
 
 
 def run_logger(
-    sink: Sink, *, replaying: bool = False, log_format: LogFormat = "json", branch: str = ""
+    sink: Sink,
+    *,
+    replaying: bool = False,
+    log_format: LogFormat = "json",
+    branch: str = "",
+    trace: str | None = None,
+    step: str = "",
 ) -> RunLogger:
     return RunLogger(
         make_logger(log_format=log_format, level="debug", stream=sink, wall=lambda: 0.0),
@@ -49,8 +55,10 @@ def run_logger(
         queue="default",
         attempt=2,
         tenant="acme",
+        trace=trace,
         replaying=lambda: replaying,
         branch=lambda: branch,
+        step=lambda: step,
     )
 
 
@@ -335,3 +343,53 @@ def test_two_loggers_do_not_disturb_each_other() -> None:
     quiet(STEP)
 
     assert (len(one.entries()), len(two.entries())) == (1, 0)
+
+
+# -- what lines are found by -------------------------------------------------------------------
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_line_of_a_run_says_everything_it_can_be_found_by() -> None:
+    """Run, workflow, attempt, tenant, trace, and the step that runs."""
+    sink = Sink()
+    run_logger(sink, trace=TRACE[3:35], branch="gather#0.1/", step="download#2").info("read")
+
+    (entry,) = sink.entries()
+    assert entry.items() >= {
+        "run_id": "r1", "workflow": "research", "queue": "default", "attempt": 2,
+        "tenant": "acme", "trace": TRACE[3:35], "branch": "gather#0.1/", "step": "download#2",
+    }.items()  # fmt: skip
+
+
+def test_an_author_cannot_take_the_place_of_what_a_line_is_found_by() -> None:
+    sink = Sink()
+    run_logger(sink, trace=TRACE[3:35], step="a#0").info("x", trace="mine", step="mine")
+
+    (entry,) = sink.entries()
+    assert (entry["trace"], entry["step"]) == (TRACE[3:35], "a#0")
+    assert (entry["trace_"], entry["step_"]) == ("mine", "mine")
+
+
+def test_the_line_of_an_event_names_the_trace_alone() -> None:
+    """A trace is looked up by its id, not by a context."""
+    sink = Sink()
+    subscriber(sink)(
+        StepEnded(
+            run_id="r1", workflow="w", key="a#0", kind="step", target="a", status="ok",
+            attempts=1, took_s=0.1, queue="q", attempt=3, tenant="acme", trace=TRACE,
+        )
+    )  # fmt: skip
+
+    (entry,) = sink.entries()
+    assert (entry["trace"], entry["attempt"], entry["tenant"]) == (TRACE[3:35], 3, "acme")
+    assert (entry["queue"], entry["key"]) == ("q", "a#0")
+
+
+def test_secrets_in_what_a_step_says_are_taken_out() -> None:
+    sink = Sink()
+    line = run_logger(sink, trace=TRACE[3:35], step="login#0")
+    line.info("calling https://u:hunter2@h/", authorization="Bearer abcdefgh", api_key="k-123456")
+
+    said = sink.getvalue()
+    assert not any(secret in said for secret in ("hunter2", "abcdefgh", "k-123456"))

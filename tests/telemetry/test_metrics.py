@@ -26,8 +26,8 @@ from millstream.telemetry.metrics import (
     TABLE,
     MetricsSubscriber,
     new_registry,
-    table_markdown,
 )
+from millstream.telemetry.reference import table_markdown
 from millstream.telemetry.series import LIMITS
 from tests.telemetry.bench import Bench, settled, taken
 from tests.telemetry.examples import EXAMPLES

@@ -50,7 +50,7 @@ async def main(url: str) -> None:
         known = caller._peers["suite"].known
         tools = [] if known is None else list(known.tools.values())
         calls = context.get("toolCalls") or [
-            {"name": tool.name, "arguments": made(tool, tools[0])} for tool in tools
+            {"name": tool.info.name, "arguments": made(tool, tools[0])} for tool in tools
         ]
         for call in calls:
             # The suite sends null where its own schema wants a boolean; we send nothing.

@@ -8,7 +8,9 @@ import anyio
 import pytest
 
 from millstream.errors import ToolError, ToolInterrupted, ToolNotSent, ToolRejected
+from millstream.events import ToolCalled
 from millstream.model.tool import ToolResult
+from millstream.model.trace import Place
 from tests.tools.bench import Bench, benched, in_time, web
 from tests.tools.fault_http import FaultHttp
 
@@ -185,6 +187,26 @@ async def test_the_idempotency_key_and_the_meta_are_sent(bench: Bench, server: F
 
     assert server.tools.metas[-1]["millstream.dev/idempotency-key"] == "k-7"
     assert server.tools.metas[-1]["traceparent"] == "00-1-2-01"
+
+
+async def test_the_server_is_told_in_which_trace_it_is_called(
+    bench: Bench, server: FaultHttp
+) -> None:
+    """Its own spans then hang under the attempt that called it."""
+    prepared = await bench.prepare("faults", "echo")
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await bench.caller.call(
+        prepared,
+        {},
+        timeout_s=5,
+        idempotency_key="k-8",
+        run_id="r1",
+        place=Place(trace, "of the step"),
+    )
+
+    assert server.tools.metas[-1]["traceparent"] == trace
+    called = [event for event in bench.events if isinstance(event, ToolCalled)]
+    assert (called[-1].trace, called[-1].parent) == (trace, "of the step")
 
 
 async def test_a_repeated_effect_counts_twice_and_a_keyed_one_once(

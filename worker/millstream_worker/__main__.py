@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 
+from millstream.builtin import with_builtin
 from millstream.errors import StoreUnavailable
 from millstream.events import StoreFailed
 from millstream.store.connection import Connection
@@ -21,15 +22,23 @@ from millstream_worker import compose
 from millstream_worker.config import WorkerConfig
 from millstream_worker.described import publish_forever
 from millstream_worker.loader import load
+from millstream_worker.registrar import apply_schedules
 from millstream_worker.serve import drain_on_signal
 
 
-def run(config: WorkerConfig, target: str, directory: Path) -> None:
-    """Serve the workflows of an application until a signal comes."""
-    workflows = load(target, directory)
-    anyio.run(serve, config, workflows, backend_options={"use_uvloop": sys.platform != "win32"})
-    if any(not thread.daemon for thread in threading.enumerate()[1:]):
-        # A step hangs in a thread. Its run was released and goes on elsewhere: do not wait for it.
+def run(config: WorkerConfig, target: str | None, directory: Path) -> None:
+    """Serve the workflows of an application, and those that are built in, until a signal comes."""
+    workflows = with_builtin(None if target is None else load(target, directory))
+    try:
+        anyio.run(serve, config, workflows, backend_options={"use_uvloop": sys.platform != "win32"})
+    except Exception as error:
+        if _threads_hang():
+            from millstream.cli import failures  # noqa: PLC0415 - see `main`
+
+            _exit_at_once(failures.tell(error))
+        raise
+    if _threads_hang():
+        # Its run was released and goes on elsewhere: do not wait for it.
         _exit_at_once()
 
 
@@ -62,6 +71,7 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                     tools=tools,
                     inference=inference,
                     health=watched.health,
+                    traces=watched.traces,
                 )
                 worker = await compose.compose(config, workflows, parts)
                 _settle_heap()
@@ -71,12 +81,16 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                     group.start_soon(
                         publish_forever, connection, config.queue, workflows, watched.emit
                     )
+                    schedules = compose.schedules(connection)
+                    group.start_soon(apply_schedules, schedules, workflows, watched.emit)
                     await worker.serve()
                     group.cancel_scope.cancel()
                 stuck = worker.stuck
     finally:
         with anyio.move_on_after(2, shield=True):
             await connection.aclose()
+        if watched.traces is not None:
+            watched.traces.close()
     if stuck:
         # A workflow swallows every cancellation, and the loop would not close before it ends.
         await anyio.lowlevel.checkpoint()  # for the last line of the log
@@ -118,10 +132,15 @@ async def _beat(watched: compose.Telemetry) -> None:
         await anyio.sleep(0.2)
 
 
-def _exit_at_once() -> None:
+def _threads_hang() -> bool:
+    """Whether a step is still in a thread, which Python would wait for before it ends."""
+    return any(not thread.daemon for thread in threading.enumerate()[1:])
+
+
+def _exit_at_once(code: int = 0) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def _settle_heap() -> None:

@@ -14,12 +14,15 @@ from random import Random, SystemRandom
 from typing import Any
 
 from millstream import __version__
+from millstream.client import Client
+from millstream.client.schedules import Schedules
 from millstream.errors import InferenceRejected, ToolRejected
 from millstream.events import Emit
 from millstream.model import ids
 from millstream.model.inference import CallOptions
 from millstream.model.run import Delivery
-from millstream.model.tool import ToolResult
+from millstream.model.tool import ToolInfo, ToolResult
+from millstream.model.trace import trace_id_of
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
@@ -27,11 +30,21 @@ from millstream.telemetry.emitter import Emitter
 from millstream.telemetry.health import Health
 from millstream.telemetry.logs import LogSubscriber, RunLogger, make_logger
 from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_registry
+from millstream.telemetry.opening import Tracing, open_tracing
 from millstream.workflow import Log, Workflows
 from millstream_worker.config import WorkerConfig
 from millstream_worker.consumer import Consumer
-from millstream_worker.environment import Environment, Inference, MakesLog, RunsInThread, Tools
+from millstream_worker.dispatcher import Dispatcher
+from millstream_worker.environment import (
+    Environment,
+    Inference,
+    MakesLog,
+    RunsInThread,
+    Tools,
+    Traces,
+)
 from millstream_worker.executor import Executor
+from millstream_worker.gate import Gate
 from millstream_worker.inference.declared import BUILT_IN, load_models
 from millstream_worker.inference.notices import Notices
 from millstream_worker.inference.service import InferenceService
@@ -40,7 +53,9 @@ from millstream_worker.lease import Lease
 from millstream_worker.renewer import Renewer
 from millstream_worker.serve import LaneDuties, Renews, Worker
 from millstream_worker.slots import Slots
+from millstream_worker.spilling import Spills
 from millstream_worker.sweeper import Sweeper
+from millstream_worker.telling import running_step
 from millstream_worker.threads import Threads
 
 #: Threads for plain functions: as many as there can be MCP calls.
@@ -71,17 +86,26 @@ class NoTools:
     ) -> Any:
         """Refuse."""
         del tool, arguments, run_id
-        raise ToolRejected(
-            f"no MCP server {server!r} is declared; start the worker with --mcp FILE",
-            cause="ToolRejected",
-        )
+        raise _undeclared(server)
 
     async def call(self, prepared: Any, arguments: Mapping[str, Any], **options: Any) -> ToolResult:
         """Never called: nothing can be prepared."""
         raise NotImplementedError
 
+    async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
+        """Refuse."""
+        del run_id
+        raise _undeclared(server)
+
     def release_run(self, run_id: str) -> None:
         """There is nothing to release."""
+
+
+def _undeclared(server: str) -> ToolRejected:
+    return ToolRejected(
+        f"no MCP server {server!r} is declared; start the worker with --mcp FILE",
+        cause="ToolRejected",
+    )
 
 
 def renewing_thread(
@@ -106,6 +130,7 @@ class Parts:
     in_thread: RunsInThread = field(default_factory=lambda: Threads(THREADS))
     make_renewer: MakesRenewer = renewing_thread
     health: Health = field(default_factory=Health)
+    traces: Traces | None = None
 
 
 async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> Worker:
@@ -114,9 +139,7 @@ async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> W
     await lanes.look_up()
     agent = _agent(config, workflows, parts)
     lease = Lease(config.lease, parts.mono)
-    executor = Executor(
-        parts.connection, workflows, _environment(config, agent, lease, parts), parts.mono
-    )
+    executor = Executor(workflows, _environment(config, agent, lease, parts), parts.mono)
     slots = Slots(config.concurrency)
     parts.inference.attend(lambda: slots.total - slots.free)
 
@@ -147,6 +170,8 @@ def _environment(config: WorkerConfig, agent: Agent, lease: Lease, parts: Parts)
         inference=parts.inference,
         in_thread=parts.in_thread,
         make_log=parts.make_log,
+        spills=Spills(parts.connection, agent.token, emit=parts.emit, above=config.spill_above),
+        traces=parts.traces,
         park_after_s=config.park_after,
     )
 
@@ -173,15 +198,18 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
     parts: Parts,
     noticed: Callable[[Lane, int], None],
 ) -> LaneDuties:
+    dispatcher = Dispatcher(parts.connection, lane, emit=parts.emit, retention_s=config.retention)
+    gate = Gate(slots)
     consumer = Consumer(
         parts.connection,
         lane,
         agent.token,
-        slots,
+        gate,
         lease,
         emit=parts.emit,
         retention_s=config.retention,
         alive=parts.health.claim_turned,
+        posted=dispatcher.posted,
         answered=functools.partial(_answered, parts.health, lease),
     )
     sweeper = Sweeper(
@@ -193,10 +221,12 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         retention_s=config.retention,
         poison=config.poison,
         turned=parts.health.loop_turned,
+        posted=dispatcher.posted,
         noticed=noticed,
+        gate=gate,
     )
     execute = functools.partial(executor.execute, consumer)
-    return LaneDuties(consumer=consumer, sweeper=sweeper, execute=execute)
+    return LaneDuties(consumer=consumer, sweeper=sweeper, dispatcher=dispatcher, execute=execute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +237,7 @@ class Telemetry:
     make_log: MakesLog
     health: Health
     registry: Registry
+    traces: Tracing | None = None
 
 
 def telemetry(config: WorkerConfig) -> Telemetry:
@@ -214,10 +245,13 @@ def telemetry(config: WorkerConfig) -> Telemetry:
     log_format = config.log_format or ("console" if sys.stderr.isatty() else "json")
     logger = make_logger(log_format=log_format, level=config.log_level)
     registry = new_registry()
-    emit = Emitter(
+    watching = Emitter(
         LogSubscriber(logger),
         MetricsSubscriber(registry, service="millstream-worker", version=__version__),
     )
+    # What becomes of the spans is told to those who do not make any.
+    tracing = open_tracing(config.otlp_endpoint, "millstream-worker", __version__, watching)
+    emit = watching if tracing is None else Emitter(watching, tracing)
 
     def make_log(
         delivery: Delivery,
@@ -234,10 +268,12 @@ def telemetry(config: WorkerConfig) -> Telemetry:
             replaying=replaying,
             tenant=delivery.tenant,
             branch=branch,
+            trace=trace_id_of(delivery.trace),
+            step=running_step,
         )
 
     health = Health(loop_s=config.liveness)
-    return Telemetry(emit=emit, make_log=make_log, health=health, registry=registry)
+    return Telemetry(emit=emit, make_log=make_log, health=health, registry=registry, traces=tracing)
 
 
 @asynccontextmanager
@@ -267,6 +303,12 @@ async def inference(
     notices = Notices(connection, ids.new_process_token(SystemRandom()))
     async with InferenceService(declared, emit=emit, notices=notices) as service:
         yield service
+
+
+def schedules(connection: Connection) -> Schedules:
+    """Return the schedules of a Redis. Whoever asks does not insist: it asks again itself."""
+    # Not opened: nothing here needs its background tasks, and the connection is not its own.
+    return Client(connection=connection, patience=0.0).schedules
 
 
 def _answered(health: Health, lease: Lease, refusal: str | None) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from millstream.config import DEFAULT_REDIS, setting
+from millstream.config import DEFAULT_REDIS, OTLP, setting
+from millstream.model.limits import KIB, MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,12 @@ class WorkerConfig:
     )
     grace: float = setting(30.0, "seconds that running runs get after SIGTERM", lowest=0)
     park_after: float = setting(5.0, "a longer sleep parks the run", lowest=0)
+    spill_above: int = setting(
+        256 * KIB,
+        "bytes above which a step's value is kept beside the journal",
+        lowest=16 * KIB,
+        highest=16 * MIB,
+    )
     retention: float = setting(
         24 * 3600.0, "seconds the record of an ended run is kept", lowest=0.001
     )
@@ -37,6 +44,9 @@ class WorkerConfig:
     host: str = setting("0.0.0.0", "address the ports listen on")  # noqa: S104 - probes come from outside
     mcp: Path | None = setting(None, "file with the mcpServers that tools are called on")
     models: Path | None = setting(None, "file with the models that inference is done with")
+    otlp_endpoint: str | None = setting(
+        None, "address of a collector that traces are sent to, by OTLP over HTTP", *OTLP
+    )
     log_format: Literal["json", "console"] | None = setting(
         None, "json or console; by default console on a terminal, else json"
     )

@@ -29,9 +29,12 @@ from millstream.store.connection import Connection
 from millstream.store.deliveries import Stray
 from millstream.store.keys import SUSPECT, Lane
 from millstream_worker import turns
+from millstream_worker.gate import Gate
 from millstream_worker.held import Held, Stop
 from millstream_worker.lease import Lease
+from millstream_worker.listener import Listener
 from millstream_worker.reader import Reader
+from millstream_worker.reading import RunReader
 from millstream_worker.slots import Shares, Slots
 from millstream_worker.turns import Submission
 
@@ -47,16 +50,18 @@ class Consumer:
         connection: Connection,
         lane: Lane,
         token: str,
-        slots: Slots,
+        slots: Slots | Gate,
         lease: Lease,
         *,
         emit: Emit,
         retention_s: float,
         alive: Callable[[], None] = lambda: None,
+        posted: Callable[[], None] = lambda: None,
         answered: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         self.lane = lane
         self.held: dict[str, Held] = {}
+        self.listener = Listener(connection, lane, token, self.held, emit=emit)
         self._connection = connection
         self._token = token
         self._slots = slots
@@ -65,10 +70,9 @@ class Consumer:
         self._emit = emit
         self._start: Callable[[Held], None] | None = None
         self._retention_s = retention_s
-        #: Told of every turn of the loop.
-        self._alive = alive
-        #: Told what came of every call: None when Redis served it, else why it was refused.
-        self._answered = answered
+        self._alive = alive  # told of every turn of the loop
+        self._posted = posted  # something was put into the lane's outbox
+        self._answered = answered  # what came of a call: None when it was served, else why not
         self._sequence = 0
         self._outgoing: list[Submission] = []
         self._adopting: list[Stray] = []
@@ -79,7 +83,7 @@ class Consumer:
         self._turning = False
         #: The clock of Redis, as an offset to the loop's own.
         self._offset_s = 0.0
-        slots.share(self._wake.set, lambda: self._taking and not self._dry.is_set())
+        self._unshare = slots.share(self._wake.set, lambda: self._taking and not self._dry.is_set())
         slots.on_cleared.append(self._look_again)
         lease.serve(lane)
 
@@ -106,6 +110,13 @@ class Consumer:
             self._taking = False
             self.compare()
 
+    def leave(self) -> None:
+        """The lane is empty for good: nothing of it is waited for any more."""
+        self._taking = False
+        self._unshare()
+        self._slots.on_cleared.remove(self._look_again)
+        self._lease.leave(self.lane)
+
     def compare(self) -> None:
         """Ask for a comparison of what is held here and by the store's account."""
         self._comparing = True
@@ -116,6 +127,10 @@ class Consumer:
         held = self.held.get(run_id)
         if held is not None:
             held.stop(Stop.CANCELLED)
+
+    def reader(self, run_id: str) -> RunReader:
+        """Return what reads the rest of what stands for a run."""
+        return RunReader(self._connection, self.lane, run_id, self._emit)
 
     def forget(self, held: Held) -> None:
         """The run has left this worker; its slot is free."""
@@ -161,6 +176,8 @@ class Consumer:
         items += [commits.adopt(stray.level, stray.entry) for stray in strays]
         items += [commits.hand_back(x.level, x.entry, self._retention_s) for x in surplus]
         reply = await self._commit(items, want)
+        if reply.posted:
+            self._posted()
         turns.answer(batch, reply.verdicts)
         if self._slots.suspecting:
             self._clear_suspects(items, reply.verdicts)
@@ -223,6 +240,8 @@ class Consumer:
         self._lease.compared(self.lane, lapses)
         for run_id in found.cancelled:
             self.cancel(run_id)
+        for run_id in found.addressed:
+            self.listener.hear(run_id)
         here = {(x.delivery.level, x.delivery.entry) for x in self.held.values()}
         here |= {(stray.level, stray.entry) for stray in self._adopting}
         self._adopting += [x for x in found.strays if (x.level, x.entry) not in here]
@@ -277,8 +296,8 @@ class Consumer:
                 before.stop(Stop.LOST)
             if not self._taking:
                 # Asked for before the drain began: nothing may be started any more.
-                released = commits.ending(delivery, Released(), "", self._retention_s)
-                self.submit([released], 0, lambda _: None)
+                back = commits.ending(delivery, Released(), "", self._retention_s)
+                self.submit([back], 0, lambda _: None)
                 self._slots.give(1)
                 continue
             held = Held(delivery, self, self._retention_s)
@@ -296,15 +315,9 @@ class Consumer:
     async def read_forever(self) -> None:
         """Wait for work whenever the lane is dry and there is room for it."""
         reader = Reader(
-            self._connection,
-            self.lane,
-            self._token,
-            self._slots,
-            self._dry,
-            found=self._found,
-            failed=self._read_failed,
-            look=self._look_again,
-        )
+            self._connection, self.lane, self._token, self._slots, self._dry,
+            found=self._found, failed=self._read_failed, look=self._look_again,
+        )  # fmt: skip
         await reader.read_forever()
 
     def _found(self, strays: Sequence[Stray]) -> None:
@@ -329,9 +342,9 @@ class Consumer:
         return asyncio.get_running_loop().time()
 
     def _served(self, during: str, now: float, failed_at: float | None) -> None:
-        mono = asyncio.get_running_loop().time()
-        self._offset_s = now - mono
         self._alive()
         self._answered(None)
+        mono = asyncio.get_running_loop().time()
+        self._offset_s = now - mono
         if failed_at is not None:
             self._emit(StoreRecovered(during=f"{during} {self.lane}", away_s=mono - failed_at))

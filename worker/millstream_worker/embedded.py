@@ -5,12 +5,14 @@ It keeps every promise of a worker process but one: it does not outlive the prog
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
+from millstream.builtin import with_builtin
 from millstream.errors import (
     InferenceError,
     InferenceFailed,
@@ -21,7 +23,7 @@ from millstream.errors import (
 from millstream.events import Emit
 from millstream.model.inference import CallOptions
 from millstream.model.run import Delivery
-from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.store import leases
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
@@ -68,6 +70,18 @@ class FunctionTools:
         del options
         value = await maybe_await(prepared.function(**arguments))
         return value if isinstance(value, ToolResult) else ToolResult(data=value, text=str(value))
+
+    async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
+        """Describe the functions by their docstrings; their arguments are not described."""
+        del run_id
+        functions = self._functions.get(server)
+        if functions is None:
+            raise ToolRejected(f"the test has no server {server}", cause="ToolRejected")
+        described = [
+            ToolInfo(name=name, description=inspect.getdoc(function) or "")
+            for name, function in functions.items()
+        ]
+        return described, ""
 
     def release_run(self, run_id: str) -> None:
         """There is nothing to release."""
@@ -122,7 +136,7 @@ class EmbeddedWorker:
         inference: Inference,
     ) -> None:
         self._connection = Connection(url)
-        self._workflows = workflows
+        self._workflows = with_builtin(workflows)
         self._emit = emit
         self._tools = tools
         self._inference = inference

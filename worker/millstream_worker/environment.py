@@ -11,10 +11,12 @@ from millstream.events import Emit
 from millstream.model.inference import CallOptions
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Delivery
-from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
+from millstream.model.trace import Place
 from millstream.workflow import Log
 from millstream_worker.functions import Shapes
 from millstream_worker.lease import Lease
+from millstream_worker.spilling import Spills
 
 
 class Prepared(Protocol):
@@ -56,8 +58,18 @@ class Tools(Protocol):
         timeout_s: float,
         idempotency_key: str,
         run_id: str,
+        place: Place | None,
     ) -> ToolResult:
-        """Send the call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`."""
+        """Send the call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`.
+
+        The server is told in which trace it is called.
+        """
+
+    async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
+        """Return the tools of a server that may be called, and the hash of its catalogue.
+
+        Raises `ToolRejected` or `ToolNotSent`.
+        """
 
     def release_run(self, run_id: str) -> None:
         """End the sessions that belong to a run."""
@@ -95,6 +107,13 @@ class MakesLog(Protocol):
         """Return a logger bound to a run, silent while ``replaying()`` holds."""
 
 
+class Traces(Protocol):
+    """Gives deliveries their place in a trace."""
+
+    def place_of(self, queue: str, delivery: Delivery) -> Place:
+        """Return where a delivery stands, and under what."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """What every run of this process shares."""
@@ -107,6 +126,9 @@ class Environment:
     inference: Inference
     in_thread: RunsInThread
     make_log: MakesLog
+    spills: Spills
+    #: None: nothing is traced here.
+    traces: Traces | None = None
     #: A sleep longer than this parks the run.
     park_after_s: float = 5.0
     limits: Limits = LIMITS

@@ -9,23 +9,23 @@ no failure, and no attempt.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import anyio
 import anyio.lowlevel
-import msgspec
 
 from millstream.errors import (
-    InvalidArguments,
+    Continued,
     NewerRecord,
-    StoreError,
     UnknownWorkflow,
+    UsageError,
     said,
 )
-from millstream.events import RunLost, RunSettled, RunTaken, StoreFailed
+from millstream.events import RunLost, RunSettled
+from millstream.model import outcome as outcomes
 from millstream.model.journal import Record
 from millstream.model.outcome import (
     Cancelled,
@@ -38,16 +38,17 @@ from millstream.model.outcome import (
     Retry,
 )
 from millstream.model.run import Delivery
-from millstream.store import codec, journals
+from millstream.store import codec
 from millstream.store.commits import Verdict
-from millstream.store.connection import Connection
 from millstream.workflow import Workflow, Workflows
 from millstream_worker import verdicts
+from millstream_worker.arguments import bind
 from millstream_worker.consumer import Consumer
 from millstream_worker.context import RunContext
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held, Stop
 from millstream_worker.replayer import Replay
+from millstream_worker.telling import taken
 from millstream_worker.toolsteps import session_of
 
 #: A run that this many workers in a row did not know is given up: about eight minutes.
@@ -61,12 +62,10 @@ class Executor:
 
     def __init__(
         self,
-        connection: Connection,
         workflows: Workflows,
         environment: Environment,
         mono: Callable[[], float],
     ) -> None:
-        self._connection = connection
         self._workflows = workflows
         self._environment = environment
         self._mono = mono
@@ -74,6 +73,8 @@ class Executor:
     async def execute(self, consumer: Consumer, held: Held) -> None:
         """Run a delivery to its end, and leave that end to the lane's next commit."""
         began = self._mono()
+        if self._environment.traces is not None:
+            held.place(self._environment.traces.place_of(consumer.lane.queue, held.delivery))
         try:
             outcome, drop = await self._outcome(consumer, held, began)
         except Exception as error:  # noqa: BLE001 - no run may end the worker, whatever it does
@@ -99,19 +100,7 @@ class Executor:
 
         held.pin(workflow.version)
         attempt = _Attempt(held, workflow, self._environment, consumer, self._mono)
-        return await attempt.outcome(functools.partial(self._load, consumer, delivery), began)
-
-    async def _load(self, consumer: Consumer, delivery: Delivery) -> dict[str, Record]:
-        """Insist: without its journal a run must not go on."""
-        if not delivery.records:
-            return {}
-        while True:
-            try:
-                return await journals.load(self._connection, consumer.lane, delivery.run_id)
-            except StoreError as error:
-                self._environment.emit(StoreFailed(during="load", error=str(error)))
-                await self._connection.reset()
-                await anyio.sleep(0.5)
+        return await attempt.outcome(began)
 
     def _unknown(self, delivery: Delivery) -> Outcome:
         if delivery.refusals >= MOST_REFUSALS:
@@ -150,13 +139,14 @@ class Executor:
                 workflow=delivery.workflow,
                 queue=queue,
                 fence=delivery.fence,
+                trace=delivery.trace,
             )
             self._environment.emit(event)
             return
 
-        error = trace = None
+        error = traceback = None
         if isinstance(outcome, Failed | Retry):
-            error, trace = f"{outcome.cause}: {outcome.message}", outcome.trace or None
+            error, traceback = f"{outcome.cause}: {outcome.message}", outcome.traceback or None
         self._environment.emit(
             RunSettled(
                 run_id=delivery.run_id,
@@ -166,7 +156,9 @@ class Executor:
                 attempt=delivery.attempt,
                 took_s=took_s,
                 error=error,
-                trace=trace,
+                traceback=traceback,
+                tenant=delivery.tenant,
+                trace=delivery.trace,
             )
         )
 
@@ -178,6 +170,7 @@ _STATES: dict[type[Outcome], str] = {
     Retry: "scheduled",
     Refused: "scheduled",
     Parked: "parked",
+    outcomes.Continued: "queued",
     Released: "queued",
 }
 
@@ -197,27 +190,25 @@ class _Attempt:
         self._workflow = workflow
         self._environment = environment
         self._consumer = consumer
+        self._reader = consumer.reader(held.delivery.run_id)
         self._mono = mono
-        self._due = 0.0
+        self._parked = Parked(None, 0.0)
 
-    async def outcome(
-        self, load: Callable[[], Awaitable[dict[str, Record]]], began: float
-    ) -> _Verdict:
+    async def outcome(self, began: float) -> _Verdict:
         """Run the workflow; return its outcome, and the records of a failure that escaped it."""
         # A scope, and not a mere cancellation of the task: it respects what a workflow shields.
         with anyio.CancelScope() as scope:
             self._held.on_stop(scope.cancel)
             try:
-                return await self._ended(load, began)
+                return await self._ended(began)
             finally:
                 self._held.on_stop(None)
         return self.put_aside(began)
 
-    async def _ended(
-        self, load: Callable[[], Awaitable[dict[str, Record]]], began: float
-    ) -> _Verdict:
+    async def _ended(self, began: float) -> _Verdict:
         try:
-            result = await self._run(await load())
+            records = await self._reader.journal() if self._held.delivery.records else {}
+            result = await self._run(records)
             if self._held.stopped is not None:
                 return self.put_aside(began)
             limit = self._environment.limits.result
@@ -233,13 +224,12 @@ class _Attempt:
             await anyio.lowlevel.checkpoint()
             return self._failed(error)
         except NewerRecord as error:
-            delivery = self._held.delivery
-            if delivery.refusals < MOST_REFUSALS:
-                return _refused(delivery, self._environment.random), ()
-            return self._failed(error)
+            return self._unread(error)
         except BaseException as error:  # noqa: BLE001
             # Whatever a workflow raises is its outcome, unless it was stopped from outside.
-            return self.put_aside(began) if self._held.stopped is not None else self._failed(error)
+            if self._held.stopped is not None:
+                return self.put_aside(began)
+            return self._raised(error)
         else:
             return Completed(encoded), ()
 
@@ -250,7 +240,7 @@ class _Attempt:
                 return Cancelled(), ()
             case Stop.PARKED:
                 ran_s = self._held.delivery.ran_s + self._mono() - began
-                return Parked(self._due, ran_s), ()
+                return replace(self._parked, ran_s=ran_s), ()
             case Stop.TIMEOUT:
                 limit = f"its timeout of {self._timeout_s:g} s"
                 return self._failed(TimeoutError(f"the attempt ran longer than {limit}"))
@@ -258,6 +248,26 @@ class _Attempt:
                 return None, ()
             case _:
                 return Released(), ()
+
+    def _unread(self, error: NewerRecord) -> _Verdict:
+        delivery = self._held.delivery
+        if delivery.refusals < MOST_REFUSALS:
+            return _refused(delivery, self._environment.random), ()
+        return self._failed(error)
+
+    def _raised(self, error: BaseException) -> _Verdict:
+        """Return what follows from what a workflow has raised."""
+        if not isinstance(error, Continued):
+            return self._failed(error)
+        # It begins anew, if its arguments are such as it can be begun with.
+        given = {} if error.arguments is None else error.arguments
+        try:
+            limit = self._environment.limits.arguments
+            encoded = codec.encode(given, f"the arguments of {self._workflow.name!r}", limit)
+            bind(self._workflow, encoded)
+        except UsageError as unfit:
+            return self._failed(unfit)
+        return outcomes.Continued(encoded), ()
 
     def _failed(self, error: BaseException) -> _Verdict:
         return verdicts.failure(
@@ -270,7 +280,7 @@ class _Attempt:
 
     async def _run(self, records: dict[str, Record]) -> Any:
         delivery = self._held.delivery
-        self._environment.emit(_taken(self._consumer, delivery, records))
+        self._environment.emit(taken(self._consumer, self._held, records))
         replay = Replay(records)
         context = RunContext(
             self._held,
@@ -278,7 +288,9 @@ class _Attempt:
             self._environment,
             queue=self._consumer.lane.queue,
             wall=self._consumer.wall,
+            reader=self._reader,
             park=self._park,
+            listen=self._consumer.listener.begin,
         )
         call = self._workflow.function(context, **bind(self._workflow, delivery.arguments))
         limit_s = self._timeout_s
@@ -296,8 +308,8 @@ class _Attempt:
         finally:
             timer.cancel()
 
-    def _park(self, due: float) -> None:
-        self._due = due
+    def _park(self, due: float | None, heard: int, awaits: tuple[str, ...]) -> None:
+        self._parked = Parked(due, 0.0, heard, awaits)
         self._held.stop(Stop.PARKED)
 
 
@@ -309,37 +321,3 @@ def _refused(delivery: Delivery, random: Random) -> Refused:
     # Spread, lest the same worker be the one that waits for it, time and again.
     spread = 0.6 + 0.4 * random.random()
     return Refused(pause_s=min(30.0, 0.5 * 2**delivery.refusals) * spread)
-
-
-def bind(workflow: Workflow, data: bytes) -> dict[str, Any]:
-    """Return the arguments by name, as the annotations want them. Raises `InvalidArguments`."""
-    given = codec.decode(data)
-    bound = {}
-    for parameter in workflow.parameters:
-        if parameter.name not in given:
-            if parameter.required:
-                raise InvalidArguments(workflow.name, f"{parameter.name!r} is missing")
-            continue
-        try:
-            bound[parameter.name] = codec.convert(given.pop(parameter.name), parameter.wanted)
-        except (msgspec.ValidationError, ValueError, TypeError, NotImplementedError) as error:
-            raise InvalidArguments(workflow.name, f"{parameter.name!r}: {error}") from error
-
-    if given and not workflow.takes_more:
-        names = ", ".join(parameter.name for parameter in workflow.parameters) or "none"
-        raise InvalidArguments(workflow.name, f"{min(given)!r} is not one of its own ({names})")
-
-    return {**bound, **given}
-
-
-def _taken(consumer: Consumer, delivery: Delivery, records: dict[str, Record]) -> RunTaken:
-    return RunTaken(
-        run_id=delivery.run_id,
-        workflow=delivery.workflow,
-        queue=consumer.lane.queue,
-        attempt=delivery.attempt,
-        fence=delivery.fence,
-        records=len(records),
-        # The id of a stream entry begins with the time it was added, in milliseconds.
-        waited_s=max(0.0, consumer.wall() - int(delivery.entry.partition("-")[0]) / 1000),
-    )

@@ -12,12 +12,16 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Protocol
 
-from millstream.errors import JournalFull, LeaseLost, Suspended
+from millstream.errors import JournalFull, KeyOccupied, LeaseLost, Suspended
 from millstream.model.limits import LIMITS
-from millstream.model.outcome import Completed, Outcome
+from millstream.model.outcome import Completed, Outcome, Released
 from millstream.model.run import Delivery
+from millstream.model.trace import Place
 from millstream.store import commits
-from millstream.store.commits import Item, Verdict
+from millstream.store.codec import Parts
+from millstream.store.commits import Child, Item, Verdict
+from millstream.store.keys import Lane
+from millstream_worker.turns import UNWRITTEN
 
 
 class Stop(Enum):
@@ -37,6 +41,8 @@ _PART = 200
 
 class Outbox(Protocol):
     """Where items go: the lane's next commit."""
+
+    lane: Lane
 
     def submit(self, items: Sequence[Item], size: int, answered: Callable[[Verdict], None]) -> None:
         """Queue items of ``size`` bytes; ``answered`` is told the verdict on the last of them."""
@@ -77,6 +83,8 @@ class Held:
 
     def __init__(self, delivery: Delivery, outbox: Outbox, retention_s: float) -> None:
         self.delivery = delivery
+        #: Under what the delivery stands in a trace.
+        self.caller = delivery.trace
         self.stopped: Stop | None = None
         self._outbox = outbox
         self._retention_s = retention_s
@@ -86,12 +94,23 @@ class Held:
         #: Whether a value is among them, and those that were sent.
         self._drawn = False
         self._drawing: Sent | None = None
+        #: The verdict on something that was drawn or said, and that does not stand.
+        self._unwritten: Verdict | None = None
         #: What was recorded so far, by this account: the store has the last word.
         self._records = delivery.records
         self._bytes = 0
         #: The version to pin with the next write; empty once it is pinned.
         self._pin = ""
         self._on_stop: Callable[[], None] | None = None
+        #: Whether somebody may have sent messages, and who is told of the next one: its name, or
+        #: None when that is not known.
+        self.addressed = delivery.received
+        self.on_message: Callable[[str | None], None] | None = None
+
+    @property
+    def lane(self) -> Lane:
+        """Where the run is."""
+        return self._outbox.lane
 
     def on_stop(self, action: Callable[[], None] | None) -> None:
         """Say what stops the workflow; called at once when it should have stopped already."""
@@ -105,6 +124,17 @@ class Held:
             self.stopped = reason
         if self._on_stop is not None:
             self._on_stop()
+
+    def place(self, place: Place) -> None:
+        """Say where the delivery stands in a trace."""
+        self.delivery = self.delivery._replace(trace=place.trace)
+        self.caller = place.parent
+
+    def hear(self, name: str | None) -> None:
+        """A message has come; None: it may have, and its name is not known."""
+        self.addressed = True
+        if self.on_message is not None:
+            self.on_message(name)
 
     def pin(self, version: str) -> None:
         """Have the run stay on this version from its first write on."""
@@ -125,22 +155,45 @@ class Held:
     async def write(self, key: str, record: bytes) -> None:
         """Journal a record; return when it stands.
 
-        Raises `LeaseLost` when the run is no longer ours, `JournalFull` at the bound.
+        Raises `LeaseLost` when the run is no longer ours, `JournalFull` at the bound,
+        `KeyOccupied` when something else stands where the journal belongs.
         """
         self._append(key, record)
-        self._judge(await self._send().wait())
+        self.judge(await self._send().wait())
+
+    async def look(self, key: str, name: str, record: Parts, otherwise: bytes) -> Verdict:
+        """Take a message into the journal, or write ``otherwise``. See `commits.look`."""
+        self._check()
+        if otherwise:
+            self._count(len(otherwise))
+        item = commits.look(self.delivery, key, name, record, otherwise, self._take_pin())
+        self._later.append(item)
+        verdict = await self._send().wait()
+        if verdict is not Verdict.ANSWERED:
+            self.judge(verdict)
+        return verdict
+
+    async def start_child(self, key: str, record: bytes, child: Child) -> None:
+        """Journal that a child is waited for, and have it started."""
+        self._check()
+        self._count(len(record))
+        self._size += len(child.start)
+        item = commits.start_child(self.delivery, key, record, child, self._take_pin())
+        self._later.append(item)
+        self.judge(await self._send().wait())
 
     async def flush(self) -> None:
         """Write what waits to be written; return when it stands."""
         if self._later:
-            self._judge(await self._send().wait())
+            self.judge(await self._send().wait())
 
     @property
     def clear(self) -> bool:
-        """Whether nothing waits to be written and nothing has stopped the run."""
+        """Whether all that was drawn or said stands, and nothing has stopped the run."""
         drawing = self._drawing
         return (
             self.stopped is None
+            and self._unwritten is None
             and not self._later
             and (drawing is None or drawing.verdict is not None)
         )
@@ -149,17 +202,33 @@ class Held:
         """Return when every value that was drawn stands: a crash must not draw it anew.
 
         What acts on the world may have been given such a value, as an idempotency key perhaps.
+        Raises what `write` raises, also for a value that left earlier and was not waited for.
         """
         if self._drawn:
             await self.flush()
         elif self._drawing is not None and self._drawing.verdict is None:
             # Another branch sent it.
-            self._judge(await self._drawing.wait())
+            self.judge(await self._drawing.wait())
+        if self._unwritten is not None:
+            self.judge(self._unwritten)
 
     def tell(self) -> None:
         """Send what was said so far, and wait for nothing: it is progress, for whoever watches."""
         if self._later and not self._drawn:
             self._submit(self._told)
+
+    def judge(self, verdict: Verdict) -> None:
+        """Act on what became of something that was written; raise what `write` raises."""
+        if verdict is Verdict.WRITTEN:
+            return
+        if verdict is Verdict.FENCED:
+            self.stop(Stop.LOST)
+            raise LeaseLost(self.delivery.run_id, self.delivery.fence)
+        if verdict is Verdict.FULL:
+            raise JournalFull(self.delivery.run_id, LIMITS.journal_records, LIMITS.journal_bytes)
+        if verdict is Verdict.OCCUPIED:
+            raise KeyOccupied(self.delivery.run_id, "journal or the events")
+        self.stop(Stop.CANCELLED)
 
     def end(
         self,
@@ -177,6 +246,15 @@ class Held:
             self.stopped = Stop.ENDED
         self._submit(told)
 
+    def give_up(self) -> None:
+        """Hand the run back although its workflow does not let go of it.
+
+        From there on the fence keeps out whatever it still wants written.
+        """
+        if self.stopped is not Stop.LOST:
+            self.end(Released())
+        self.stop(Stop.LOST)
+
     # -- below ---------------------------------------------------------------------------------
 
     def _submit(self, answered: Callable[[Verdict], None]) -> None:
@@ -185,7 +263,8 @@ class Held:
         self._outbox.submit(items, size, answered)
 
     def _send(self, told: Callable[[Verdict], None] | None = None) -> Sent:
-        sent = Sent(told)
+        # Whoever waits for a value may be cancelled meanwhile: its verdict must not go unheard.
+        sent = Sent(self._told if self._drawn else told)
         if self._drawn:
             self._drawing, self._drawn = sent, False
         self._submit(sent.answered)
@@ -194,16 +273,8 @@ class Held:
     def _told(self, verdict: Verdict) -> None:
         if verdict is Verdict.FENCED:
             self.stop(Stop.LOST)
-
-    def _judge(self, verdict: Verdict) -> None:
-        if verdict is Verdict.WRITTEN:
-            return
-        if verdict is Verdict.FENCED:
-            self.stop(Stop.LOST)
-            raise LeaseLost(self.delivery.run_id, self.delivery.fence)
-        if verdict is Verdict.FULL:
-            raise JournalFull(self.delivery.run_id, LIMITS.journal_records, LIMITS.journal_bytes)
-        self.stop(Stop.CANCELLED)
+        elif verdict in UNWRITTEN:
+            self._unwritten = verdict
 
     def _count(self, size: int) -> None:
         """Refuse here what the store would refuse, so that nothing said goes missing unheard.
@@ -214,7 +285,7 @@ class Held:
         self._bytes += size
         self._size += size
         if self._records > LIMITS.journal_records or self._bytes > LIMITS.journal_bytes:
-            self._judge(Verdict.FULL)
+            self.judge(Verdict.FULL)
         if len(self._later) >= _PART:
             self._send(self._told)
 

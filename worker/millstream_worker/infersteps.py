@@ -7,8 +7,9 @@ second computation would give: batches of another size round differently.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -45,6 +46,10 @@ class ModelCall:
         """Hash of what decides the answer: neither the urgency nor the patience does."""
         return codec.digest([list(self.inputs), self.single, dict(self.options.backend)])
 
+    def idempotency_key(self, step: Step) -> str:
+        """The same for every attempt and every worker: a server can tell a repetition by it."""
+        return hashlib.blake2b(f"{self.run}\n{step.key}".encode(), digest_size=16).hexdigest()
+
 
 def split_inputs(inputs: Any) -> tuple[Sequence[Any], bool]:
     """Return the inputs of a call, and whether it was one by itself.
@@ -74,13 +79,16 @@ def options_of(
 async def call_model(recorder: Recorder, step: Step, call: ModelCall) -> Any:
     """Return the answers of a model, once they are recorded."""
     began = recorder.wall()
+    options = replace(call.options, idempotency_key=call.idempotency_key(step))
     attempt = 0
     while True:
         attempt += 1
         await recorder.ready()
+        place = recorder.place_of_call(step, attempt)
+        options = call.options if place is None else replace(call.options, place=place)
         try:
             values = await recorder.environment.inference.infer(
-                call.model, call.inputs, call.options, run=call.run
+                call.model, call.inputs, options, run=call.run
             )
         except InferenceError as error:
             pause_s = _pause(recorder, call, error, attempt)

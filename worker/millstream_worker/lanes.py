@@ -1,8 +1,8 @@
 """Which lanes this process should serve: a queue may get another number of them at any time.
 
-Costs nothing while nothing changes: each sweep of a lane brings its epoch along. Lanes are only
-ever added while the process lives. Those that accept nothing any more are served on, since they
-may hold runs; a process that starts later serves them only while they do.
+Costs nothing while nothing changes: each sweep of a lane brings its epoch along. Those that accept
+nothing any more are served on as long as they hold runs, or records of runs; while there are such
+lanes they are looked at again from time to time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from millstream_worker.serve import LaneDuties
 
 #: How soon a look-up that failed, or that came before the resize was through, is repeated.
 _PAUSE_S = 0.5
+#: How often lanes that accept nothing any more are looked at: are they empty?
+_FORMER_S = 30.0
 
 
 class Lanes:
@@ -29,13 +31,15 @@ class Lanes:
     make_duties: Callable[[Lane], LaneDuties]
 
     def __init__(self, connection: Connection, queues: Sequence[str], emit: Emit) -> None:
-        #: Those that are served. Shared with the renewer, and grows.
+        #: Those that are served. Shared with the renewer, and changes while it runs.
         self.served: list[Lane] = []
         self._connection = connection
         self._emit = emit
         #: Up to which epoch the lanes of each queue are known.
         self._epochs = {ids.check_queue(queue): -1 for queue in queues}
         self._behind: set[str] = set()
+        #: Queues with lanes that are served and accept nothing any more.
+        self._former: set[str] = set()
         self._changed = anyio.Event()
 
     async def look_up(self) -> None:
@@ -54,6 +58,10 @@ class Lanes:
         self.served.append(lane)
         return self.make_duties(lane)
 
+    def end(self, lane: Lane) -> None:
+        """Have the lease renewed in a lane no more."""
+        self.served.remove(lane)
+
     def noticed(self, lane: Lane, epoch: int) -> None:
         """A lane was seen in an epoch."""
         if epoch > self._epochs[lane.queue]:
@@ -61,17 +69,19 @@ class Lanes:
             self._changed.set()
 
     async def awaited(self) -> list[Lane]:
-        """Return the lanes of a queue, once it has another number of them."""
+        """Return the lanes of a queue that are to be served, once others are."""
         while True:
-            await self._changed.wait()
-            for queue in sorted(self._behind):
+            with anyio.move_on_after(_FORMER_S if self._former else None):
+                await self._changed.wait()
+            for queue in sorted(self._behind | self._former):
                 before = self._epochs[queue]
                 try:
                     found = await self._look(queue)
                 except StoreError as error:
                     self._emit(StoreFailed(during="survey", error=str(error)))
                     continue
-                if self._epochs[queue] > before:
+                left = any(x.queue == queue and x not in found for x in self.served)
+                if self._epochs[queue] > before or left:
                     return found
             await anyio.sleep(_PAUSE_S)
 
@@ -80,6 +90,9 @@ class Lanes:
         # A lane may be further than the first one for a moment: then it is noticed again.
         self._epochs[queue] = max(layout.epoch, self._epochs[queue])
         self._behind.discard(queue)
+        self._former.discard(queue)
+        if len(lanes) > layout.lanes:
+            self._former.add(queue)
         if not self._behind:
             self._changed = anyio.Event()
         return lanes

@@ -41,6 +41,11 @@ class Lease:
         self._compared[lane] = self.lapses
         self._known = min(self._compared.values())
 
+    def leave(self, lane: Lane) -> None:
+        """What is held in a lane is asked for no more: nothing is held there."""
+        self._compared.pop(lane, None)
+        self._known = min(self._compared.values(), default=self.lapses)
+
     def compared(self, lane: Lane, lapses: int) -> None:
         """What this process holds in a lane was compared, after so many lapses."""
         self._compared[lane] = lapses

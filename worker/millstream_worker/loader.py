@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from millstream.errors import LoadError
+from millstream.timetable import Timetable
 from millstream.workflow import Workflows
 
 
@@ -16,7 +17,7 @@ def load(target: str, directory: Path) -> Workflows:
     """Import a target and return its workflows.
 
     ``directory`` is where the user stands: it comes first on the path, as it does for scripts.
-    Raises `LoadError` with a reason that tells what to do.
+    Raises `LoadError` with a reason that tells what to do, or what is wrong with a schedule.
     """
     name, _, attribute = target.partition(":")
     if str(directory) not in sys.path:
@@ -30,6 +31,8 @@ def load(target: str, directory: Path) -> Workflows:
         raise LoadError(target, f"{attribute!r} is a {type(found).__name__}, not Workflows")
     if not len(found):
         raise LoadError(target, "it has no workflows; register one with @app.workflow()")
+    for schedule in found.schedules:
+        Timetable(schedule)
 
     return found
 

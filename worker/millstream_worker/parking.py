@@ -1,33 +1,43 @@
 """When may a run be put aside? When every branch of it waits for something that Redis can wake.
 
-Counts branches, and those of them that wait. Knows nothing of what they wait for but the time.
+Counts branches, and those of them that wait. Knows nothing of what they wait for but the time, and
+the name of the message.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
+
+
+class Wait(NamedTuple):
+    """What one branch waits for: a time (epoch seconds), a message of a name, or either."""
+
+    due: float | None
+    name: str | None = None
 
 
 class Parking:
     """Branches of one run, running and waiting."""
 
     def __init__(
-        self, park: Callable[[float], None], patience_s: float, wall: Callable[[], float]
+        self,
+        park: Callable[[float | None, tuple[str, ...]], None],
+        patience_s: float,
+        wall: Callable[[], float],
     ) -> None:
+        #: Told when the run goes on at the latest, and what for.
         self._park = park
-        #: A wait shorter than this is not worth putting the run aside.
+        #: A wait for a time that is shorter than this is not worth putting the run aside.
         self._patience_s = patience_s
         self._wall = wall
         self._branches = 1
         self._acts = 0
-        self._due: list[float] = []
+        #: By a number of their own: branches may wait for the same.
+        self._waits: dict[object, Wait] = {}
         #: A block in which something is done to the world.
         self.acting = _Acting(self)
-
-    def worth_it(self, due: float) -> bool:
-        """Whether a wait until ``due`` (epoch seconds) is long enough to park for."""
-        return due - self._wall() > self._patience_s
 
     @contextmanager
     def split(self, count: int) -> Iterator[Callable[[], None]]:
@@ -50,20 +60,32 @@ class Parking:
             self._branches = before
 
     @contextmanager
-    def waiting(self, due: float) -> Iterator[None]:
-        """The running branch waits until ``due``; the run may be parked meanwhile."""
-        self._due.append(due)
+    def waiting(self, due: float | None, name: str | None = None) -> Iterator[None]:
+        """The running branch waits; the run may be parked meanwhile."""
+        mark = object()
+        self._waits[mark] = Wait(due, name)
         try:
             self._consider()
             yield
         finally:
-            self._due.remove(due)
+            del self._waits[mark]
 
     def _consider(self) -> None:
-        if self._due and not self._acts and len(self._due) == self._branches:
-            first = min(self._due)
-            if self.worth_it(first):
-                self._park(first)
+        if not self._waits or self._acts or len(self._waits) != self._branches:
+            return
+        due = min((each.due for each in self._waits.values() if each.due is not None), default=None)
+        if due is None or due - self._wall() > self._patience_s:
+            names = {each.name for each in self._waits.values() if each.name is not None}
+            self._park(due, tuple(sorted(names)))
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Inside an act, wait for something: nothing is done to the world meanwhile."""
+        self.end_act()
+        try:
+            yield
+        finally:
+            self.begin_act()
 
     def begin_act(self) -> None:
         """Something is being done to the world: parking now would cut it, and repeat it later.

@@ -17,6 +17,7 @@ from millstream.store import deliveries
 from millstream.store.connection import Connection
 from millstream.store.deliveries import Stray
 from millstream.store.keys import Lane
+from millstream_worker.gate import Gate
 from millstream_worker.slots import Slots
 
 #: How long one blocking read waits. Short enough to notice a dead connection soon.
@@ -31,7 +32,7 @@ class Reader:
         connection: Connection,
         lane: Lane,
         token: str,
-        slots: Slots,
+        slots: Slots | Gate,
         dry: asyncio.Event,
         *,
         found: Callable[[Sequence[Stray]], None],

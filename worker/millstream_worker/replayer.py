@@ -7,13 +7,16 @@ which they happen to run changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from millstream.errors import DuplicateKey, NonDeterminism, UsageError
 from millstream.model.journal import Record, StepKind
+
+#: What the keys of such marks begin with. No step's key does: those have no blank and no count.
+_PATCH = "patch of "
 
 
 @dataclass(slots=True)
@@ -52,7 +55,9 @@ class Replay:
 
     def __init__(self, records: Mapping[str, Record]) -> None:
         self._records = dict(records)
-        self._unvisited = set(self._records)
+        # Marks of changed code are no steps: the code may forget about them.
+        self._unvisited = {key for key in self._records if not key.startswith(_PATCH)}
+        self._patches: dict[str, bool] = {}
         self._current: ContextVar[Branch] = ContextVar("branch")
         self._main = Branch()
 
@@ -75,6 +80,21 @@ class Replay:
         """Whether there are records that have not been visited: the run has been here before."""
         return bool(self._unvisited)
 
+    def patched(self, name: str, mark: Callable[[str], None]) -> bool:
+        """Return whether a change of the code holds for this run; ``mark`` records that it does.
+
+        It holds where the run was not beyond this point when the code was changed: it has a mark,
+        or nothing is left of its journal. The first answer holds for the whole attempt.
+        """
+        answer = self._patches.get(name)
+        if answer is None:
+            key = f"{_PATCH}{name}"
+            known = key in self._records
+            answer = self._patches[name] = known or not self.replaying
+            if answer and not known:
+                mark(key)
+        return answer
+
     def visit(self, key: str, kind: StepKind, target: str, digest: str) -> Record | None:
         """Return what the journal has under a key; None when the step is new.
 
@@ -86,7 +106,7 @@ class Replay:
             return None
 
         if (record.kind, record.target, record.digest) != (kind, target, digest):
-            raise NonDeterminism(key, record.fingerprint, f"{kind} {target}({digest})")
+            raise NonDeterminism(key, record.fingerprint, f"calls {kind} {target}({digest})")
 
         return record
 
@@ -94,4 +114,4 @@ class Replay:
         """Raise `NonDeterminism` when the run ends without having visited all its records."""
         if self._unvisited:
             key = min(self._unvisited)
-            raise NonDeterminism(key, self._records[key].fingerprint, "nothing: the run has ended")
+            raise NonDeterminism(key, self._records[key].fingerprint, "ended without calling it")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream_worker.consumer import Consumer
+from millstream_worker.dispatcher import Dispatcher
 from millstream_worker.held import Held, Stop
 from millstream_worker.lease import Lease
 from millstream_worker.sweeper import Sweeper
@@ -35,6 +36,8 @@ from millstream_worker.tasks import Tasks
 
 #: How long releasing and the last commit may take when Redis answers slowly.
 RELEASE_S = 5.0
+#: The same, of runs that did not end when they were released.
+GIVE_UP_S = 2.0
 #: How long giving up the lease may take: it spares the others a wait, no more.
 RESIGN_S = 1.0
 
@@ -55,17 +58,21 @@ class LaneDuties:
 
     consumer: Consumer
     sweeper: Sweeper
+    dispatcher: Dispatcher
     execute: Callable[[Held], Coroutine[Any, Any, None]]
 
 
 class MoreLanes(Protocol):
-    """Knows when there are more lanes to serve, and how each is served."""
+    """Knows when there are other lanes to serve, and how each is served."""
 
     async def awaited(self) -> Sequence[Lane]:
-        """Return the lanes of a queue, once it has another number of them."""
+        """Return the lanes of a queue that are to be served, once others are."""
 
     def begin(self, lane: Lane) -> LaneDuties:
         """Have the lease renewed in a lane from now on, and return what serves it."""
+
+    def end(self, lane: Lane) -> None:
+        """Have the lease renewed in a lane no more."""
 
 
 class Worker:
@@ -87,6 +94,8 @@ class Worker:
         self._connection = connection
         self._agent = agent
         self._lanes = list(lanes)
+        #: What is done for each lane, so that it can be ended.
+        self._scopes: dict[Lane, list[anyio.CancelScope]] = {}
         self._more_lanes = more_lanes
         self._renewer = renewer
         self._lease = lease
@@ -106,6 +115,11 @@ class Worker:
     def token(self) -> str:
         """The name of this process in the store."""
         return self._agent.token
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The lanes that are served."""
+        return tuple(duties.consumer.lane for duties in self._lanes)
 
     @property
     def stuck(self) -> bool:
@@ -134,15 +148,19 @@ class Worker:
                     await self.drain.wait()
                     self._close()
                     intake.cancel_scope.cancel()
+                # A read may have brought something in the moment in which it was ended.
+                self._compare()
                 released = await self._finish()
                 # Redis may be away: then the lease runs out, and others take what is left.
                 released_by = anyio.current_time() + RELEASE_S
                 await self._tasks.end(released_by)
+                released_by = max(released_by, self._give_up())
             finally:
                 # Cut short: whatever still runs must write nothing, as if the process were gone.
                 if self._tasks:
                     self.abandon()
                     await self._tasks.cancel()
+                    self._tasks.disown()
             await self._leave(released_by)
             support.cancel_scope.cancel()
         if self._escaped is not None:
@@ -179,8 +197,7 @@ class Worker:
         """Take work once everything it needs stands."""
         await self._prepare()
         for lane in self._lanes:
-            support.start_soon(lane.consumer.commit_forever)
-            support.start_soon(lane.sweeper.sweep_forever)
+            self._support_lane(lane, support)
         await self._lease.until_trusted()
         for lane in self._lanes:
             self._open(lane, intake)
@@ -189,32 +206,62 @@ class Worker:
         self._emit(
             WorkerStarted(
                 token=self._agent.token,
-                queues=tuple(dict.fromkeys(x.consumer.lane.queue for x in self._lanes)),
+                queues=tuple(dict.fromkeys(lane.queue for lane in self.lanes)),
                 workflows=self._agent.workflows,
                 concurrency=self._agent.concurrency,
             )
         )
 
     async def _take_in_more(self, support: TaskGroup, intake: TaskGroup) -> None:
-        """Serve the lanes that a queue gets meanwhile."""
+        """Serve the lanes that a queue gets meanwhile, and no more those that it had."""
         while True:
-            there = {duties.consumer.lane for duties in self._lanes}
-            for lane in await self._more_lanes.awaited():
+            lanes = await self._more_lanes.awaited()
+            there = {duties.consumer.lane: duties for duties in self._lanes}
+            for lane, duties in there.items():
+                if lane.queue == lanes[0].queue and lane not in lanes:
+                    await self._retire(duties)
+            for lane in lanes:
                 if lane not in there:
                     # Alive there first: whoever reads without a lease would not be missed.
                     await self._prepare_lane(lane, self._lease.length_s)
                     # Nothing is waited for from here on: a lane is served whole or not at all.
                     duties = self._more_lanes.begin(lane)
                     self._lanes.append(duties)
-                    support.start_soon(duties.consumer.commit_forever)
-                    support.start_soon(duties.sweeper.sweep_forever)
+                    self._support_lane(duties, support)
                     self._open(duties, intake)
+
+    async def _retire(self, duties: LaneDuties) -> None:
+        """Serve a lane no more that accepts nothing and holds nothing, not even a record."""
+        consumer = duties.consumer
+        if consumer.held or not consumer.idle:
+            return  # it is looked at again
+        self._lanes.remove(duties)
+        self._more_lanes.end(consumer.lane)
+        for scope in self._scopes.pop(consumer.lane):
+            scope.cancel()
+        consumer.leave()
+        await self._resign(consumer.lane)
+
+    def _support_lane(self, lane: LaneDuties, support: TaskGroup) -> None:
+        """Start what must outlive the runs of a lane."""
+        for work in (
+            lane.consumer.commit_forever,
+            lane.sweeper.sweep_forever,
+            lane.consumer.listener.listen_forever,
+            lane.dispatcher.dispatch_forever,
+        ):
+            support.start_soon(self._for_lane, lane, work)
+
+    async def _for_lane(self, lane: LaneDuties, work: Callable[[], Awaitable[None]]) -> None:
+        with anyio.CancelScope() as scope:
+            self._scopes.setdefault(lane.consumer.lane, []).append(scope)
+            await work()
 
     def _open(self, lane: LaneDuties, intake: TaskGroup) -> None:
         if self.drain.is_set():
             return  # in this very turn: what has been closed must not be opened any more
         lane.consumer.open(functools.partial(self._start_run, lane))
-        intake.start_soon(lane.consumer.read_forever)
+        intake.start_soon(self._for_lane, lane, lane.consumer.read_forever)
 
     def _start_run(self, lane: LaneDuties, held: Held) -> None:
         self._tasks.start(lane.execute(held))
@@ -238,6 +285,18 @@ class Worker:
             held.stop(Stop.RELEASED)
         return len(left)
 
+    def _give_up(self) -> float:
+        """Release the runs that do not end although they were told to; return until when.
+
+        Left to the lease they would count as the work of a worker that died.
+        """
+        if not self._tasks:
+            return 0.0
+        for lane in self._lanes:
+            for held in list(lane.consumer.held.values()):
+                held.give_up()
+        return anyio.current_time() + GIVE_UP_S
+
     async def _until_empty(self, group: TaskGroup) -> None:
         while any(lane.consumer.held or not lane.consumer.idle for lane in self._lanes):
             await anyio.sleep(0.02)
@@ -249,15 +308,24 @@ class Worker:
 
     async def _leave(self, released_by: float) -> None:
         """Write what is left and give up the lease, so that nobody waits for it to run out."""
+        self._compare()
         with anyio.CancelScope(deadline=released_by):
             await self._until_idle()
         self._renewer.stop()
         with anyio.move_on_after(RESIGN_S):
             for lane in self._lanes:
-                try:
-                    await leases.resign(self._connection, lane.consumer.lane, self._agent.token)
-                except StoreError as error:
-                    self._emit(StoreFailed(during="resign", error=str(error)))
+                await self._resign(lane.consumer.lane)
+
+    async def _resign(self, lane: Lane) -> None:
+        try:
+            await leases.resign(self._connection, lane, self._agent.token)
+        except StoreError as error:
+            self._emit(StoreFailed(during="resign", error=str(error)))
+
+    def _compare(self) -> None:
+        """Find out what the store says is held here, and hand back what is not known of."""
+        for lane in self._lanes:
+            lane.consumer.compare()
 
     async def _until_idle(self) -> None:
         while any(not lane.consumer.idle for lane in self._lanes):

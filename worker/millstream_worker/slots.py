@@ -18,7 +18,8 @@ class Slots:
         self._hungry: list[Callable[[], bool]] = []
         #: Called when the last suspect is cleared, so that lanes can look for the next one.
         self.on_cleared: list[Callable[[], None]] = []
-        self._suspects: set[object] = set()
+        #: Runs that are held and may kill this worker.
+        self.suspects: set[object] = set()
 
     def take(self, wanted: int) -> int:
         """Take up to ``wanted`` slots; return how many."""
@@ -26,13 +27,19 @@ class Slots:
         self.free -= granted
         return granted
 
-    def share(self, notify: Callable[[], None], hungry: Callable[[], bool]) -> None:
+    def share(self, notify: Callable[[], None], hungry: Callable[[], bool]) -> Callable[[], None]:
         """Have a lane told of free slots, so that it can ask again while it has work.
 
-        ``hungry`` says whether it has.
+        ``hungry`` says whether it has. Call what is returned when the lane is served no more.
         """
         self._lanes.append(notify)
         self._hungry.append(hungry)
+
+        def leave() -> None:
+            self._lanes.remove(notify)
+            self._hungry.remove(hungry)
+
+        return leave
 
     @property
     def hungry(self) -> int:
@@ -64,17 +71,17 @@ class Slots:
     @property
     def suspecting(self) -> bool:
         """Whether a run is held that may kill this worker: then no other such run beside it."""
-        return bool(self._suspects)
+        return bool(self.suspects)
 
     def suspect(self, held: object) -> None:
         """Hold a run that may kill this worker."""
-        self._suspects.add(held)
+        self.suspects.add(held)
 
     def clear(self, held: object) -> None:
         """The run has left, or is past the place where its workers died."""
-        if held in self._suspects:
-            self._suspects.discard(held)
-            if not self._suspects:
+        if held in self.suspects:
+            self.suspects.discard(held)
+            if not self.suspects:
                 for notify in self.on_cleared:
                     notify()
 

@@ -28,10 +28,13 @@ from millstream.errors import (
 )
 from millstream.events import StepEnded, StepRetried
 from millstream.model.backoff import RetryPolicy
-from millstream.model.journal import Record, RecordStatus, StepKind
+from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
+from millstream.model.trace import Place, SpanContext, parsed
 from millstream.store import codec
+from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
 from millstream_worker.held import Held
+from millstream_worker.telling import RUNNING, SCORE, scores
 
 #: What a recorded failure is raised as again. Only errors of steps are ever recorded.
 _FAILURES: dict[str, type[StepError]] = {
@@ -39,6 +42,7 @@ _FAILURES: dict[str, type[StepError]] = {
     for cls in (
         errors.StepFailed,
         errors.StepTimeout,
+        errors.SignalTimeout,
         errors.ToolNotSent,
         errors.ToolRejected,
         errors.ToolInterrupted,
@@ -69,10 +73,13 @@ class Step:
 class Recorder:
     """Reads and writes the records of one run."""
 
-    def __init__(self, held: Held, environment: Environment, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, held: Held, environment: Environment, wall: Callable[[], float], queue: str
+    ) -> None:
         self._held = held
         self._environment = environment
         self.wall = wall
+        self._queue = queue
 
     @property
     def environment(self) -> Environment:
@@ -92,6 +99,21 @@ class Recorder:
         if self._held.stopped is not None:
             raise Suspended
 
+    def trace_of(self, step: Step) -> SpanContext | None:
+        """Return where a step stands in its trace; None when nothing is traced here."""
+        take = parsed(self._held.delivery.trace) if self._environment.traces is not None else None
+        return None if take is None else take.under("step", step.key)
+
+    def trace_for(self, step: Step) -> str | None:
+        """Return the trace of a run that a step starts; where nothing is traced, the caller's."""
+        trace = self.trace_of(step)
+        return self._held.delivery.trace if trace is None else str(trace)
+
+    def place_of_call(self, step: Step, attempt: int) -> Place | None:
+        """Return where one attempt of a step stands: what is called meanwhile is told so."""
+        trace = self.trace_of(step)
+        return trace and Place(str(trace.under("call", str(attempt))), str(trace))
+
     def record(self, step: Step, status: RecordStatus, value: Any, **fields: Any) -> Record:
         """Return the record of a step."""
         return Record(
@@ -107,9 +129,47 @@ class Recorder:
 
     async def write(self, step: Step, record: Record) -> None:
         """Journal a record; return when it stands. Raises `PayloadTooLarge` or `NotEncodable`."""
-        await self._held.write(step.key, self._encode(record))
+        data = self._encode(record)
+        spills = self._environment.spills
+        if len(data) > spills.above and record.status is RecordStatus.OK:
+            spilled = await spills.keep(self._held, step.key, record.value)
+            data = self._encode(record._replace(value=spilled))
+        await self._held.write(step.key, data)
         if record.status in {RecordStatus.OK, RecordStatus.FAILED}:
-            self._tell(step, record)
+            self.tell(step, record)
+
+    async def look(
+        self,
+        step: Step,
+        name: str,
+        waiting: Record,
+        status: RecordStatus,
+        otherwise: Record | None,
+    ) -> bool:
+        """Take a message of a name into the journal, or journal ``otherwise`` when there is none.
+
+        ``waiting`` is the record of the wait, ``status`` what it says with the message in it.
+        Returns whether there was a message, or the record was closed before.
+        """
+        took_s = max(0.0, self.wall() - waiting.began)
+        taken = self.record(
+            step, status, None, began=waiting.began, took_s=took_s, attempts=waiting.attempts
+        )
+        parts = codec.record_parts(taken, waiting.status)
+        data = b"" if otherwise is None else self._encode(otherwise)
+        return await self._held.look(step.key, name, parts, data) is Verdict.ANSWERED
+
+    async def start_child(self, step: Step, record: Record, child: Child) -> None:
+        """Journal that a child is waited for, and have it started, together."""
+        await self._held.start_child(step.key, self._encode(record), child)
+
+    async def whole(self, record: Record) -> Record:
+        """Return a record with its value, wherever that is kept."""
+        if type(record.value) is not Spilled:
+            return record
+
+        value = await self._environment.spills.recall(self._held, record.value)
+        return record._replace(value=value)
 
     def write_later(self, step: Step, record: Record) -> None:
         """Journal a record with whatever is written next."""
@@ -118,18 +178,24 @@ class Recorder:
     def emit_later(self, step: Step, record: Record, data: bytes) -> None:
         """Journal and publish with whatever is written next."""
         self._held.emit_later(step.key, self._encode(record), data)
+        if step.target == SCORE:
+            for scored in scores(self._held.delivery, self._queue, data):
+                self._environment.emit(scored)
 
     async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
         """Record that a step failed for good, then raise its error."""
+        error.key = step.key
+        await self.write(step, self.failure(step, error, attempts, began))
+        raise error
+
+    def failure(self, step: Step, error: StepError, attempts: int, began: float) -> Record:
+        """Return the record of a step that failed for good."""
         message = said(error)[: self._environment.limits.error]
         value = [type(error).__name__, str(error.cause), message]
-        error.key = step.key
         took_s = max(0.0, self.wall() - began)
-        record = self.record(
+        return self.record(
             step, RecordStatus.FAILED, value, attempts=attempts, began=began, took_s=took_s
         )
-        await self.write(step, record)
-        raise error
 
     def retried(self, step: Step, attempt: int, pause_s: float, error: BaseException) -> None:
         """Tell that a step is tried again."""
@@ -141,10 +207,15 @@ class Recorder:
                 attempt=attempt,
                 pause_s=pause_s,
                 error=f"{type(error).__name__}: {said(error)}",
+                workflow=delivery.workflow,
+                queue=self._queue,
+                tenant=delivery.tenant,
+                trace=delivery.trace,
             )
         )
 
-    def _tell(self, step: Step, record: Record) -> None:
+    def tell(self, step: Step, record: Record) -> None:
+        """Tell that a step has ended and stands in the journal."""
         delivery = self._held.delivery
         self._environment.emit(
             StepEnded(
@@ -156,6 +227,10 @@ class Recorder:
                 status=record.status,
                 attempts=record.attempts,
                 took_s=record.took_s,
+                queue=self._queue,
+                attempt=delivery.attempt,
+                tenant=delivery.tenant,
+                trace=delivery.trace,
             )
         )
 
@@ -192,6 +267,7 @@ async def call_function(
         if not recorder.is_ready:
             await recorder.ready()
         started = time.perf_counter()
+        RUNNING.set(step.key)
         try:
             value = await (call() if timeout_s is None else _bounded(call, step, timeout_s))
             plain, typed = _settled(value, wanted, step, recorder)
@@ -213,6 +289,9 @@ async def call_function(
             except (PayloadTooLarge, NotEncodable) as error:
                 await recorder.fail(step, _failure(error), attempt, began)
             return typed
+        finally:
+            # Not by its token: a coroutine that is thrown away ends in a context of its own.
+            RUNNING.set("")
 
 
 async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: float) -> Any:

@@ -18,6 +18,7 @@ from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream_worker.consumer import Consumer
+from millstream_worker.gate import Gate
 from millstream_worker.lease import Lease
 
 
@@ -35,7 +36,9 @@ class Sweeper:
         retention_s: float,
         poison: int,
         turned: Callable[[], None] = lambda: None,
+        posted: Callable[[], None] = lambda: None,
         noticed: Callable[[Lane, int], None] = lambda _lane, _epoch: None,
+        gate: Gate | None = None,
     ) -> None:
         self._connection = connection
         self._consumer = consumer
@@ -45,8 +48,12 @@ class Sweeper:
         self._retention_s = retention_s
         self._poison = poison
         self._turned = turned
+        #: Told when something stands in the lane's outbox.
+        self._posted = posted
         #: Told the epoch of the lane: it grows when the queue gets another number of lanes.
         self._noticed = noticed
+        #: Told whether the queue is paused.
+        self._gate = gate
         self._interval_s = min(1.0, lease.length_s / 10)
         self._lapses = lease.lapses
 
@@ -82,8 +89,14 @@ class Sweeper:
             return self._interval_s
 
         self._noticed(self._consumer.lane, found.epoch)
+        if self._gate is not None:
+            self._gate.told(paused=found.paused)
         for run_id in found.cancelled:
             self._consumer.cancel(run_id)
+        for run_id in found.addressed:
+            self._consumer.listener.hear(run_id)
+        if found.posted:
+            self._posted()
         if found.promoted or found.reclaimed or found.poisoned:
             self._emit(
                 LaneSwept(

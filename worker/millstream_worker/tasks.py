@@ -60,6 +60,16 @@ class Tasks:
         with anyio.move_on_after(patience_s, shield=True):
             await self._until_empty()
 
+    def disown(self) -> None:
+        """Have the loop forget those that do not end although they were cancelled.
+
+        Whoever closes a loop waits for every task that it knows, without end.
+        """
+        for task in self._tasks:
+            # Documented, for all its name; and what is left behind knowingly needs no warning.
+            asyncio.tasks._unregister_task(task)  # noqa: SLF001
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+
     async def _until_empty(self) -> None:
         while self._tasks:
             self._ended.clear()

@@ -4,7 +4,8 @@
 
 A crash between the call and its record leaves the intent standing: the call may have run. Whoever
 goes on then asks: is it safe to repeat? If so it is sent again, under the same idempotency key.
-If not, the tool's policy decides, and by default the workflow is told `OutcomeUnknown`.
+If not, the tool's policy decides: by default the workflow is told `OutcomeUnknown`; or the run
+waits until an operator says what became of the call.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus
 from millstream.model.run import Delivery
 from millstream.model.tool import OnUnknown, ToolResult
+from millstream_worker.asking import Asking
 from millstream_worker.environment import Prepared
-from millstream_worker.pins import Pins
 from millstream_worker.steps import Recorder, Step, replayed
 
 #: No server may take longer, and no configuration may allow it.
@@ -48,11 +49,15 @@ class ToolCall:
     queue: str
     #: Whose stateful sessions the call may use.
     session: str
+    #: How often the run has begun anew: the same step is another one then.
+    generation: int = 0
 
     def idempotency_key(self, step: Step) -> str:
         """The same for every attempt and every worker: a server can tell a repetition by it."""
-        name = f"{self.queue}\n{self.run_id}\n{step.key}".encode()
-        return hashlib.blake2b(name, digest_size=16).hexdigest()
+        name = f"{self.queue}\n{self.run_id}\n{step.key}"
+        if self.generation:
+            name += f"\n{self.generation}"
+        return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
 def session_of(queue: str, delivery: Delivery) -> str:
@@ -65,29 +70,20 @@ def session_of(queue: str, delivery: Delivery) -> str:
 
 
 async def call_tool(
-    recorder: Recorder, step: Step, call: ToolCall, record: Record | None, pins: Pins
+    recorder: Recorder, step: Step, call: ToolCall, record: Record | None, asking: Asking
 ) -> ToolResult:
     """Return the tool's answer, from the journal or from the server."""
-    if record is not None and record.status is not RecordStatus.INTENT:
-        return ToolResult.unpacked(replayed(step, record, dict))
+    if record is not None and record.status not in {RecordStatus.INTENT, RecordStatus.RESOLVED}:
+        return ToolResult.unpacked(replayed(step, await recorder.whole(record), dict))
 
     began = recorder.wall()
-    # An intent of an earlier worker: whether its call ran is not known, and stays so.
-    unresolved = record is not None
-    standing = unresolved
+    calling = _Calling(recorder, step, call, asking, record)
     attempt = 0
     while True:
         attempt += 1
         await recorder.ready()
         try:
-            prepared = await _prepared(recorder, step, call, unresolved=unresolved)
-            pins.check(call.server, prepared.catalogue)
-            if prepared.needs_intent and not standing:
-                await recorder.write(
-                    step, recorder.record(step, RecordStatus.INTENT, None, began=began)
-                )
-                standing = True
-            answer = await _send(recorder, step, call, prepared)
+            answer = await calling.once()
         except ToolError as error:
             pause_s = _pause(recorder, call, error, attempt)
             if pause_s is None:
@@ -98,22 +94,87 @@ async def call_tool(
             return await _answered(recorder, step, answer, attempt, began)
 
 
-async def _prepared(
-    recorder: Recorder, step: Step, call: ToolCall, *, unresolved: bool
-) -> Prepared:
-    tools = recorder.environment.tools
-    prepared = await tools.prepare(call.server, call.tool, call.arguments, run_id=call.session)
-    if unresolved and not _repeatable(prepared):
-        raise OutcomeUnknown(
-            f"{step.target} was about to be called when its worker was lost; it may have run, and"
-            " it is not declared safe to repeat",
-            cause="OutcomeUnknown",
-        )
+class _Calling:
+    """One call, on its way from intent to answer."""
 
-    return prepared
+    def __init__(
+        self, recorder: Recorder, step: Step, call: ToolCall, asking: Asking, record: Record | None
+    ) -> None:
+        self._recorder = recorder
+        self._step = step
+        self._call = call
+        self._asking = asking
+        #: The intent that stands, or what an operator has said of it.
+        self._record = record
+        #: An intent of an earlier worker: whether its call ran is not known, and stays so.
+        self._unresolved = record is not None and record.status is RecordStatus.INTENT
+        #: How often it was sent here: each time is a span of its own.
+        self._sent = 0
+
+    async def once(self) -> ToolResult:
+        """Send the call once, unless it turns out that there is nothing to send."""
+        if self._record is not None and self._record.status is RecordStatus.RESOLVED:
+            resolved = self._resolved(self._record.value)
+            if resolved is not None:
+                return resolved
+        tools, call = self._recorder.environment.tools, self._call
+        prepared = await tools.prepare(call.server, call.tool, call.arguments, run_id=call.session)
+        if self._unresolved and not _repeatable(prepared):
+            error = OutcomeUnknown(
+                f"{self._step.target} was about to be called when its worker was lost; it may have"
+                " run, and it is not declared safe to repeat",
+                cause="OutcomeUnknown",
+            )
+            return await self._asked(prepared, error)
+
+        self._asking.pins.check(call.server, prepared.catalogue)
+        await self._intend(prepared)
+        try:
+            self._sent += 1
+            return await _send(self._recorder, self._step, call, prepared, self._sent)
+        except OutcomeUnknown as error:
+            return await self._asked(prepared, error)
+
+    async def _intend(self, prepared: Prepared) -> None:
+        """Record that the call is about to be sent, unless that is recorded already."""
+        before = self._record
+        resolved = before is not None and before.status is RecordStatus.RESOLVED
+        if prepared.needs_intent and (before is None or resolved):
+            # Every intent is another one: what was said of an earlier one does not hold for it.
+            self._record = self._recorder.record(
+                self._step,
+                RecordStatus.INTENT,
+                None,
+                began=self._recorder.wall(),
+                attempts=1 if before is None else before.attempts + 1,
+            )
+            await self._recorder.write(self._step, self._record)
+
+    async def _asked(self, prepared: Prepared, error: OutcomeUnknown) -> ToolResult:
+        """Have an operator say what became of the call, where that is the tool's policy."""
+        if prepared.on_unknown is not OnUnknown.ASK or self._record is None:
+            raise error
+        self._record = await self._asking.ask(self._step, self._record)
+        self._unresolved = False
+        return await self.once()
+
+    def _resolved(self, verdict: list[Any]) -> ToolResult | None:
+        """Return the answer that an operator gave; None: the call is to be sent again."""
+        match verdict:
+            case ["retry"]:
+                return None
+            case ["result", value]:
+                return ToolResult(data=value, text=value if isinstance(value, str) else "")
+            case _:
+                raise OutcomeUnknown(
+                    f"an operator gave {self._step.target} up: nobody knows whether it ran",
+                    cause="OutcomeUnknown",
+                )
 
 
-async def _send(recorder: Recorder, step: Step, call: ToolCall, prepared: Prepared) -> ToolResult:
+async def _send(
+    recorder: Recorder, step: Step, call: ToolCall, prepared: Prepared, number: int
+) -> ToolResult:
     tools = recorder.environment.tools
     # The lease may have run out while the call was prepared and its intent written.
     await recorder.ready()
@@ -124,6 +185,7 @@ async def _send(recorder: Recorder, step: Step, call: ToolCall, prepared: Prepar
             timeout_s=call.timeout_s,
             idempotency_key=call.idempotency_key(step),
             run_id=call.session,
+            place=recorder.place_of_call(step, number),
         )
     except ToolInterrupted as error:
         if _repeatable(prepared):

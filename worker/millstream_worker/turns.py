@@ -12,6 +12,8 @@ from millstream.store.commits import Item, Verdict
 #: commit is too large to be answered in time.
 MOST_ITEMS = LIMITS.batch
 MOST_BYTES = 8 * MIB
+#: The run is still held, and what it wanted recorded does not stand.
+UNWRITTEN = (Verdict.FULL, Verdict.OCCUPIED)
 
 
 class Submission(NamedTuple):
@@ -40,18 +42,14 @@ def answer(batch: Sequence[Submission], verdicts: Sequence[Verdict]) -> None:
     """Give each submission its verdict.
 
     The last item speaks for all: they are written under the same fence, and a repeated end
-    stands although the records before it find the run ended. Only a journal that was full for
-    one of them is said of all.
+    stands although the records before it find the run ended. Only that one of them could not be
+    written is said of all.
     """
     at = 0
     for items, _, answered in batch:
         count = len(items)
         verdict = verdicts[at + count - 1]
-        if (
-            count > 1
-            and verdict is not Verdict.FENCED
-            and Verdict.FULL in verdicts[at : at + count]
-        ):
-            verdict = Verdict.FULL
+        if count > 1 and verdict is not Verdict.FENCED:
+            verdict = next((x for x in verdicts[at : at + count] if x in UNWRITTEN), verdict)
         at += count
         answered(verdict)

@@ -1,4 +1,4 @@
-"""The story of the demo: survey, one run for each commit and file, a kill in the middle, a summary.
+"""The story of the demo: a survey, a run for each commit and file, a kill, a search, a summary.
 
 It is a client like any other: it enqueues, watches and collects. What it alone does is to kill a
 worker, and afterwards to hold the journals against what was really done.
@@ -16,7 +16,7 @@ import anyio
 import msgspec
 
 from millstream import Client, Depth, Enqueue, Run, RunState
-from millstream.cli.demo import effects
+from millstream.cli.demo import batches, effects, searching
 from millstream.cli.demo.findings import Commit, Source, Survey
 from millstream.cli.demo.git import Repository
 from millstream.cli.demo.proof import Proof, call_key, prove
@@ -28,6 +28,8 @@ from millstream.cli.demo.study import SERVER
 FILES, MOST_HELD = 24, 6
 _LOOK_S = 0.1
 _RESULT_S = 60.0
+#: Batches that are in sight while files are searched.
+_BATCHES = 6
 #: About how long the studying would take if nobody were killed.
 _STUDY_S = 8.0
 #: How long the kill waits for a step to be under way, and the steps that it is worth waiting for.
@@ -59,6 +61,7 @@ class Played:
     files: list[Source]
     chapters: dict[str, Any]
     kill: Kill
+    batches: list[batches.Batch]
     proof: Proof
     took_s: float
 
@@ -116,6 +119,8 @@ class Play:
         self._reader = effects.Reader(stage.effects)
         self._counted: list[effects.Effect] = []
         self._names: dict[str, str] = {}
+        self._logs = batches.Reader({})
+        self._batches: list[batches.Batch] = []
 
     async def perform(self, commits: int, redis: str) -> Played:
         """Play it through. Raises `DemoFailed` or what the client raises."""
@@ -124,6 +129,7 @@ class Play:
         self._stage.start_workers(held)
         self._stage.start_scheduler()
         self._names = await self._stage.until_ready(self._client)
+        self._logs = batches.Reader({n: x.log for n, x in self._stage.workers.items()})
         pids = {name: process.popen.pid for name, process in self._stage.workers.items()}
         said = " and ".join(f"{name} (pid {pid})" for name, pid in sorted(pids.items()))
         self._screen.say(f"workers {said}, at most {held} runs each, lease {LEASE_S:g} s")
@@ -137,12 +143,16 @@ class Play:
         findings = [await self._result(run) for run in watched.runs]
         files = msgspec.convert(findings[len(survey.commits) :], list[Source])
         read = msgspec.convert(findings[: len(survey.commits)], list[Commit])
+        searches, hits = await self._search(survey, read)
         last = await self._client.enqueue(
-            "summary", {"survey": survey, "commits": read, "files": files}, id="summary"
+            "summary",
+            {"survey": survey, "commits": read, "files": files, "hits": hits},
+            id="summary",
         )
         chapters = await self._result(last)
         self._screen.say("the last run has put the findings together")
-        proof = await self._prove([first, *watched.runs, last], kill)
+        self._batches += self._logs.news()
+        proof = await self._prove([first, *watched.runs, *searches, last], kill)
         return Played(
             repository=self._repository,
             redis=redis,
@@ -151,6 +161,7 @@ class Play:
             files=files,
             chapters=chapters,
             kill=kill,
+            batches=self._batches,
             proof=proof,
             took_s=self._screen.elapsed_s,
         )
@@ -207,6 +218,26 @@ class Play:
                 self._screen.say(f"all {len(watched.runs)} runs have ended")
                 return watched.kill
             await anyio.sleep(_LOOK_S)
+
+    async def _search(self, survey: Survey, read: list[Commit]) -> tuple[list[Run], list[Any]]:
+        """Search every file for the words of the commits, and show the batches that form."""
+        repo, asked = str(self._repository.path), searching.questions(read)
+        if not asked or not survey.files:
+            return [], []
+        files = survey.files
+        self._screen.say(f"{len(files)} files to search for what {len(asked)} commits say")
+        given = [{"repo": repo, "path": path, "asked": asked} for path in files]
+        runs = await self._client.enqueue_many(
+            [Enqueue("search", x, id=f"search-{n:02d}") for n, x in enumerate(given, 1)]
+        )
+        hits: list[Any] = []
+        for number, run in enumerate(runs, 1):
+            hits += await self._result(run)
+            self._batches += self._logs.news()
+            latest = [str(batch) for batch in self._batches[-_BATCHES:]]
+            self._screen.show(View(number, len(runs), batches=latest))
+        self._screen.say(batches.in_one_line(self._batches))
+        return runs, hits
 
     async def _look(self, watched: _Watched) -> None:
         watched.hear(self._hear())

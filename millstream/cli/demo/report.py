@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from millstream.cli.demo import alike, closing, summary
+from millstream.cli.demo import alike, batches, closing, searching, summary
 from millstream.cli.demo.findings import Commit
 from millstream.cli.demo.kinds import Kind
 from millstream.cli.demo.markdown import bars, code, count, listed, table, text
@@ -38,12 +38,14 @@ def write(played: Played) -> str:
             _hotspots(_chapter(played, "hotspots", list[summary.Hotspot]), len(played.commits)),
             _together(_chapter(played, "together", list[summary.Pair])),
             alike.chapter(_chapter(played, "alike", list[alike.Alike])),
+            searching.chapter(_chapter(played, "found", list[searching.Hit])),
             _biggest(_chapter(played, "biggest", list[Commit])),
             _riskiest(_chapter(played, "riskiest", list[Commit]), played.commits),
             _tests(_chapter(played, "tests", summary.Tests)),
         ]
     parts += [
         _tasks(played, _chapter(played, "tasks", summary.Tasks)),
+        batches.chapter(played.batches),
         closing.how_it_was_made(played),
     ]
     lines = "\n".join(line for part in parts for line in part)

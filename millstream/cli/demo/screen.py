@@ -38,6 +38,8 @@ class View:
     workers: dict[str, list[Busy]] = field(default_factory=dict)
     #: Worker -> what it has come to, such as "killed".
     fate: dict[str, str] = field(default_factory=dict)
+    #: The latest batches, in words.
+    batches: list[str] = field(default_factory=list)
 
 
 class Screen:
@@ -79,7 +81,7 @@ class Screen:
         """Bring the state up to date; a pipe gets a line for every tenth."""
         self._view = view
         tenth = view.done * 10 // view.total if view.total else 0
-        if self._live is None and tenth > self._tenth:
+        if self._live is None and tenth > self._tenth and view.workers:
             held = " | ".join(
                 f"{name}: {view.fate.get(name) or f'{len(runs)} running'}"
                 for name, runs in view.workers.items()
@@ -100,6 +102,7 @@ class Screen:
             filled = _BAR * view.done // view.total
             bar = Text("━" * filled, style="green") + Text("━" * (_BAR - filled), style="dim")
             parts += [Text(), bar + Text(f"  {view.done} of {view.total} runs done")]
+        parts += [Text(line, style="cyan", overflow="ellipsis") for line in view.batches]
         if view.workers:
             grid = Table.grid(expand=True)
             for _ in view.workers:

@@ -77,7 +77,7 @@ class Stage:
                 *(sys.executable, "-m", "millstream.cli", "worker", _TARGET),
                 *("--redis", self.url, "--concurrency", str(concurrency)),
                 *("--lease", f"{LEASE_S:g}", "--grace", "2", "--http", "-1", "--metrics", "-1"),
-                *("--mcp", str(servers), "--log-format", "json"),
+                *("--mcp", str(servers), "--log-format", "json", "--log-level", "DEBUG"),
             ]
             environment = {effects.FILE: str(self.effects), effects.WORKER: name}
             self.workers[name] = self._start(f"worker-{name}", command, environment)

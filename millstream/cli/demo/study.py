@@ -1,8 +1,9 @@
 """The workflows of the demo: a git repository is read, commit by commit and file by file.
 
 One run surveys the repository; one run for each commit and each file asks the MCP server for the
-text and reads it in steps; one last run puts the findings together. Whatever happens to a worker
-in between, a step that was recorded is not done again.
+text and reads it in steps; one run for each file searches it for the words of the commits; one last
+run puts the findings together. Whatever happens to a worker in between, a step that was recorded is
+not done again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from millstream import Context, RetryPolicy, ToolResult, Workflows
-from millstream.cli.demo import alike, effects, history, reading, summary
+from millstream.cli.demo import alike, effects, history, reading, searching, summary
 from millstream.cli.demo.effects import counted
 from millstream.cli.demo.findings import Commit, Mark, Source, Survey
 from millstream.cli.demo.kinds import kind_of
@@ -73,9 +74,22 @@ async def file(ctx: Context, repo: str, path: str, pause: float) -> Source:
     return await ctx.step(history.ask_for_authors, repo, source)
 
 
+@app.workflow(name="search", timeout=60)
+async def search(ctx: Context, repo: str, path: str, asked: list[str]) -> list[searching.Hit]:
+    """Find the passages of a file that read most like what is asked for."""
+    effects.belong_to(ctx.run_id)
+    passages = await ctx.step(searching.cut, repo, path)
+    vectors = await ctx.infer("embedder", [*asked, *(passage.text for passage in passages)])
+    return await ctx.step(searching.closest, path, asked, passages, vectors)
+
+
 @app.workflow(name="summary", timeout=60)
 async def summarise(
-    ctx: Context, survey: Survey, commits: list[Commit], files: list[Source]
+    ctx: Context,
+    survey: Survey,
+    commits: list[Commit],
+    files: list[Source],
+    hits: list[searching.Hit],
 ) -> dict[str, Any]:
     """Put together what the other runs found."""
     effects.belong_to(ctx.run_id)
@@ -86,6 +100,7 @@ async def summarise(
         "hotspots": await ctx.step(summary.hotspots, commits, files),
         "together": await ctx.step(summary.together, commits),
         "alike": await ctx.step(alike.nearest, commits, vectors),
+        "found": await ctx.step(searching.best, hits),
         "biggest": await ctx.step(summary.biggest, commits),
         "riskiest": await ctx.step(summary.riskiest, commits),
         "tests": await ctx.step(summary.tests, commits),

@@ -7,6 +7,7 @@ local META, TIMERS, PARKED, LEASES, ENDED, DEAD, AGENTS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local LEVELS = {'resume', 'high', 'normal', 'low', 'suspect'}
 local STREAM = {resume = KEYS[8], high = KEYS[9], normal = KEYS[10], low = KEYS[11], suspect = KEYS[12]}
+local OUTBOX = KEYS[13]
 local PREFIX = string.sub(META, 1, -5)
 local GROUP = 'workers'
 -- A run that was in the hands of this many dead workers runs alone, so that a poisonous one
@@ -16,6 +17,8 @@ local SUSPECT_AFTER = 2
 local function run_key(id) return PREFIX .. 'run:' .. id end
 local function journal_key(id) return PREFIX .. 'journal:' .. id end
 local function events_key(id) return PREFIX .. 'events:' .. id end
+local function received_key(id) return PREFIX .. 'received:' .. id end
+local function spilled_key(id) return PREFIX .. 'spilled:' .. id end
 local function control_key(token) return PREFIX .. 'control:' .. token end
 
 local function digits(number) return string.format('%.0f', number) end
@@ -23,6 +26,21 @@ local function digits(number) return string.format('%.0f', number) end
 local function now_ms()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- The key of a single run may hold something that another program put there. What is asked of such
+-- a key is asked with `pcall`, and comes back as nil: nothing is written, and the script goes on with
+-- the others. Any other refusal, such as that of a full memory, ends the script.
+local function ours(reply)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if not string.find(tostring(reply.err), 'WRONGTYPE', 1, true) then error(reply) end
+  return nil
+end
+
+-- Which start of which server this is; empty where it does not say.
+local function server_start()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
 end
 
 local NOW = now_ms()
@@ -89,29 +107,47 @@ local function after(ms)
   return moment
 end
 
--- What `conclude` has to know of a record before it writes: waiters, bytes, said, error.
-local LOOSE = {'waiters', 'bytes', 'said', 'error'}
+-- What has to be said in another lane stands here until that lane has heard it.
+local posted = 0
+local function post(...)
+  redis.call('XADD', OUTBOX, '*', ...)
+  posted = posted + 1
+end
+
+-- What `conclude` has to know of a record before it writes, in this order.
+local LOOSE = {'waiters', 'bytes', 'said', 'error', 'received', 'parent'}
 
 -- Give a run its end. The first write is the one that a full memory refuses: all or nothing.
--- `...` are further fields of the record.
-local function conclude(id, key, state, payload, retention_ms, waiters, bytes, said, stale, ...)
+-- `loose` has what was asked of the record, from `first` on; `...` are further fields of the record.
+local function conclude(id, key, state, payload, retention_ms, loose, first, ...)
   redis.call('HSET', key, 'state', state, 'ended', NOW_TEXT,
     state == 'completed' and 'result' or 'error', payload, ...)
   indexed[#indexed + 1] = after(retention_ms)
   indexed[#indexed + 1] = id
   -- The failure of an earlier attempt is not how this run ended.
-  if stale and state == 'completed' then redis.call('HDEL', key, 'error') end
+  if loose[first + 3] and state == 'completed' then redis.call('HDEL', key, 'error') end
   -- Last of what touches the record: without a retention it is gone from here on.
   redis.call('PEXPIRE', key, retention_ms)
-  if bytes then redis.call('PEXPIRE', journal_key(id), retention_ms) end
-  if said then redis.call('PEXPIRE', events_key(id), retention_ms) end
-  if waiters then wake(id, waiters, state, payload) end
+  local bytes = loose[first + 1]
+  if bytes then
+    redis.call('PEXPIRE', journal_key(id), retention_ms)
+    -- Only what makes a journal of at least five digits can have been spilled.
+    if #bytes > 4 then redis.call('PEXPIRE', spilled_key(id), retention_ms) end
+  end
+  if loose[first + 2] then redis.call('PEXPIRE', events_key(id), retention_ms) end
+  if loose[first + 4] then
+    if state == 'cancelled' and ours(redis.pcall('HGET', received_key(id), '#open')) then post('kind', 'down', 'run', id) end
+    redis.call('PEXPIRE', received_key(id), retention_ms)
+  end
+  if loose[first + 5] then
+    post('kind', 'end', 'to', loose[first + 5], 'id', id, 'state', state, 'payload', payload)
+  end
+  if loose[first] then wake(id, loose[first], state, payload) end
 end
 
 local function finish(id, state, payload, retention_ms)
   local key = run_key(id)
-  local waiters, bytes, said, stale = unpack(redis.call('HMGET', key, unpack(LOOSE)))
-  conclude(id, key, state, payload, retention_ms, waiters, bytes, said, stale)
+  conclude(id, key, state, payload, retention_ms, redis.call('HMGET', key, unpack(LOOSE)), 1)
 end
 
 -- Index a failed run among the dead letters. The oldest leave the index, their records stay.

@@ -14,7 +14,7 @@ local answers = {}
 for index = 2, #ARGV do
   local id = ARGV[index]
   local key = run_key(id)
-  local state, owner = unpack(redis.call('HMGET', key, 'state', 'owner'))
+  local state, owner = unpack(ours(redis.pcall('HMGET', key, 'state', 'owner')) or {})
   if state == 'queued' or state == 'scheduled' or state == 'parked' then
     finish(id, 'cancelled', CANCELLED, RETENTION)
     redis.call('ZREM', TIMERS, id)
@@ -22,8 +22,8 @@ for index = 2, #ARGV do
     answers[#answers + 1] = 'cancelled'
   elseif state == 'running' then
     redis.call('HSET', key, 'cancel', '1')
-    redis.call('SADD', control_key(owner), id)
-    redis.call('PEXPIRE', control_key(owner), 3600000)
+    -- A hint: where it cannot be left, the mark is found by the run's next commit.
+    if ours(redis.pcall('SADD', control_key(owner), id)) then redis.call('PEXPIRE', control_key(owner), 3600000) end
     answers[#answers + 1] = 'cancelling'
   else
     answers[#answers + 1] = state or ''

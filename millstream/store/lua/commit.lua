@@ -16,21 +16,32 @@
 --   E id fence version key record data          journal and publish to whoever watches
 --   D id fence version level entry retention_ms state payload dead drop   settle
 --   R id fence version level entry retention_ms pause_ms n error key{n}   try again later, without these records
---   P id fence version level entry retention_ms due_ms ran_ms      park until a time
+--   N id fence version level entry retention_ms arguments           begin anew with these arguments
+--   C id fence version key record child queue start   journal, and have a child run started
+--   P id fence version level entry retention_ms due_ms ran_ms heard awaits   park until a time, or
+--     until one of the messages that `awaits` names, a line each, arrives; queued again at once when
+--     one has arrived since message number `heard`
+--   W id fence version key otherwise name open done rest   look for a message: the oldest of this
+--     name is taken, and its record is `done`, the message, `rest`. When there is none the record
+--     becomes `otherwise`, unless that is empty. A record that does not begin with `open` stays.
 --   L id fence version level entry retention_ms                    release untouched
 --   U id fence version level entry retention_ms pause_ms           refuse: another worker may know it
 --   A level entry                               adopt a delivery that the blocking read brought
 --   H level entry retention_ms                  hand back a delivery that was never adopted
 --
--- Returns {now_ms, verdicts, taken}; nil, and nothing is done, when this was held up on its way
+-- Returns {now_ms, verdicts, taken, posted}; nil, and nothing is done, when this was held up on its way
 -- until a later commit of the process had come: it has been sent again since
 --   verdicts  one digit an item: 1 written, now or earlier under this same fence
 --                                0 fenced off: somebody else holds the run, nothing was written
 --                                2 written, and somebody asked for the run to be cancelled
 --                                3 the journal is full, nothing was written
+--                                4 what was looked for stands in the journal
+--                                5 a key of the run holds something that is not ours, nothing was written
 --   taken     per delivery: id, fence, level, entry, attempt, workflow, version, arguments,
 --             enqueued_ms, timeout_ms, tenant; and of a run that has a past: base, crashes, ran_ms,
---             refusals, records
+--             refusals, records, received,
+--             generation; and of one that is traced, after its past: trace
+--   posted    how much was put into the outbox just now
 --
 -- Every item is safe to send twice. A take is not: after a lost reply ask for nothing, compare
 -- what is pending with what is held (holdings), and adopt the difference. One refused item never spoils the others.
@@ -42,10 +53,12 @@ local SEQUENCE = tonumber(ARGV[10])
 
 -- Read every item before the first write: a script that fails half-way is not rolled back. Items are
 -- not copied: what follows reads them where they stand. An item begins at `at`, with its operation.
-local SHAPE = {J = 4, E = 6, D = 10, R = 8, P = 8, L = 6, U = 7, A = 2, H = 3}
+local SHAPE = {J = 4, E = 6, D = 10, R = 8, P = 10, W = 9, N = 7, C = 8, L = 6, U = 7, A = 2, H = 3}
 -- Where the numbers of an item stand, and its level, which an entry follows.
-local NUMBERS = {J = {4}, E = {}, D = {6}, R = {6, 7, 8}, P = {6, 7, 8}, L = {6}, U = {6, 7}, A = {}, H = {3}}
-local LEVEL = {D = 4, R = 4, P = 4, L = 4, U = 4, A = 1, H = 1}
+local NUMBERS = {
+  J = {4}, E = {}, D = {6}, R = {6, 7, 8}, P = {6, 7, 8, 9}, W = {}, N = {6}, C = {}, L = {6}, U = {6, 7}, A = {}, H = {3},
+}
+local LEVEL = {D = 4, R = 4, P = 4, N = 4, L = 4, U = 4, A = 1, H = 1}
 local FINAL = {completed = true, failed = true, cancelled = true}
 
 -- How many arguments an item takes, with its operation: some name how many more there are.
@@ -87,8 +100,8 @@ end
 -- record, and what is asked of a record before it is written to.
 local function held(at)
   local key = run_key(ARGV[at + 1])
-  local run = redis.call('HMGET', key, 'state', 'fence', 'owner', 'cancel', 'waiters', 'bytes', 'said', 'error',
-    'version')
+  local run = ours(redis.pcall('HMGET', key, 'state', 'fence', 'owner', 'cancel', 'waiters', 'bytes', 'said', 'error',
+    'received', 'parent', 'version')) or {}
   local mine = run[2] == ARGV[at + 2] and run[3] == TOKEN
   return mine, key, run
 end
@@ -96,25 +109,31 @@ end
 -- The version that a run stays on, once it has written anything.
 local function pinned(at, run)
   local version = ARGV[at + 3]
-  return version ~= '' and not run[9] and version or nil
+  return version ~= '' and not run[11] and version or nil
 end
 
--- Write the records at `first`. Returns a verdict, and whether anything was written.
-local function journal(id, key, run, first, count, version)
+-- Write the records at `first`, and publish the event that comes with one. Whatever may be refused
+-- comes before the first write.
+local function journal(id, key, run, first, count, version, event)
   local log = journal_key(id)
   local before = tonumber(run[6] or '0')
   local records, bytes = 0, before
   for index = first, first + 2 * (count - 1), 2 do
     -- What is replaced does not count: an intent by its result, a record by its repetition.
-    local replaced = before > 0 and redis.call('HSTRLEN', log, ARGV[index]) or 0
+    local replaced = before > 0 and ours(redis.pcall('HSTRLEN', log, ARGV[index])) or 0
     if replaced == 0 then records = records + 1 end
     bytes = bytes + #ARGV[index + 1] - replaced
   end
   if bytes > MAX_BYTES and bytes > before then return '3' end
   -- No record is empty: as long as there are fewer bytes than records allowed, nobody has to count.
   if records > 0 and bytes > MAX_RECORDS and redis.call('HLEN', log) + records > MAX_RECORDS then return '3' end
+  if event and not ours(redis.pcall('XADD', events_key(id), 'MAXLEN', '~', MAX_EVENTS, '*', 'data', event)) then
+    return '5'
+  end
   for index = first, first + 2 * (count - 1), 1000 do
-    redis.call('HSET', log, unpack(ARGV, index, math.min(index + 999, first + 2 * count - 1)))
+    if not ours(redis.pcall('HSET', log, unpack(ARGV, index, math.min(index + 999, first + 2 * count - 1)))) then
+      return '5'
+    end
   end
   if version then
     redis.call('HSET', key, 'bytes', digits(bytes), 'version', version)
@@ -136,13 +155,48 @@ function apply.E(at)
   local mine, key, run = held(at)
   if not mine or run[1] ~= 'running' then return '0' end
   local id = ARGV[at + 1]
-  if redis.call('HEXISTS', journal_key(id), ARGV[at + 4]) == 0 then
-    local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
-    if verdict == '3' then return verdict end
-    redis.call('XADD', events_key(id), 'MAXLEN', '~', MAX_EVENTS, '*', 'data', ARGV[at + 6])
+  local said = ours(redis.pcall('HEXISTS', journal_key(id), ARGV[at + 4]))
+  if not said then return '5' end
+  if said == 0 then
+    local verdict = journal(id, key, run, at + 4, 1, pinned(at, run), ARGV[at + 6])
+    if verdict == '3' or verdict == '5' then return verdict end
     if not run[7] then redis.call('HSET', key, 'said', '1') end
   end
   return run[4] and '2' or '1'
+end
+
+-- Take the oldest message of a name away; `numbers` are those that stand under the name.
+local function consume(box, name, numbers, number, payload)
+  local rest = string.match(numbers, ' (.*)$')
+  if rest then redis.call('HSET', box, '~' .. name, rest) else redis.call('HDEL', box, '~' .. name) end
+  redis.call('HDEL', box, number)
+  -- The end of a child takes nobody's room: there are no more of them than open children.
+  if string.sub(name, 1, 2) == 'c:' then return end
+  redis.call('HINCRBY', box, '#count', -1)
+  redis.call('HINCRBY', box, '#bytes', -#payload)
+end
+
+function apply.W(at)
+  local mine, key, run = held(at)
+  if not mine or run[1] ~= 'running' then return '0' end
+  local id, step, name, open = ARGV[at + 1], ARGV[at + 4], ARGV[at + 6], ARGV[at + 7]
+  local stored = ours(redis.pcall('HGET', journal_key(id), step))
+  if stored == nil then return '5' end
+  if stored and string.sub(stored, 1, #open) ~= open then return '4' end
+  local box = received_key(id)
+  local numbers = run[9] and ours(redis.pcall('HGET', box, '~' .. name))
+  if numbers == nil then return '5' end
+  if not numbers then
+    if ARGV[at + 5] == '' then return run[4] and '2' or '1' end
+    return journal(id, key, run, at + 4, 1, pinned(at, run))
+  end
+  local number = string.match(numbers, '^%d+')
+  local payload = redis.call('HGET', box, number)
+  ARGV[at + 5] = ARGV[at + 8] .. payload .. ARGV[at + 9]
+  local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
+  if verdict == '3' or verdict == '5' then return verdict end
+  consume(box, name, numbers, number, payload)
+  return '4'
 end
 
 -- The end of a delivery, whatever it is. Said twice under one fence it is the same end: the
@@ -155,9 +209,9 @@ local function ending(at, write)
     local id, version, cancel = ARGV[at + 1], pinned(at, run), run[4]
     if version then redis.call('HSET', key, 'version', version) end
     if cancel then
-      conclude(id, key, 'cancelled', CANCELLED, ARGV[at + 6], run[5], run[6], run[7], run[8])
+      conclude(id, key, 'cancelled', CANCELLED, ARGV[at + 6], run, 5)
     else
-      write(id, key)
+      write(id, key, run[9])
     end
   end
   acknowledge(ARGV[at + 4], ARGV[at + 5])
@@ -173,9 +227,9 @@ function apply.D(at)
     local version = pinned(at, run)
     if ARGV[at + 10] ~= '' then redis.call('HSET', key, 'drop', ARGV[at + 10]) end
     if version then
-      conclude(id, key, state, payload, retention_ms, run[5], run[6], run[7], run[8], 'version', version)
+      conclude(id, key, state, payload, retention_ms, run, 5, 'version', version)
     else
-      conclude(id, key, state, payload, retention_ms, run[5], run[6], run[7], run[8])
+      conclude(id, key, state, payload, retention_ms, run, 5)
     end
     if ARGV[at + 9] == '1' then bury(id, DEAD_MAX) end
   end
@@ -190,16 +244,62 @@ function apply.R(at)
     redis.call('HSET', key, 'state', 'scheduled', 'error', ARGV[at + 9], 'attempt', digits(attempt + 1))
     redis.call('HDEL', key, 'ran')
     for first = at + 10, at + 9 + dropped, 1000 do
-      redis.call('HDEL', journal_key(id), unpack(ARGV, first, math.min(first + 999, at + 9 + dropped)))
+      ours(redis.pcall('HDEL', journal_key(id), unpack(ARGV, first, math.min(first + 999, at + 9 + dropped))))
     end
     redis.call('ZADD', TIMERS, digits(NOW + tonumber(ARGV[at + 7])), id)
   end)
 end
 
+function apply.C(at)
+  local mine, key, run = held(at)
+  if not mine or run[1] ~= 'running' then return '0' end
+  local id, child, box = ARGV[at + 1], ARGV[at + 6], received_key(ARGV[at + 1])
+  local known, fits = ours(redis.pcall('HEXISTS', journal_key(id), ARGV[at + 4])), ours(redis.pcall('HLEN', box))
+  if not known or not fits then return '5' end
+  if known == 1 then return run[4] and '2' or '1' end
+  local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
+  if verdict == '3' or verdict == '5' then return verdict end
+  redis.call('HSET', box, '+' .. child, ARGV[at + 7])
+  redis.call('HINCRBY', box, '#open', 1)
+  if not run[9] then redis.call('HSET', key, 'received', '1') end
+  post('kind', 'start', 'run', id, 'queue', ARGV[at + 7], 'id', child, 'data', ARGV[at + 8])
+  return verdict
+end
+
+-- Whether a message that is awaited has arrived after the one with the number `heard`.
+local function arrived(id, heard, awaits)
+  local box = received_key(id)
+  if tonumber(ours(redis.pcall('HGET', box, '#')) or '0') <= heard then return false end
+  for name in string.gmatch(awaits, '[^\n]+') do
+    -- All children are awaited under one name.
+    local numbers = redis.call('HGET', box, name == 'c' and '#end' or '~' .. name)
+    if numbers and tonumber(string.match(numbers, '%d+$')) > heard then return true end
+  end
+  return false
+end
+
 function apply.P(at)
+  return ending(at, function(id, key, received)
+    local awaits = ARGV[at + 10]
+    redis.call('HSET', key, 'state', 'parked', 'ran', ARGV[at + 8], 'awaits', awaits)
+    if received and arrived(id, tonumber(ARGV[at + 9]), awaits) then
+      requeue(id, ARGV[at + 6])
+    else
+      redis.call('ZADD', PARKED, ARGV[at + 7], id)
+    end
+  end)
+end
+
+-- Its signals and their ids are kept. No child is open: who has not waited for one cannot begin anew.
+function apply.N(at)
   return ending(at, function(id, key)
-    redis.call('HSET', key, 'state', 'parked', 'ran', ARGV[at + 8])
-    redis.call('ZADD', PARKED, ARGV[at + 7], id)
+    local asked, before, generation = unpack(redis.call('HMGET', key, 'asked', 'args', 'generation'))
+    redis.call('HSET', key, 'args', ARGV[at + 7], 'asked', asked or before,
+      'generation', digits(tonumber(generation or '0') + 1))
+    redis.call('HDEL', key, 'version', 'attempt', 'base', 'crashes', 'mark', 'refusals', 'refused', 'ran', 'bytes',
+      'drop', 'error')
+    redis.call('DEL', journal_key(id), spilled_key(id))
+    requeue(id, ARGV[at + 6])
   end)
 end
 
@@ -224,9 +324,10 @@ local taken = {}
 -- read of the record becomes the row that is returned.
 local function take(level, entry, id, again)
   local key = run_key(id)
-  local row = redis.call('HMGET', key, 'state', 'fence', 'owner', 'entry', 'attempt', 'workflow', 'version', 'args',
-    'enqueued', 'timeout', 'tenant')
-  local state, before, owner = row[1], row[2], row[3]
+  local row = ours(redis.pcall('HMGET', key, 'state', 'fence', 'owner', 'entry', 'attempt', 'workflow', 'version',
+    'args', 'enqueued', 'timeout', 'tenant', 'trace')) or {}
+  local state, before, owner, trace = row[1], row[2], row[3], row[12]
+  row[12] = nil
   local mine = again and state == 'running' and owner == TOKEN
   if row[4] ~= entry or (state ~= 'queued' and not mine) then
     -- Cancelled while it waited, or expired, or here twice: the delivery means nothing any more.
@@ -235,13 +336,20 @@ local function take(level, entry, id, again)
   end
   row[1], row[2], row[3] = id, before and tonumber(before) + 1 or 1, level
   if before or row[5] then
-    local base, crashes, ran, refusals, started =
-      unpack(redis.call('HMGET', key, 'base', 'crashes', 'ran', 'refusals', 'started'))
+    local base, crashes, ran, refusals, started, received, generation =
+      unpack(redis.call('HMGET', key, 'base', 'crashes', 'ran', 'refusals', 'started', 'received', 'generation'))
     row[12], row[13], row[14], row[15] = base or '0', crashes or '0', ran or '0', refusals or '0'
-    row[16] = before and redis.call('HLEN', journal_key(id)) or 0
+    -- A journal that is not ours must not pass for an empty one: who reads it finds out.
+    row[16] = before and (ours(redis.pcall('HLEN', journal_key(id))) or 1) or 0
+    row[17], row[18] = received and 1 or 0, generation or '0'
     redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', digits(row[2]), 'started', started or NOW_TEXT)
   else
     redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', '1', 'started', NOW_TEXT)
+  end
+  if trace then
+    -- One that has no past yet is given an empty one, so that the trace stands at its end.
+    if not row[12] then row[12], row[13], row[14], row[15], row[16], row[17], row[18] = '0', '0', '0', '0', 0, 0, '0' end
+    row[19] = trace
   end
   taken[#taken + 1] = row
 end
@@ -270,7 +378,7 @@ function apply.H(at)
   local level, entry = ARGV[at + 1], ARGV[at + 2]
   local id = pending_here(level, entry)
   if not id then return '0' end
-  local run = redis.call('HMGET', run_key(id), 'state', 'owner', 'entry')
+  local run = ours(redis.pcall('HMGET', run_key(id), 'state', 'owner', 'entry')) or {}
   if run[3] == entry and (run[1] == 'queued' or (run[1] == 'running' and run[2] == TOKEN)) then
     requeue(id, ARGV[at + 3])
   end
@@ -309,4 +417,4 @@ if want > 0 then
 end
 
 flush()
-return {NOW, table.concat(verdicts), taken}
+return {NOW, table.concat(verdicts), taken, posted}

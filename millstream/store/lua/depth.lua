@@ -1,9 +1,10 @@
 -- depth: how many runs of a lane are in which state, and how long the oldest has waited.
 -- USES _lane
 --
--- Returns {waiting, in_flight, scheduled, due, parked, dead, oldest_ms, workers}
+-- Returns {waiting, in_flight, scheduled, due, parked, dead, oldest_ms, workers, paused}
 --   due        scheduled or parked runs whose time has come
 --   oldest_ms  age of the oldest entry that no worker holds; 0 when there is none
+--   paused     1 while workers take nothing new
 --
 -- Every figure costs the same however long the queue is.
 
@@ -29,5 +30,5 @@ return {
   length - in_flight, in_flight, redis.call('ZCARD', TIMERS),
   redis.call('ZCOUNT', TIMERS, '-inf', digits(NOW)) + redis.call('ZCOUNT', PARKED, '-inf', digits(NOW)),
   redis.call('ZCARD', PARKED), redis.call('ZCARD', DEAD), math.max(0, oldest),
-  redis.call('ZCOUNT', LEASES, digits(NOW), '+inf'),
+  redis.call('ZCOUNT', LEASES, digits(NOW), '+inf'), redis.call('HEXISTS', META, 'paused'),
 }

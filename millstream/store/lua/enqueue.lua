@@ -7,7 +7,8 @@
 --
 -- Returns  {-1, lanes, epoch}  the queue was resized, or is about to be; nothing was written
 --          per run: 1 accepted, 0 already here with the same workflow and arguments,
---          or the name of the workflow that holds this id: nothing was written for it
+--          or the name of the workflow that holds this id: nothing was written for it;
+--          2 where the key of the record holds something that is not ours: the same
 --
 -- Safe to send twice: the second time every run is already here.
 
@@ -35,9 +36,12 @@ for at = 2, #ARGV, 9 do
   local id, workflow, version, arguments, priority, delay, timeout, tenant, trace =
     unpack(ARGV, at, at + 8)
   local key = run_key(id)
-  local known = redis.call('HMGET', key, 'workflow', 'args')
-  if known[1] then
-    if known[1] == workflow and known[2] == arguments then
+  -- A run that has begun anew is still the one that was asked for.
+  local known = ours(redis.pcall('HMGET', key, 'workflow', 'args', 'asked'))
+  if not known then
+    answers[#answers + 1] = 2
+  elseif known[1] then
+    if known[1] == workflow and (known[3] or known[2]) == arguments then
       answers[#answers + 1] = 0
     else
       answers[#answers + 1] = known[1]

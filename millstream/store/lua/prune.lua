@@ -17,7 +17,7 @@ if after ~= '-' then after = '(' .. after end
 local entries = redis.call('XRANGE', STREAM[level], after, '+', 'COUNT', count)
 local dropped = 0
 for _, found in ipairs(entries) do
-  local state, entry = unpack(redis.call('HMGET', run_key(found[2][2]), 'state', 'entry'))
+  local state, entry = unpack(ours(redis.pcall('HMGET', run_key(found[2][2]), 'state', 'entry')) or {})
   if not state or FINAL[state] or entry ~= found[1] then
     acknowledge(level, found[1])
     dropped = dropped + 1

@@ -16,7 +16,8 @@
 -- Redis loses a part only when somebody deletes it, or when a failover forgets the last writes.
 
 local LEASE, RETENTION = tonumber(ARGV[1]), ARGV[2]
-local hold = tonumber(redis.call('HGET', META, 'hold') or '0')
+local hold, server = unpack(redis.call('HMGET', META, 'hold', 'server'))
+hold = tonumber(hold or '0')
 local restored = 0
 
 local function stands(id, entry)
@@ -33,7 +34,8 @@ end
 
 -- Whether the owner of a run that has no entry is gone for sure.
 local function abandoned(id, owner, fence)
-  if NOW < hold then return false end
+  -- Nor has anybody looked after the lane since the server started: the living renew first.
+  if NOW < hold or server ~= server_start() then return false end
   local lease = redis.call('ZSCORE', LEASES, owner)
   if lease then return tonumber(lease) <= NOW end
   local under, since = string.match(redis.call('HGET', run_key(id), 'unowned') or '', '^(%d+) (%d+)$')
@@ -44,7 +46,8 @@ end
 
 for index = 3, #ARGV do
   local id = ARGV[index]
-  local state, entry, owner, fence = unpack(redis.call('HMGET', run_key(id), 'state', 'entry', 'owner', 'fence'))
+  local state, entry, owner, fence =
+    unpack(ours(redis.pcall('HMGET', run_key(id), 'state', 'entry', 'owner', 'fence')) or {})
   if state == 'scheduled' then
     ensure_timer(TIMERS, id)
   elseif state == 'parked' then

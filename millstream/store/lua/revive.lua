@@ -1,5 +1,5 @@
 -- revive: start runs that failed or were cancelled once more, from where their journals end.
--- USES _lane
+-- USES _lane _revive
 --
 -- ARGV ...  ids
 --
@@ -12,17 +12,10 @@ local answers = {}
 for index = 1, #ARGV do
   local id = ARGV[index]
   local key = run_key(id)
-  local state, attempt, priority, drop = unpack(redis.call('HMGET', key, 'state', 'attempt', 'priority', 'drop'))
+  local state, attempt, priority, drop =
+    unpack(ours(redis.pcall('HMGET', key, 'state', 'attempt', 'priority', 'drop')) or {})
   if state == 'failed' or state == 'cancelled' then
-    attempt = attempt or '1'
-    deliver(id, key, priority or 'normal', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
-    redis.call('HDEL', key, 'ended', 'error', 'cancel', 'crashes', 'mark', 'refusals', 'ran', 'drop')
-    if drop then
-      for name in string.gmatch(drop, '[^\n]+') do redis.call('HDEL', journal_key(id), name) end
-    end
-    for _, kept in ipairs({key, journal_key(id), events_key(id)}) do redis.call('PERSIST', kept) end
-    redis.call('ZREM', ENDED, id)
-    redis.call('ZREM', DEAD, id)
+    revive(id, key, attempt, priority, drop)
     answers[#answers + 1] = 'queued'
   else
     answers[#answers + 1] = state or ''

@@ -8,12 +8,16 @@
 -- ARGV poison        a run that was held by this many workers in a row when they died, and that
 --                    recorded nothing in between, is given up
 -- ARGV dead_max      ids the dead-letter index may hold
--- ARGV fresh         1 when this server did not know the script: it has restarted, or was promoted
+-- ARGV fresh         1 when this server did not know the script. Where a server does not say which
+--                    start of it this is, that tells that it has restarted, or was promoted
 --
--- Returns {now_ms, cancelled, promoted, reclaimed, poisoned, next_due_ms, epoch}
+-- Returns {now_ms, cancelled, promoted, reclaimed, poisoned, next_due_ms, epoch, addressed, posted, paused}
 --   cancelled    ids of runs held by this process that somebody asked to cancel
 --   next_due_ms  when the next scheduled or parked run goes on; 0 when there is none
+--   addressed    ids of runs held by this process that somebody has sent messages to
+--   posted       how much stands in the outbox, for other lanes to hear
 --   epoch        of the lane: when it grows the queue may have more lanes to serve
+--   paused       1 while workers take nothing new from the queue
 --
 -- After a restart, and after any time in which nobody swept (Redis away, its clock set forward),
 -- nothing is reclaimed for one lease: the living renew first.
@@ -22,11 +26,15 @@ local TOKEN, INTERVAL, LEASE, RETENTION, POISON, DEAD_MAX =
   ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local control = control_key(TOKEN)
-local told, cancelled = redis.call('SMEMBERS', control), {}
+local told, cancelled, addressed = ours(redis.pcall('SMEMBERS', control)) or {}, {}, {}
 for _, id in ipairs(told) do
   -- It may have ended, and even have been started again, since somebody asked.
-  local owner, cancel = unpack(redis.call('HMGET', run_key(id), 'owner', 'cancel'))
-  if cancel and owner == TOKEN then cancelled[#cancelled + 1] = id end
+  local owner, cancel, received =
+    unpack(ours(redis.pcall('HMGET', run_key(id), 'owner', 'cancel', 'received')) or {})
+  if owner == TOKEN then
+    if cancel then cancelled[#cancelled + 1] = id end
+    if received then addressed[#addressed + 1] = id end
+  end
 end
 local function first_due(index)
   local first = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
@@ -38,17 +46,22 @@ local function next_due()
   return math.min(timer or parked or 0, parked or timer or 0)
 end
 
-local swept, hold, epoch = unpack(redis.call('HMGET', META, 'swept', 'hold', 'epoch'))
+local swept, hold, epoch, paused, server =
+  unpack(redis.call('HMGET', META, 'swept', 'hold', 'epoch', 'paused', 'server'))
+paused = paused and 1 or 0
 swept, hold, epoch = tonumber(swept or '0'), tonumber(hold or '0'), tonumber(epoch or '0')
 local gap = NOW - swept
 local due = next_due()
-if ARGV[7] ~= '1' and gap >= 0 and gap < INTERVAL and not (due > 0 and due <= NOW) then
+local fresh = ARGV[7] == '1'
+if not fresh and gap >= 0 and gap < INTERVAL and not (due > 0 and due <= NOW) then
   if #told > 0 then redis.call('DEL', control) end
-  return {NOW, cancelled, 0, 0, 0, due, epoch}
+  return {NOW, cancelled, 0, 0, 0, due, epoch, addressed, redis.call('XLEN', OUTBOX), paused}
 end
-if ARGV[7] == '1' or gap < 0 or gap > math.max(LEASE / 2, 3 * INTERVAL) then
+local start = server_start()
+if start ~= '' then fresh = server ~= start end
+if fresh or gap < 0 or gap > math.max(LEASE / 2, 3 * INTERVAL) then
   hold = NOW + LEASE
-  redis.call('HSET', META, 'swept', digits(NOW), 'hold', digits(hold))
+  redis.call('HSET', META, 'swept', digits(NOW), 'hold', digits(hold), 'server', start)
 else
   redis.call('HSET', META, 'swept', digits(NOW))
 end
@@ -66,7 +79,8 @@ local promoted = 0
 local function promote(index, expected, resumed)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', digits(NOW), 'LIMIT', 0, 200)) do
     local key = run_key(id)
-    local state, priority, fence, crashes = unpack(redis.call('HMGET', key, 'state', 'priority', 'fence', 'crashes'))
+    local state, priority, fence, crashes =
+      unpack(ours(redis.pcall('HMGET', key, 'state', 'priority', 'fence', 'crashes')) or {})
     if state == expected then
       local level = (resumed or fence) and 'resume' or priority or 'normal'
       if tonumber(crashes or '0') >= SUSPECT_AFTER then level = 'suspect' end
@@ -85,7 +99,7 @@ local reclaimed, poisoned = 0, 0
 local function reclaim(id, token, entry)
   local key = run_key(id)
   local state, owner, current, crashes, mark =
-    unpack(redis.call('HMGET', key, 'state', 'owner', 'entry', 'crashes', 'mark'))
+    unpack(ours(redis.pcall('HMGET', key, 'state', 'owner', 'entry', 'crashes', 'mark')) or {})
   if current ~= entry then return end
   if state == 'queued' then
     -- Delivered, never begun: no crash of this run's making.
@@ -93,7 +107,7 @@ local function reclaim(id, token, entry)
     reclaimed = reclaimed + 1
   elseif state == 'running' and owner == token then
     -- Deaths count in a row: who has recorded something since the last one is not what kills.
-    local records = redis.call('HLEN', journal_key(id))
+    local records = ours(redis.pcall('HLEN', journal_key(id))) or 0
     crashes = records > tonumber(mark or '0') and 1 or tonumber(crashes or '0') + 1
     redis.call('HSET', key, 'mark', digits(records))
     if crashes >= POISON then
@@ -174,4 +188,4 @@ if #gone > 0 then
   redis.call('ZREM', DEAD, unpack(gone))
 end
 
-return {NOW, cancelled, promoted, reclaimed, poisoned, next_due(), epoch}
+return {NOW, cancelled, promoted, reclaimed, poisoned, next_due(), epoch, addressed, redis.call('XLEN', OUTBOX), paused}

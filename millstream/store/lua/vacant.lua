@@ -1,4 +1,5 @@
--- vacant: does a lane hold nothing, neither runs that go on nor records of those that have ended?
+-- vacant: does a lane hold nothing, neither runs that go on, nor records of those that have ended,
+-- nor anything to be said in another lane?
 -- USES _lane
 --
 -- Returns 1 when it is empty, else 0
@@ -11,4 +12,4 @@ end
 for _, index in ipairs({TIMERS, PARKED, ENDED}) do
   if redis.call('ZCARD', index) > 0 then return 0 end
 end
-return 1
+return redis.call('XLEN', OUTBOX) == 0 and 1 or 0

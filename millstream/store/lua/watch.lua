@@ -16,7 +16,8 @@ local answers = {}
 for index = 3, #ARGV do
   local id = ARGV[index]
   local key = run_key(id)
-  local state, waiters, result, error_ = unpack(redis.call('HMGET', key, 'state', 'waiters', 'result', 'error'))
+  local state, waiters, result, error_ =
+    unpack(ours(redis.pcall('HMGET', key, 'state', 'waiters', 'result', 'error')) or {})
   if not state then
     answers[#answers + 1] = {'', ''}
   elseif state == 'completed' then

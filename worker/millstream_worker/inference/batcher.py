@@ -7,23 +7,30 @@ The loop is woken by arrivals, by ends of batches and by one timer; it polls not
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
+import secrets
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from millstream.errors import InferenceFailed, said
-from millstream.events import BatchRan, DeviceFailed, Emit
+from millstream.events import DeviceFailed, Emit
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.engine import Ran
 from millstream_worker.inference.gauge import Gauge
+from millstream_worker.inference.learning import learned
+from millstream_worker.inference.machine import RunsJobs
 from millstream_worker.inference.mending import Mender
 from millstream_worker.inference.patience import Reason
-from millstream_worker.inference.picking import Batch, Picker
-from millstream_worker.inference.runner import Runner
+from millstream_worker.inference.picking import Batch, Picker, fits_alone
 from millstream_worker.inference.tenants import Tenants
 
 #: A batch that is ahead is picked anew when this share of a full one came since.
 _STALE = 0.25
+#: A device that can be ended when it hangs is looked at when it had nothing to do for so long.
+CANARY_S = 60.0
 
 
 class Batcher:
@@ -32,12 +39,13 @@ class Batcher:
     def __init__(
         self,
         device: str,
-        runner: Runner,
+        runner: RunsJobs,
         tenants: Tenants,
         picker: Picker,
         gauge: Gauge,
         *,
         emit: Emit,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.device = device
         self._runner = runner
@@ -45,6 +53,10 @@ class Batcher:
         self._picker = picker
         self._gauge = gauge
         self._emit = emit
+        self._wall = wall
+        self._numbers = itertools.count()
+        #: Names of batches begin with it: no two batchers have the same.
+        self._mark = secrets.token_hex(4)
         self._mender = Mender(device, picker.profiles, tenants, emit=emit)
         self._wake = asyncio.Event()
         self._ahead: Batch | None = None
@@ -115,7 +127,21 @@ class Batcher:
         if not self._runner.under_way and until is None and not self._again:
             for model in self._picker.profiles:
                 self._picker.queues[model].rest(self.device)
+            until = await self._idle(now)
         return until
+
+    async def _idle(self, now: float) -> float | None:
+        """Look now and then whether the device still answers; return when to do that."""
+        if not self._tenants.residents or not self._tenants.engine.killable:
+            return None
+        if math.isinf(self._free_since):
+            self._free_since = now
+        if now < self._free_since + CANARY_S:
+            return self._free_since + CANARY_S
+        await self._tenants.check()
+        self._free_since = asyncio.get_running_loop().time()
+        self.kick()
+        return None
 
     async def _start_again(self, now: float) -> None:
         # One at a time: what becomes of it decides what comes next.
@@ -131,8 +157,20 @@ class Batcher:
                     return
             elif parts := self._mender.fitted(batch, self._gauge.headroom):
                 self._again.extendleft(reversed(parts))
-            else:
+            elif self._may_start(batch):
                 self._submit(batch, now)
+            elif batch.hunt is None and not batch.items[0].deaths:
+                # It waits with the others until there is more room.
+                self._picker.queues[batch.model].starve(batch.items, now)
+                self.kick()
+            else:
+                self._again.appendleft(batch)
+                return
+
+    def _may_start(self, batch: Batch) -> bool:
+        """Whether a part of a failed batch is predicted to fit, as any batch that starts."""
+        profile, room = self._picker.profiles[batch.model], self._gauge.headroom
+        return len(batch.items) > 1 or fits_alone(profile, batch.items[0], room)
 
     def _reconsider(self) -> None:
         """Take back the batch that is ahead when enough came since to form a better one."""
@@ -202,22 +240,29 @@ class Batcher:
         profile = self._picker.profiles[batch.model]
         for item in batch.items:
             item.launched = now
+        batch.name = f"{self._mark}-{next(self._numbers)}"
         batch.shape = profile.shape([x.length for x in batch.items])
         batch.others = self._gauge.budget.others
-        batch.predicted = profile.footprint.predict(batch.shape)
+        # Alone the law itself decides, as it did when the item was picked.
+        alone = len(batch.items) == 1
+        batch.predicted = profile.footprint.predict(batch.shape, trusting=alone)
         self._gauge.planned = max(0, batch.predicted - self._gauge.own.cached)
         self._ahead = batch if self._runner.under_way else None
         for model in self._picker.profiles:
             self._picker.queues[model].idle.discard(self.device)
-        engine = self._tenants.engine
+        engine, wall = self._tenants.engine, self._wall
+        bounds = self._tenants.bounds(
+            profile.costs.seconds(batch.shape), learned=profile.costs.learned
+        )
 
         def compute() -> tuple[list[Any], Ran]:
             # In the thread, at the last moment: whoever gave up meanwhile is left out.
             live = batch.live
             if not live:
                 return live, Ran(results=[])
+            batch.began = wall()
             variant = dict(live[0].variant)
-            return live, engine.run(batch.model, [x.payload for x in live], variant)
+            return live, engine.run(batch.model, [x.payload for x in live], variant, bounds)
 
         self._runner.submit(compute, lambda result: self._ended(batch, result))
 
@@ -257,8 +302,10 @@ class Batcher:
         if ran.fragmented:
             self._gauge.budget.fragmented()
         self._tenants.used(batch.model, now)
-        self._measure(batch, ran)
-        verdict = self._mender.settle(batch, ran, self._gauge.headroom)
+        event = learned(self._picker.profiles[batch.model], batch, ran, self.device)
+        self._emit(event)
+        most = self._gauge.budget.headroom(ran.own, alone=True)
+        verdict = self._mender.settle(batch, ran, self._gauge.headroom, most)
         self._again.extendleft(reversed(verdict.again))
         self._reset_wanted = self._reset_wanted or verdict.reset
 
@@ -267,32 +314,3 @@ class Batcher:
         self._gauge.own = Own()
         self._again.extendleft(reversed(verdict.again))
         self._reset_wanted = True
-
-    def _measure(self, batch: Batch, ran: Ran) -> None:
-        profile = self._picker.profiles[batch.model]
-        lengths = [item.length for item in batch.items]
-        shape = profile.shape(lengths)
-        observed = None
-        if ran.fault is None:
-            profile.costs.observe(shape, ran.seconds)
-            if ran.peak is not None:
-                profile.footprint.observe(shape, ran.peak)
-                observed = ran.peak
-                profile.last_predicted, profile.last_observed = batch.predicted, observed
-            else:
-                profile.footprint.ran()
-        self._emit(
-            BatchRan(
-                model=batch.model,
-                device=self.device,
-                reason=batch.reason or Reason.FULL,
-                items=len(batch.items),
-                tokens=sum(lengths),
-                computed=max(shape.tokens, sum(lengths)),
-                took_s=ran.seconds,
-                waited_s=max(x.launched - x.queued for x in batch.items),
-                predicted=batch.predicted,
-                observed=observed,
-                fault=None if ran.fault is None else ran.fault.kind,
-            )
-        )

@@ -78,13 +78,23 @@ class Budget:
         """The allocator had to ask the device anew: what it keeps is in pieces."""
         self._reuse = max(0.0, self._reuse - 0.1)
 
-    def headroom(self, own: Own) -> int:
-        """Return how many bytes more may be used at the peak of what starts next."""
-        free = self._reading.usable - self.others - own.reserved
-        room = min(self.ceiling - self.others - own.reserved, free - self.safety)
-        if self.share is not None:
-            room = min(room, int(self.share * self._reading.usable) - own.reserved)
-        return int(room + self._reuse * own.cached)
+    @property
+    def allowance(self) -> int:
+        """What may be ours in all, beside what neighbours hold."""
+        return self._ours(self.others)
+
+    def headroom(self, own: Own, *, alone: bool = False) -> int:
+        """Return how many bytes more may be used at the peak of what starts next.
+
+        ``alone``: if there were no neighbours.
+        """
+        allowance = self._ours(0) if alone else self.allowance
+        return int(allowance - own.reserved + self._reuse * own.cached)
+
+    def _ours(self, others: int) -> int:
+        usable = self._reading.usable
+        most = min(self.ceiling, usable - self.safety) - others
+        return most if self.share is None else min(most, int(self.share * usable))
 
     def largest(self, held: int) -> int:
         """Return what could ever be used at once by us, with ``held`` bytes held throughout."""

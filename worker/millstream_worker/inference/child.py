@@ -1,14 +1,17 @@
 """The process of a device: ``python -m millstream_worker.inference.child``, started by `process`.
 
-It answers one question after the other until the pipe ends, which it does when the worker does.
+It answers one question after the other until the pipe ends, which it does when the worker does;
+and the kernel kills it then, should it hang.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import mmap
 import os
+import signal
 import sys
 import threading
 import time
@@ -21,9 +24,10 @@ from millstream_worker.inference.backends import Backend
 from millstream_worker.inference.catalogue import make
 from millstream_worker.inference.declared import ModelSpec
 from millstream_worker.inference.engine import Engine, EngineDied, Memory, NoMemory
-from millstream_worker.inference.process import ACCOUNT
+from millstream_worker.inference.process import ACCOUNT, BEAT, SHARED
 
 _ACCOUNT_S = 0.05
+_PR_SET_PDEATHSIG = 1
 
 
 class _Child:
@@ -44,9 +48,12 @@ class _Child:
                 self._write()
 
     def write_for_ever(self) -> None:
-        """Keep the account up to date while a batch runs."""
+        """Keep the account up to date while a batch runs, and show that this process lives."""
+        beat = 0
         while True:
             self._write()
+            beat += 1
+            BEAT.pack_into(self._account, ACCOUNT.size, beat)
             time.sleep(_ACCOUNT_S)
 
     def _answer(self, verb: str, args: tuple[Any, ...]) -> Any:
@@ -78,14 +85,23 @@ class _Child:
 def main() -> None:
     """Serve one device."""
     pipe_fd, account_fd, uuid = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    _die_with(int(sys.argv[4]))
     if uuid:
         # Before any library looks: this process sees its one device, under whatever number.
         os.environ["CUDA_VISIBLE_DEVICES"] = uuid
-    child = _Child(Connection(pipe_fd), mmap.mmap(account_fd, ACCOUNT.size), uuid)
+    child = _Child(Connection(pipe_fd), mmap.mmap(account_fd, SHARED), uuid)
     threading.Thread(target=functools.partial(child.write_for_ever), daemon=True).start()
     child.serve()
     # A device that hangs must not keep the process: nothing here is worth a slow farewell.
     os._exit(0)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process with its worker: who hangs reads no end of a pipe."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        os._exit(1)
 
 
 if __name__ == "__main__":

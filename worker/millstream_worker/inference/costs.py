@@ -9,6 +9,7 @@ it slows down. It does not know what is computed.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from millstream_worker.inference import fitting
@@ -49,13 +50,31 @@ class CostLaw:
     def __init__(self, guess: Law = FIRST_GUESS) -> None:
         self.law = guess
         self._seen: deque[tuple[Shape, float]] = deque(maxlen=_WINDOW)
-        self._count = 0
+        #: Batches that were observed.
+        self.count = 0
+
+    @property
+    def learned(self) -> bool:
+        """Whether the law says more of the device than the guess did."""
+        return len(self._seen) >= 3
+
+    @property
+    def seen(self) -> Sequence[tuple[Shape, float]]:
+        """The latest batches, with the seconds that they took."""
+        return list(self._seen)
+
+    def recall(self, seen: Iterable[tuple[Shape, float]]) -> None:
+        """Begin with what was observed elsewhere, on such a device."""
+        self._seen.extend(seen)
+        self.count = max(self.count, _EAGER)
+        if self._seen:
+            self.law = self._fitted()
 
     def observe(self, shape: Shape, seconds: float) -> None:
         """Take a batch that ran into account."""
         self._seen.append((shape, max(seconds, 1e-6)))
-        self._count += 1
-        if self._count <= _EAGER or self._count % _EVERY == 0:
+        self.count += 1
+        if self.count <= _EAGER or self.count % _EVERY == 0:
             self.law = self._fitted()
 
     def seconds(self, shape: Shape) -> float:

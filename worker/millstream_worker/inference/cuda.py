@@ -22,8 +22,9 @@ _HERE = "cuda:0"
 class Cuda:
     """One device. ``in_thread`` needs it to be the only one that this process sees."""
 
-    def __init__(self, uuid: str, *, in_thread: bool) -> None:
+    def __init__(self, uuid: str, *, in_thread: bool, hang_s: float) -> None:
         self._uuid = uuid
+        self._hang_s = hang_s
         self._in_thread = in_thread
         self._memory: TorchMemory | None = None
         self._process: ProcessEngine | None = None
@@ -36,7 +37,7 @@ class Cuda:
             self._in_thread = False  # what comes after it died here
             return Engine(_HERE, backend, self._make_memory)
         self._memory = None
-        self._process = ProcessEngine(spec, self._uuid)
+        self._process = ProcessEngine(spec, self._uuid, hang_s=self._hang_s)
         return self._process
 
     def live(self) -> Own | None:

@@ -38,7 +38,7 @@ from millstream_worker.tools.entries import Entry
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _COMMON = "backend path device batch_size max_tokens max_wait load queue api_key url"
-_TOP = "gpu_memory_fraction gpu_memory_share host_memory_fraction isolation models"
+_TOP = "gpu_memory_fraction gpu_memory_share host_memory_fraction isolation hang_timeout models"
 
 #: What waits for one model at most.
 MOST_WAITING = 10_000
@@ -54,7 +54,7 @@ class Load(StrEnum):
 class Isolation(StrEnum):
     """Where a device is run from."""
 
-    AUTO = "auto"  # one device: a thread; several: a process each
+    AUTO = "auto"  # a CUDA device: a process each; the host: a thread
     THREAD = "thread"
     PROCESS = "process"
 
@@ -98,6 +98,8 @@ class Declared:
     gpu_memory_share: float | None = None
     host_memory_fraction: float = 0.6
     isolation: Isolation = Isolation.AUTO
+    #: A device's process that gives no sign of life for so long is killed.
+    hang_timeout_s: float = 60.0
 
 
 #: What there is without a file: an embedder that needs nothing.
@@ -147,6 +149,7 @@ def parse_models(document: Any) -> Declared:
         gpu_memory_share=share,
         host_memory_fraction=entry.number("host_memory_fraction", 0.6, 0.01, 1),
         isolation=Isolation(entry.choice("isolation", Isolation, Isolation.AUTO)),
+        hang_timeout_s=entry.number("hang_timeout", 60, 1, 86_400),
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
+import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from millstream.errors import InferenceRejected, MissingExtra
 from millstream_worker.inference.backends import Backend
@@ -58,26 +61,45 @@ def visible() -> list[nvml.Found]:
 def _host(declared: Declared) -> Device:
     def start(backend: Callable[[str], Backend], spec: Callable[[str], ModelSpec]) -> RunsModels:
         if declared.isolation is Isolation.PROCESS:
-            return ProcessEngine(spec)
+            return ProcessEngine(spec, hang_s=declared.hang_timeout_s)
         return Engine(HOST, backend, NoMemory)
 
     return Device(
         name=HOST,
-        uuid=HOST,
+        # Workers elsewhere plan with memory of their own: they are no neighbours.
+        uuid=f"{HOST}:{socket.gethostname()}",
         monitor=HostMonitor(),
         start=start,
         fraction=declared.host_memory_fraction,
+        hang_s=declared.hang_timeout_s,
+        kept_as=_processor(),
     )
+
+
+def _processor() -> str:
+    """Return what hosts have in common that compute as fast as this one."""
+    name = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in {"model name", "Model"}:
+            name = value.strip()
+            break
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{HOST}:{name or platform.machine()}:{cores}"
 
 
 def _gpu(each: nvml.Found, found: Sequence[nvml.Found], declared: Declared) -> Device:
     from millstream_worker.inference.cuda import Cuda  # noqa: PLC0415 - only where there is one
 
-    alone = len(found) == 1
-    in_thread = declared.isolation is Isolation.THREAD or (
-        declared.isolation is Isolation.AUTO and alone
-    )
-    cuda = Cuda(each.uuid, in_thread=in_thread and alone)
+    # In a process of its own unless it is asked for: the Python of a model's layers and this loop
+    # would wait for one interpreter lock, and a thread that hangs cannot be ended.
+    in_thread = declared.isolation is Isolation.THREAD and len(found) == 1
+    hang_s = declared.hang_timeout_s
+    cuda = Cuda(each.uuid, in_thread=in_thread, hang_s=hang_s)
     number = next(i for i, other in enumerate(found) if other.uuid == each.uuid)
     return Device(
         name=f"cuda:{number}",
@@ -87,4 +109,6 @@ def _gpu(each: nvml.Found, found: Sequence[nvml.Found], declared: Declared) -> D
         fraction=declared.gpu_memory_fraction,
         share=declared.gpu_memory_share,
         live=cuda.live,
+        hang_s=hang_s,
+        kept_as=each.uuid,
     )

@@ -40,8 +40,24 @@ class Loaded:
     own: Own = field(default_factory=Own)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What a batch may take at most, enforced where that is possible."""
+
+    #: After so many seconds the device counts as hung; None: never.
+    seconds: float | None = None
+    #: Bytes of the device that may be ours in all while it runs; None: whatever there is.
+    bytes: int | None = None
+
+
+UNBOUNDED = Bounds()
+
+
 class Memory(Protocol):
     """The allocator of a device, as far as batches are measured by it."""
+
+    def limit(self, size: int | None) -> None:
+        """Refuse from now on what would take more than ``size`` bytes from the device in all."""
 
     def begin(self) -> None:
         """A batch starts."""
@@ -64,6 +80,9 @@ class Memory(Protocol):
 
 class NoMemory:
     """Stands where nobody counts bytes of a batch: on the host."""
+
+    def limit(self, size: int | None) -> None:
+        """Nobody could refuse anything."""
 
     def begin(self) -> None:
         """There is nothing to reset."""
@@ -95,6 +114,9 @@ class EngineDied(Exception):
 class Engine:
     """The loaded models of one device."""
 
+    #: A thread that hangs cannot be ended.
+    killable = False
+
     def __init__(
         self,
         device: str,
@@ -119,6 +141,8 @@ class Engine:
         try:
             if not self._ready:
                 self._memory, self._ready = self._make_memory(), True
+            # A batch is tried again in parts when it is refused; a model has none.
+            self._memory.limit(None)
             before = self._memory.held()
             backend = self._make(model)
             backend.load(self._device)
@@ -146,10 +170,17 @@ class Engine:
         self._memory.release()
         return self._memory.own()
 
-    def run(self, model: str, payloads: Sequence[Any], options: Mapping[str, Any]) -> Ran:
+    def run(
+        self,
+        model: str,
+        payloads: Sequence[Any],
+        options: Mapping[str, Any],
+        bounds: Bounds = UNBOUNDED,
+    ) -> Ran:
         """Run a batch."""
         began = self._clock()
         results, fault = None, None
+        self._memory.limit(bounds.bytes)
         self._memory.begin()
         try:
             results = list(self._backends[model].run(payloads, options))
@@ -183,6 +214,9 @@ class Engine:
         """Take all models off the device."""
         for model in list(self._backends):
             self.unload(model)
+
+    def abandon(self) -> None:
+        """Nothing can be done about a thread that hangs: it ends with the process."""
 
 
 def _miscounted(model: str, results: Sequence[Any] | None, payloads: Sequence[Any]) -> Fault:

@@ -10,7 +10,7 @@ is distrusted at once, and trusted again slowly.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from millstream_worker.inference import fitting
@@ -64,6 +64,20 @@ class Footprint:
         """Whether nothing was observed yet."""
         return not self._kept
 
+    @property
+    def seen(self) -> Sequence[tuple[Shape, float]]:
+        """What the law is fitted to: the largest batch of each size, with its peak."""
+        return list(self._kept.values())
+
+    def recall(self, seen: Iterable[tuple[Shape, float]]) -> None:
+        """Begin with what was observed elsewhere, on such a device."""
+        for shape, peak in seen:
+            self._keep(shape, peak)
+        if self._kept:
+            self._count = _EAGER
+            self._refit()
+            self._follow()
+
     def predict(self, shape: Shape, *, trusting: bool = False) -> int:
         """Return the bytes that a batch of this shape has to be admitted for.
 
@@ -90,7 +104,7 @@ class Footprint:
         self.distrust = max(1.0, 0.95 * self.distrust)
         if self._count <= _EAGER or self._count % _EVERY == 0 or peak > predicted:
             self._refit()
-        self.guard = min(_MOST_GUARD, max(_LEAST_GUARD, 1.02 * max(self._ratios)))
+        self._follow()
         return peak / max(predicted, 1.0)
 
     def ran_out(self, shape: Shape, room: float) -> None:
@@ -101,6 +115,9 @@ class Footprint:
         said = self.law.of(shape) * self.guard * self.distrust
         factor = max(1 / _CUT, min(_LARGEST_STEP, 1.01 * room / max(said, 1.0)))
         self.distrust = min(_MOST_DISTRUST, self.distrust * factor)
+
+    def _follow(self) -> None:
+        self.guard = min(_MOST_GUARD, max(_LEAST_GUARD, 1.02 * max(self._ratios)))
 
     def _keep(self, shape: Shape, peak: float) -> None:
         place = (shape.items.bit_length(), shape.longest.bit_length())

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import anyio
-import anyio.to_thread
 
 from millstream.events import DeviceFailed, DeviceSampled, Emit
 from millstream_worker.inference.budget import Budget, Own, Reading
+from millstream_worker.inference.machine import InThread, in_thread
 
 #: Between two readings: while there is work, and while there is none.
 BUSY_S = 0.2
@@ -55,6 +55,7 @@ class Gauge:
         emit: Emit,
         announce: Announce = alone,
         live: Callable[[], Own | None] = lambda: None,
+        in_thread: InThread = in_thread,
     ) -> None:
         self.budget = budget
         self.own = Own()
@@ -68,6 +69,7 @@ class Gauge:
         self._announce = announce
         #: Our own account at this moment, where it can be had while a batch runs.
         self._live = live
+        self._in_thread = in_thread
         self._failures = 0
 
     @property
@@ -77,7 +79,7 @@ class Gauge:
 
     async def read(self) -> None:
         """Read the device once."""
-        reading, own = await anyio.to_thread.run_sync(self._read)
+        reading, own = await self._in_thread(self._read)
         if own is not None:
             self.own = own
         self.budget.read(reading, self.own)

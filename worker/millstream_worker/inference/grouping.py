@@ -58,11 +58,18 @@ def choose(lengths: Sequence[int], head: int, law: Law, caps: Caps) -> list[int]
         return list(range(len(lengths)))
 
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    cuts = partition([padded(lengths[i], caps.step) for i in order], law, caps)
+    rising = _rounded([lengths[i] for i in order], caps.step)
+    cuts = partition(rising, law, caps)
     place = order.index(head)
-    group = next((start, end) for start, end in cuts if start <= place < end)
-    start, end = _widened([padded(lengths[i], caps.step) for i in order], group, law, caps)
+    group = next(cut for cut in cuts if cut[0] <= place < cut[1])
+    start, end = _widened(rising, group, law, caps)
     return order[start:end]
+
+
+def _rounded(rising: Sequence[int], step: int) -> list[int]:
+    """Return lengths as they are computed; each that occurs is worked out once."""
+    known = {length: padded(length, step) for length in set(rising)}
+    return [known[length] for length in rising]
 
 
 def partition(lengths: Sequence[int], law: Law, caps: Caps) -> list[tuple[int, int]]:
@@ -100,7 +107,8 @@ def _widened(
     stand in it, and more will come for the others to leave with.
     """
     start, end = group
-    rows = [law.per_row(length) for length in lengths]
+    known = {length: law.per_row(length) for length in set(lengths)}
+    rows = [known[length] for length in lengths]
     worth = sum(rows[start:end])
     price = (law.fixed + (end - start) * rows[end - 1]) / max(worth, 1e-12)
     while end - start < len(lengths):

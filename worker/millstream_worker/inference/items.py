@@ -5,18 +5,23 @@ An item is shared by all who asked for the same; it is dropped when the last of 
 
 from __future__ import annotations
 
-import asyncio
 import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millstream.errors import ItemTooLarge
 from millstream.model.inference import Priority
+
+if TYPE_CHECKING:
+    from millstream_worker.inference.waiting import Waiter
 
 #: How long an item of a class stands back behind one of the highest that came later. Bounded, so
 #: that no class starves another.
 _LAG_S = {Priority.HIGH: 0.0, Priority.NORMAL: 5.0, Priority.LOW: 60.0}
 
+#: Links that one span may have.
+_MOST_TRACES = 32
 _numbers = itertools.count()
 
 
@@ -33,40 +38,60 @@ class Item:
     queued: float
     deadline: float
     priority: Priority
-    answer: asyncio.Future[Any]
-    #: Under which it can be found by those who ask for the same; empty: not at all.
-    digest: str = ""
-    #: How many still want the answer.
-    wanted: int = 1
+    #: Under which it can be found by those who ask for the same; None: not at all.
+    place: Any = None
+    #: The calls that still want the answer.
+    waiters: list[Waiter] = field(default_factory=list)
     #: When it was last given to a device.
     launched: float = 0.0
     #: How often its device died while it was computed.
     deaths: int = 0
-    #: It ran out of memory alone once already.
+    #: It ran out of memory alone once already, with all that may be had.
     starved: bool = False
-    number: int = field(default_factory=lambda: next(_numbers))
+    #: Bytes of room in which it found too little alone: it waits until there are more.
+    refused_at: int = -1
+    #: Since when it waits for room.
+    starving_since: float = 0.0
+    number: int = field(default_factory=_numbers.__next__)
+    #: What the queue is sorted by: the most urgent first.
+    rank: tuple[float, int] = field(init=False)
+    #: Whether there is an answer or a failure, and which.
+    done: bool = False
+    value: Any = None
+    #: Called when it has ended.
+    on_done: Callable[[Item], None] | None = None
 
-    @property
-    def rank(self) -> tuple[float, int]:
-        """What the queue is sorted by: the most urgent first."""
-        return min(self.queued + _LAG_S[self.priority], self.deadline), self.number
+    def __post_init__(self) -> None:
+        self.rank = min(self.queued + _LAG_S[self.priority], self.deadline), self.number
 
     @property
     def dropped(self) -> bool:
         """Whether nobody wants the answer any more."""
-        return self.wanted <= 0 or self.answer.done()
+        return self.done or not self.waiters
 
     def finish(self, value: Any) -> None:
         """Give the answer to all who wait."""
-        if not self.answer.done():
-            self.answer.set_result(value)
+        self._end(value, None)
 
     def fail(self, error: BaseException) -> None:
         """Give the same failure to all who wait."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
-            # Whoever gave up does not look: that is no mistake.
-            self.answer.exception()
+        self._end(None, error)
+
+    def _end(self, value: Any, error: BaseException | None) -> None:
+        if self.done:
+            return
+        self.done, self.value = True, value
+        if self.on_done is not None:
+            self.on_done(self)
+        for waiter in self.waiters:
+            waiter.ended(error)
+
+
+def traces_of(items: Iterable[Item]) -> tuple[str, ...] | None:
+    """Return where the calls stand that a batch is computed for, at most so many of them."""
+    places = [waiter.place for item in items for waiter in item.waiters]
+    found = dict.fromkeys(place.trace for place in places if place is not None)
+    return tuple(itertools.islice(found, _MOST_TRACES)) or None
 
 
 def too_large(model: str, length: int, why: str) -> ItemTooLarge:

@@ -20,6 +20,8 @@ from millstream_worker.inference.recovery import Hunt, split_by_size
 from millstream_worker.inference.tenants import Tenants
 
 _MOST_DEATHS = 2
+#: With so much of all that may ever be ours an input had its chance.
+_ROOMY = 0.9
 
 
 @dataclass(slots=True)
@@ -41,8 +43,11 @@ class Mender:
         self._tenants = tenants
         self._emit = emit
 
-    def settle(self, batch: Batch, ran: Ran, headroom: int) -> Verdict:
-        """Answer the items of a batch, or say what to try next."""
+    def settle(self, batch: Batch, ran: Ran, headroom: int, most: int) -> Verdict:
+        """Answer the items of a batch, or say what to try next.
+
+        ``headroom`` is what it could have, ``most`` what it could have without neighbours.
+        """
         if ran.fault is None:
             assert ran.results is not None
             self._tenants.alive()
@@ -50,7 +55,7 @@ class Mender:
             return Verdict()
         match ran.fault.kind:
             case FaultKind.MEMORY:
-                return self._split(batch, headroom)
+                return self._split(batch, headroom, most)
             case FaultKind.DEVICE:
                 return self.died(batch, f"{ran.fault.cause}: {ran.fault.message}")
             case FaultKind.INPUT:
@@ -87,7 +92,7 @@ class Mender:
             else:
                 item.finish(value)
 
-    def _split(self, batch: Batch, headroom: int) -> Verdict:
+    def _split(self, batch: Batch, headroom: int, most: int) -> Verdict:
         profile = self._profiles[batch.model]
         alone = len(batch.items) == 1
         self._emit(
@@ -100,6 +105,10 @@ class Mender:
             return Verdict(again=[_part(batch, part) for part in split_by_size(batch.items)])
 
         (item,) = batch.items
+        if headroom < _ROOMY * most:
+            # Neighbours have the rest. That says nothing of the input: it waits for more.
+            item.refused_at = headroom
+            return Verdict(again=[_part(batch, [item])])
         if item.starved:
             item.fail(too_large(batch.model, item.length, "it ran out of memory alone, twice"))
             return Verdict()

@@ -1,4 +1,4 @@
-"""What workers tell one another: what they hold and plan on a device, and what their models do.
+"""What workers tell one another: what they hold and plan, and what models do and are like.
 
 Promise: Redis being away never stops a batch. What was heard last counts then, until it is too
 old to be believed.
@@ -17,6 +17,8 @@ from millstream.store import boards
 from millstream.store.connection import Connection
 from millstream_worker.inference.gauge import BELIEVED_S, Announce
 
+#: How long what was learned of a model is kept, and of how many models on a device.
+LAW_S, _MOST_LAWS = 30 * 86_400.0, 200
 #: How long a report of models hangs.
 REPORT_S = 30.0
 
@@ -56,6 +58,24 @@ class Notices:
             return heard[0]
 
         return announce
+
+    async def recall(self, device: str, model: str) -> bytes | None:
+        """Return what was learned of a model on a device; None where nobody knows."""
+        try:
+            notes = await boards.read(self._connection, boards.laws(device))
+        except StoreError:
+            return None
+        return notes.get(model)
+
+    async def keep(self, device: str, model: str, note: bytes) -> None:
+        """Keep what was learned, unless too much is kept of this device already."""
+        board = boards.laws(device)
+        try:
+            notes = await boards.read(self._connection, board)
+            if model in notes or len(notes) < _MOST_LAWS:
+                await boards.pin(self._connection, board, model, note, LAW_S)
+        except StoreError:
+            return  # the next one measures for itself
 
     async def publish(self, host: str, report: Sequence[Mapping[str, Any]]) -> None:
         """Say what the models of this worker do."""

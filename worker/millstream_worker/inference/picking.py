@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from millstream_worker.inference import grouping
 from millstream_worker.inference.budget import Budget
+from millstream_worker.inference.grouping import Caps
 from millstream_worker.inference.items import Item, too_large
 from millstream_worker.inference.patience import Reason, Waiting
 from millstream_worker.inference.profile import Profile
@@ -25,6 +27,7 @@ _LEAST_TURN_S = 1.0
 
 
 _NO_SHAPE = Shape(0, 0)
+_length = attrgetter("length")
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -33,6 +36,8 @@ class Batch:
 
     model: str
     items: list[Item]
+    #: Its name, in events: given when it is launched.
+    name: str = ""
     #: Why it leaves; while it is only picked, whether that is because it is full.
     reason: Reason | None = None
     #: How many had arrived in the queue when it was picked.
@@ -44,11 +49,28 @@ class Batch:
     shape: Shape = _NO_SHAPE
     #: What neighbours held when it was admitted.
     others: int = 0
+    #: When it began, by the clock on the wall.
+    began: float = 0.0
 
     @property
     def live(self) -> list[Item]:
         """Those that somebody still wants."""
         return [item for item in self.items if not item.dropped]
+
+
+def _fitting(window: list[Item], caps: Caps, room: int) -> list[Item]:
+    """Return the items that fit into ``room`` bytes alone: most often all of them."""
+    longest = max(map(_length, window), default=0)
+    found = [x for x in window if x.refused_at < room]
+    if caps.fitting(padded(longest, caps.step)) >= 1:
+        return found
+    return [x for x in found if caps.fitting(padded(x.length, caps.step)) >= 1]
+
+
+def fits_alone(profile: Profile, item: Item, room: int) -> bool:
+    """Whether an item fits by the law itself, whatever distrust says of it."""
+    shape = profile.shape([item.length])
+    return item.refused_at < room and profile.footprint.predict(shape, trusting=True) <= room
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,7 +111,7 @@ class Picker:
         queue, profile = self.queues[model], self.profiles[model]
         caps = profile.caps(room)
         window = queue.window()
-        fitting = [x for x in window if caps.fitting(padded(x.length, caps.step)) >= 1]
+        fitting = _fitting(window, caps, room)
         if not fitting:
             return self._alone(profile, window, queue.arrivals, room)
         chosen = grouping.choose([x.length for x in fitting], 0, profile.costs.law, caps)
@@ -109,8 +131,7 @@ class Picker:
         What is never tried is never trusted again.
         """
         for item in window:
-            shape = profile.shape([item.length])
-            if profile.footprint.predict(shape, trusting=True) <= room:
+            if fits_alone(profile, item, room):
                 return Batch(
                     model=profile.model, items=[item], reason=Reason.BYTES, arrivals=arrivals
                 )
@@ -124,6 +145,7 @@ class Picker:
             shape = self.profiles[model].shape([item.length])
             if budget.reading.usable and footprint.predict(shape, trusting=True) > most:
                 item.fail(too_large(model, item.length, f"it needs more than {most:,} bytes"))
+                self.queues[model].gave_up()
 
     def when(self, batch: Batch, now: float, free_since: float) -> Reason | float:
         """Return why a batch leaves now, or until when it is waited for more."""

@@ -1,8 +1,8 @@
 """Runs a device in a process of its own: a dead context, or a crash in native code, is survived.
 
 The child is a fresh interpreter, never a fork: what CUDA has begun does not live through one. It
-ends when this process does, however that ends. What it holds of the device can be read at any
-moment, also while it computes.
+ends when this process does, however that ends, and is killed when it hangs. What it holds of the
+device can be read at any moment, also while it computes.
 """
 
 from __future__ import annotations
@@ -20,31 +20,45 @@ from typing import Any
 
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.declared import ModelSpec
-from millstream_worker.inference.engine import EngineDied, Loaded, Ran
+from millstream_worker.inference.engine import UNBOUNDED, Bounds, EngineDied, Loaded, Ran
+from millstream_worker.inference.watchdog import Watchdog
 
 #: Two numbers that the child writes and we read: taken, and of that in reserve.
 ACCOUNT = struct.Struct("=QQ")
+#: Behind them: a number that grows as long as the child lives.
+BEAT = struct.Struct("=Q")
+SHARED = ACCOUNT.size + BEAT.size
+#: A model may take so long to load: from a network, most likely.
+LOAD_S = 1800.0
 _END_S = 3.0
 _CHILD = "millstream_worker.inference.child"
 
 
 class ProcessEngine:
-    """An `Engine` in a child. ``uuid`` is the one device that the child sees; empty: the host."""
+    """An `Engine` in a child. ``uuid`` is the one device that the child sees; empty: the host.
 
-    def __init__(self, specs: Callable[[str], ModelSpec], uuid: str = "") -> None:
+    ``hang_s`` is how long it may give no sign of life.
+    """
+
+    killable = True
+
+    def __init__(self, specs: Callable[[str], ModelSpec], uuid: str = "", *, hang_s: float) -> None:
         self._specs = specs
+        self._hang_s = hang_s
         self._account_fd = os.memfd_create("millstream-account")
-        os.ftruncate(self._account_fd, ACCOUNT.size)
-        self._account = mmap.mmap(self._account_fd, ACCOUNT.size)
+        os.ftruncate(self._account_fd, SHARED)
+        self._account = mmap.mmap(self._account_fd, SHARED)
         ours, theirs = socket.socketpair()
         with theirs:
+            given = theirs.fileno(), self._account_fd, uuid, os.getpid()
             self._process = subprocess.Popen(  # noqa: S603 - this very program
-                [sys.executable, "-m", _CHILD, str(theirs.fileno()), str(self._account_fd), uuid],
+                [sys.executable, "-m", _CHILD, *map(str, given)],
                 pass_fds=(theirs.fileno(), self._account_fd),
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(x for x in sys.path if x)},
             )
         self._pipe = Connection(ours.detach())
+        self._watchdog = Watchdog(self._process.kill, self._beat, hang_s)
 
     @property
     def pid(self) -> int:
@@ -58,7 +72,8 @@ class ProcessEngine:
 
     def load(self, model: str) -> Loaded:
         """Bring a model to the device."""
-        loaded: Loaded = self._ask("load", self._specs(model))
+        # Libraries that are imported may hold the child's interpreter: that is no silence.
+        loaded: Loaded = self._ask("load", self._specs(model), within_s=LOAD_S, silent=True)
         return loaded
 
     def unload(self, model: str) -> Own:
@@ -66,9 +81,16 @@ class ProcessEngine:
         own: Own = self._ask("unload", model)
         return own
 
-    def run(self, model: str, payloads: Sequence[Any], options: Mapping[str, Any]) -> Ran:
-        """Run a batch. Raises `EngineDied` when the child does."""
-        ran: Ran = self._ask("run", model, list(payloads), dict(options))
+    def run(
+        self,
+        model: str,
+        payloads: Sequence[Any],
+        options: Mapping[str, Any],
+        bounds: Bounds = UNBOUNDED,
+    ) -> Ran:
+        """Run a batch. Raises `EngineDied` when the child does, or is killed since it hangs."""
+        asked = model, list(payloads), dict(options), bounds
+        ran: Ran = self._ask("run", *asked, within_s=bounds.seconds)
         return ran
 
     def sample(self, model: str, length: int) -> Any:
@@ -83,6 +105,7 @@ class ProcessEngine:
     def close(self) -> None:
         """End the child: the surest way to have back all that it holds."""
         self._pipe.close()
+        self._watchdog.close()
         try:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
@@ -92,15 +115,28 @@ class ProcessEngine:
             self._account.close()
             os.close(self._account_fd)
 
-    def _ask(self, verb: str, *args: Any) -> Any:
+    def abandon(self) -> None:
+        """Kill the child, whatever it does: from any thread, while another one waits for it."""
+        self._process.kill()
+
+    def _beat(self) -> int:
+        (beat,) = BEAT.unpack_from(self._account, ACCOUNT.size)
+        return int(beat)
+
+    def _ask(
+        self, verb: str, *args: Any, within_s: float | None = None, silent: bool = False
+    ) -> Any:
         try:
-            self._pipe.send((verb, args))
-            answer = self._pipe.recv()
+            with self._watchdog.over(within_s, silent=silent):
+                self._pipe.send((verb, args))
+                answer = self._pipe.recv()
         except (EOFError, OSError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_END_S)
-            code = self._process.returncode
-            raise EngineDied(f"the process of the device ended with {code}") from error
+            why = f"ended with {self._process.returncode}"
+            if self._watchdog.verdict:
+                why = f"was killed: {self._watchdog.verdict}"
+            raise EngineDied(f"the process of the device {why}") from error
         if isinstance(answer, BaseException):
             raise answer
         return answer

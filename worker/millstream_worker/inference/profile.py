@@ -29,6 +29,8 @@ class Profile:
 
     model: str
     batching: Batching
+    #: Under which what was learned of it is kept; empty: it is not.
+    identity: str = ""
     footprint: Footprint
     patience: Patience
     costs: CostLaw = field(default_factory=CostLaw)

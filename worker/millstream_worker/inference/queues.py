@@ -6,12 +6,18 @@ Promise: what nobody wants any more, or came too late, is never handed out.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Callable, Iterable
 from itertools import islice
+from operator import attrgetter
 
-from millstream.errors import DeadlineExceeded
+from millstream.errors import DeadlineExceeded, InferenceUnavailable
 from millstream_worker.inference.grouping import WINDOW
 from millstream_worker.inference.items import Item
+
+#: What found too little memory beside neighbours waits so long for more.
+STARVE_S = 60.0
+_rank, _variant = attrgetter("rank"), attrgetter("variant")
 
 
 class ModelQueue:
@@ -26,6 +32,12 @@ class ModelQueue:
         #: Called when a device has become idle.
         self.on_idle: list[Callable[[], None]] = []
         self._waiting: list[Item] = []
+        #: When the first of those that wait is too late, at the earliest.
+        self._too_late = math.inf
+        #: Some of those that wait are not wanted any more.
+        self._given_up = False
+        #: Those that found too little memory beside neighbours.
+        self._starving: list[Item] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -33,7 +45,7 @@ class ModelQueue:
     def add(self, items: Iterable[Item]) -> None:
         """Let items wait."""
         for item in items:
-            bisect.insort(self._waiting, item, key=_rank)
+            self._put(item)
             self.arrivals += 1
 
     def rest(self, device: str) -> None:
@@ -46,16 +58,31 @@ class ModelQueue:
     def put_back(self, items: Iterable[Item]) -> None:
         """Let items wait again, at the place they had."""
         for item in items:
-            bisect.insort(self._waiting, item, key=_rank)
+            self._put(item)
+
+    def starve(self, items: Iterable[Item], now: float) -> None:
+        """Let items wait again until there is more memory than they found."""
+        for item in items:
+            item.starving_since = item.starving_since or now
+            self._starving.append(item)
+            self._put(item)
+
+    def gave_up(self) -> None:
+        """Somebody lost interest in items which may wait here."""
+        self._given_up = True
 
     def clean(self, now: float) -> None:
         """Drop what nobody wants, and fail what is too late."""
-        if not any(item.dropped or item.deadline <= now for item in self._waiting):
+        if self._starving:
+            self._feed(now)
+        if not self._given_up and now < self._too_late:
             return
         for item in self._waiting:
             if item.deadline <= now:
                 item.fail(expired(self.model, now - item.queued))
         self._waiting = [item for item in self._waiting if not item.dropped]
+        self._too_late = min((item.deadline for item in self._waiting), default=math.inf)
+        self._given_up = False
 
     def fail(self, error: Exception) -> None:
         """Fail all that waits."""
@@ -77,12 +104,40 @@ class ModelQueue:
         if not self._waiting:
             return []
         variant = self._waiting[0].variant
+        if len(self._waiting) <= WINDOW and len(set(map(id, map(_variant, self._waiting)))) == 1:
+            return list(self._waiting)
         return list(islice((x for x in self._waiting if x.variant == variant), WINDOW))
 
     def take(self, items: Iterable[Item]) -> None:
         """Remove items: they leave."""
         taken = {item.number for item in items}
         self._waiting = [item for item in self._waiting if item.number not in taken]
+
+    def _feed(self, now: float) -> None:
+        """Fail what has found no room for too long: others may have it, or it later."""
+        still, waiting = [], {item.number for item in self._waiting}
+        for item in self._starving:
+            if item.dropped or item.number not in waiting:
+                continue
+            if now - item.starving_since < STARVE_S:
+                still.append(item)
+                continue
+            item.fail(no_room(self.model, now - item.starving_since))
+            self._given_up = True
+        self._starving = still
+
+    def _put(self, item: Item) -> None:
+        bisect.insort(self._waiting, item, key=_rank)
+        self._too_late = min(self._too_late, item.deadline)
+
+
+def no_room(model: str, waited_s: float) -> InferenceUnavailable:
+    """Return the error of an item that neighbours left no memory for."""
+    return InferenceUnavailable(
+        f"an input of model {model!r} found no room beside what neighbours hold of the device for"
+        f" {waited_s:.3g} s",
+        cause="NoRoom",
+    )
 
 
 def expired(model: str, waited_s: float) -> DeadlineExceeded:
@@ -92,7 +147,3 @@ def expired(model: str, waited_s: float) -> DeadlineExceeded:
         " computed",
         cause="DeadlineExceeded",
     )
-
-
-def _rank(item: Item) -> tuple[float, int]:
-    return item.rank

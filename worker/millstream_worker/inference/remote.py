@@ -7,7 +7,9 @@ is not sent. Embeddings of several calls leave together, in lists.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import secrets
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -21,13 +23,15 @@ from millstream.errors import (
     said,
 )
 from millstream.events import BatchRan, Emit
+from millstream.model.inference import CallOptions
 from millstream.store import codec
 from millstream_worker.inference.backends.openai import OpenAIServer
 from millstream_worker.inference.declared import ModelSpec
-from millstream_worker.inference.items import Item
+from millstream_worker.inference.items import Item, traces_of
 from millstream_worker.inference.limiter import Limit
 from millstream_worker.inference.patience import Reason
 from millstream_worker.inference.queues import ModelQueue
+from millstream_worker.inference.waiting import Waiter
 
 
 class RemoteModel:
@@ -42,6 +46,7 @@ class RemoteModel:
         self._limit = Limit(min(most, int(spec.options.get("concurrency", 8))), most)
         self._changed = asyncio.Event()
         self._sent = 0
+        self._mark = secrets.token_hex(4)
         self._under_way: dict[anyio.CancelScope, list[Item]] = {}
         self._group = group
         group.start_soon(self._serve)
@@ -62,6 +67,7 @@ class RemoteModel:
         """Return what there is to say of the server."""
         return {
             "state": "remote",
+            "waiting": len(self._queue),
             "url": self.spec.url,
             "limit": self._limit.limit,
             "running": self._limit.running,
@@ -70,24 +76,28 @@ class RemoteModel:
 
     async def answer(
         self,
+        waiter: Waiter,
         inputs: Sequence[Any],
-        options: Any,
+        options: CallOptions,
         deadline: float,
-        waited: list[float],
-        answered: Callable[[], None],
     ) -> list[Any]:
         """Return one answer for each input."""
-        del answered  # nobody here waits for others to join
-        items = self._items(inputs, options, deadline)
+        items = self._items(waiter, inputs, options, deadline)
+        done = waiter.expect(items)
+        self._queue.add(items)
+        self._changed.set()
         try:
-            return [await asyncio.shield(item.answer) for item in items]
-        finally:
-            for item in items:
-                item.wanted -= 1
-                waited.append(max(0.0, item.launched - item.queued))
+            await done
+        except BaseException:
+            waiter.leave()
+            self._queue.gave_up()
             self._abandon()
+            raise
+        return waiter.values
 
-    def _items(self, inputs: Sequence[Any], options: Any, deadline: float) -> list[Item]:
+    def _items(
+        self, waiter: Waiter, inputs: Sequence[Any], options: CallOptions, deadline: float
+    ) -> list[Item]:
         if len(self._queue) + len(inputs) > self.spec.queue:
             raise InferenceOverloaded(
                 f"{len(self._queue):,} inputs wait for model {self.spec.name!r}; try later",
@@ -95,21 +105,18 @@ class RemoteModel:
             )
         loop = asyncio.get_running_loop()
         variant = (("options", codec.encode(dict(options.backend), "the options of a call")),)
-        items = [
+        return [
             Item(
-                payload=(each, dict(options.backend)),
+                payload=(each, dict(options.backend), _key_of(options, number)),
                 length=1,
                 variant=variant,
                 queued=loop.time(),
                 deadline=deadline,
                 priority=options.priority,
-                answer=loop.create_future(),
+                waiters=[waiter],
             )
-            for each in inputs
+            for number, each in enumerate(inputs)
         ]
-        self._queue.add(items)
-        self._changed.set()
-        return items
 
     async def _serve(self) -> None:
         """Send what is most urgent whenever the server bears more."""
@@ -134,6 +141,7 @@ class RemoteModel:
         loop = asyncio.get_running_loop()
         sent = loop.time()
         self._sent += 1
+        number = self._sent
         for item in items:
             item.launched = sent
         error: InferenceError | None = None
@@ -141,9 +149,10 @@ class RemoteModel:
             self._under_way[scope] = items
             try:
                 payloads, options = [x.payload[0] for x in items], items[0].payload[1]
-                for item, value in zip(
-                    items, await self._server.ask(payloads, options), strict=True
-                ):
+                # What leaves together may leave with others the next time.
+                key = items[0].payload[2] if len(items) == 1 else ""
+                answers = await self._server.ask(payloads, options, key)
+                for item, value in zip(items, answers, strict=True):
                     item.finish(value)
             except InferenceError as failed:
                 error = failed
@@ -157,7 +166,7 @@ class RemoteModel:
         else:
             self._failed(items, error, sent)
         self._changed.set()
-        self._tell(items, loop.time() - sent, "input" if error else None)
+        self._tell(items, number, loop.time() - sent, "input" if error else None)
 
     def _abandon(self) -> None:
         """Break off the requests that nobody waits for any more: a server stops computing then."""
@@ -181,18 +190,28 @@ class RemoteModel:
         for item in items:
             item.fail(error)
 
-    def _tell(self, items: list[Item], took_s: float, fault: str | None) -> None:
+    def _tell(self, items: list[Item], number: int, took_s: float, fault: str | None) -> None:
         self._emit(
             BatchRan(
+                batch=f"{self._mark}-{number}",
                 model=self.spec.name,
                 device="remote",
+                runs=tuple(dict.fromkeys(w.run for x in items for w in x.waiters)),
+                began=time.time() - took_s,
                 reason=Reason.QUIESCENT,
                 items=len(items),
                 tokens=len(items),
+                longest=1,
                 computed=len(items),
                 took_s=took_s,
                 waited_s=max(item.launched - item.queued for item in items),
                 predicted=0,
                 fault=fault,
+                traces=traces_of(items),
             )
         )
+
+
+def _key_of(options: CallOptions, number: int) -> str:
+    """Return the idempotency key of one input of a call."""
+    return f"{options.idempotency_key}-{number}" if options.idempotency_key else ""

@@ -11,7 +11,6 @@ import asyncio
 import math
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,10 +28,9 @@ from millstream.model.inference import CallOptions
 from millstream_worker.inference.catalogue import REMOTE
 from millstream_worker.inference.declared import BUILT_IN, Declared, Load, ModelSpec
 from millstream_worker.inference.gauge import Announce, alone
+from millstream_worker.inference.waiting import Attendance, Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from millstream_worker.inference.local import LocalModel, Units
     from millstream_worker.inference.notices import Notices
     from millstream_worker.inference.remote import RemoteModel
@@ -61,8 +59,7 @@ class InferenceService:
         self._units: Units | None = None
         self._models: dict[str, LocalModel | RemoteModel] = {}
         self._group = anyio.create_task_group()
-        #: How many calls of each run wait here.
-        self._waiting: dict[str, int] = {}
+        self._attendance = Attendance()
         self._held: Callable[[], int] = lambda: 0
 
     async def __aenter__(self) -> Self:
@@ -98,7 +95,7 @@ class InferenceService:
 
     def could_grow(self) -> bool:
         """Whether a run that does not wait here could still ask for something."""
-        return self._held() > len(self._waiting)
+        return self._held() > len(self._attendance)
 
     async def infer(
         self, model: str, inputs: Sequence[Any], options: CallOptions, *, run: str
@@ -106,13 +103,11 @@ class InferenceService:
         """Return one answer for each input. Raises `InferenceError`."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        known = model if model in self.declared.models else "unknown"
         outcome = "ok"
-        waited: list[float] = []
+        place = options.place
+        waiter = Waiter(run, self._attendance, place)
         try:
-            found = self._model(model)
-            with self._waits(run) as answered:
-                return await self._within(found, inputs, options, waited, answered)
+            return await self._answered(self._model(model), waiter, inputs, options)
         except InferenceError as error:
             outcome = _OUTCOMES.get(type(error).__name__, "failed")
             raise
@@ -127,13 +122,16 @@ class InferenceService:
                 cause=type(error).__name__,
             ) from error
         finally:
+            waiter.rest()
             self._emit(
                 InferenceEnded(
-                    model=known,
+                    model=model if model in self.declared.models else "unknown",
                     outcome=outcome,
                     items=len(inputs),
-                    waited_s=max(waited, default=0.0),
+                    waited_s=waiter.waited_s,
                     took_s=clock() - began,
+                    trace=place and place.trace,
+                    parent=place and place.parent,
                 )
             )
 
@@ -144,53 +142,32 @@ class InferenceService:
             for name, spec in self.declared.models.items()
         ]
 
-    async def _within(
+    async def _answered(
         self,
         model: LocalModel | RemoteModel,
+        waiter: Waiter,
         inputs: Sequence[Any],
         options: CallOptions,
-        waited: list[float],
-        answered: Callable[[], None],
     ) -> list[Any]:
+        if not inputs:
+            return []
         if len(inputs) > MOST_INPUTS:
             raise InferenceRejected(
                 f"a call has at most {MOST_INPUTS:,} inputs, not {len(inputs):,}; call it in parts",
                 cause="TooManyInputs",
             )
-        deadline = math.inf
-        if options.timeout_s is not None:
-            deadline = asyncio.get_running_loop().time() + options.timeout_s
+        if options.timeout_s is None:
+            return await model.answer(waiter, inputs, options, math.inf)
+
+        deadline = asyncio.get_running_loop().time() + options.timeout_s
         with anyio.CancelScope(deadline=deadline) as scope:
-            return await model.answer(inputs, options, deadline, waited, answered)
+            return await model.answer(waiter, inputs, options, deadline)
 
         assert scope.cancelled_caught
         raise DeadlineExceeded(
             f"model {model.spec.name!r} did not answer within {options.timeout_s:g} s",
             cause="DeadlineExceeded",
         )
-
-    @contextmanager
-    def _waits(self, run: str) -> Iterator[Callable[[], None]]:
-        """Count a run as waiting, until it is answered: before it has even heard the answer.
-
-        A device that becomes free asks at once whether somebody could still join, and those that
-        it has just answered are the likeliest.
-        """
-        counted = True
-        self._waiting[run] = self._waiting.get(run, 0) + 1
-
-        def answered() -> None:
-            nonlocal counted
-            if counted:
-                counted = False
-                self._waiting[run] -= 1
-                if not self._waiting[run]:
-                    del self._waiting[run]
-
-        try:
-            yield answered
-        finally:
-            answered()
 
     def _model(self, name: str) -> LocalModel | RemoteModel:
         found = self._models.get(name)
@@ -225,6 +202,7 @@ class InferenceService:
                 emit=self._emit,
                 could_grow=self.could_grow,
                 announce=self._notices.announcing if self._notices else _unheard,
+                keeper=self._notices,
             )
         return LocalModel(spec, self._units)
 

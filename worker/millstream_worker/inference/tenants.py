@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
 
 from millstream.errors import InferenceRejected, InferenceUnavailable
-from millstream.events import Emit, ModelEvicted, ModelLoaded
+from millstream.events import DeviceFailed, Emit, ModelEvicted, ModelLoaded
 from millstream_worker.inference.budget import Own
-from millstream_worker.inference.engine import Loaded, Ran
+from millstream_worker.inference.engine import Bounds, Loaded, Ran
 from millstream_worker.inference.gauge import Gauge
+from millstream_worker.inference.laws import Laws
+from millstream_worker.inference.machine import RunsJobs
 from millstream_worker.inference.profile import Profile
 from millstream_worker.inference.residency import Resident, evictions
-from millstream_worker.inference.runner import Runner
 from millstream_worker.inference.shapes import Shape
+from millstream_worker.inference.watchdog import patience_s
 
 #: What is measured after a load, smallest first: the first run is not timed.
 _SHAPES = ((1, 16), (1, 16), (1, 64), (1, 256), (4, 64), (16, 64), (8, 256))
 _LONGEST_PAUSE_S = 60.0
+#: The length of what is computed to see whether a device still does.
+_CANARY = 16
 #: How long a device may take to give back what it holds when the worker leaves.
 _CLOSE_S = 5.0
 
@@ -33,13 +37,17 @@ _CLOSE_S = 5.0
 class RunsModels(Protocol):
     """An `Engine`, here or in a child."""
 
+    @property
+    def killable(self) -> bool:
+        """Whether it can be ended while it hangs."""
+
     def load(self, model: str) -> Loaded:
         """Bring a model to the device."""
 
     def unload(self, model: str) -> Own:
         """Take a model off the device."""
 
-    def run(self, model: str, payloads: Any, options: Any) -> Ran:
+    def run(self, model: str, payloads: Any, options: Any, bounds: Bounds = ...) -> Ran:
         """Run a batch."""
 
     def sample(self, model: str, length: int) -> Any:
@@ -51,6 +59,9 @@ class RunsModels(Protocol):
     def close(self) -> None:
         """End."""
 
+    def abandon(self) -> None:
+        """End at once what hangs, where that is possible; called while something runs."""
+
 
 class Tenants:
     """The models of one device, and the engine that runs them."""
@@ -59,12 +70,14 @@ class Tenants:
         self,
         device: str,
         start: Callable[[], RunsModels],
-        runner: Runner,
+        runner: RunsJobs,
         gauge: Gauge,
         profiles: Mapping[str, Profile],
         weights: Callable[[str], int],
+        laws: Laws,
         *,
         emit: Emit,
+        hang_s: float,
         waiting: Callable[[], list[str]] = list,
     ) -> None:
         self._device = device
@@ -74,7 +87,9 @@ class Tenants:
         self._gauge = gauge
         self._profiles = profiles
         self._weights = weights
+        self._laws = laws
         self._emit = emit
+        self._hang_s = hang_s
         #: Told that a model cannot be served, and why.
         self.on_refused: Callable[[str, Exception], None] = lambda *_: None
         #: The models that have work.
@@ -94,7 +109,8 @@ class Tenants:
 
     def bytes(self, model: str) -> int:
         """Return what a loaded model holds."""
-        return self.residents[model].bytes
+        resident = self.residents.get(model)
+        return resident.bytes if resident else 0
 
     def used(self, model: str, now: float) -> None:
         """A batch of a model ran."""
@@ -147,12 +163,34 @@ class Tenants:
         # The first is a bad input, most likely; a device that is broken must not be hammered.
         return 0.0 if self._deaths <= 2 else min(_LONGEST_PAUSE_S, 0.1 * 2.0**self._deaths)
 
+    async def check(self) -> None:
+        """Have the device compute a little: one that hangs is found before it is needed."""
+        for model in list(self.residents)[:1]:
+            payload = await self._do(functools.partial(self.engine.sample, model, _CANARY))
+            ran = payload
+            if payload is not None and not isinstance(payload, BaseException):
+                job = functools.partial(self.engine.run, model, [payload], {}, self.bounds(0.0))
+                ran = await self._do(job)
+            if isinstance(ran, BaseException):
+                self._emit(DeviceFailed(device=self._device, error=f"while idle: {ran}"))
+                await self.reset()
+
+    def bounds(self, predicted_s: float, *, learned: bool = False) -> Bounds:
+        """Return what a batch that starts now may take at most."""
+        return Bounds(
+            seconds=patience_s(self._hang_s, predicted_s, learned=learned),
+            bytes=max(0, self._gauge.budget.allowance),
+        )
+
     async def close(self) -> None:
-        """Give everything back, unless the device hangs."""
+        """Give everything back; a device that hangs is ended where that is possible."""
         self._runner.withdraw()
         with anyio.move_on_after(_CLOSE_S, shield=True):
             if self._runner.under_way < 2:
                 await self._do(self.engine.close)
+                self._runner.close()
+                return
+        self.engine.abandon()
         self._runner.close()
 
     async def _room(self, model: str, needed: int, now: float, *, least: int = 0) -> bool:
@@ -192,24 +230,27 @@ class Tenants:
             model=model, bytes=loaded.bytes, reload_s=loaded.seconds, since=now, used=now
         )
         await self._gauge.read()
-        await self._measure(model)
+        known = await self._laws.recall(model)
+        # The first run makes libraries ready, whatever is known of the others.
+        await self._measure(model, _SHAPES[:1] if known else _SHAPES)
+        if not known:
+            await self._laws.keep(model)
         self._emit(
             ModelLoaded(model=model, device=self._device, took_s=loaded.seconds, bytes=loaded.bytes)
         )
 
-    async def _measure(self, model: str) -> None:
+    async def _measure(self, model: str, shapes: Sequence[tuple[int, int]]) -> None:
         """Run batches of made-up items, so that the first real ones are predicted well."""
         profile = self._profiles[model]
-        for position, (items, longest) in enumerate(_SHAPES):
+        for position, (items, longest) in enumerate(shapes):
             shape = Shape(min(items, profile.batching.items), longest)
             payload = await self._do(functools.partial(self.engine.sample, model, longest))
             if payload is None or isinstance(payload, BaseException):
                 return
             if profile.footprint.predict(shape) > self._gauge.headroom:
                 return
-            ran = await self._do(
-                functools.partial(self.engine.run, model, [payload] * shape.items, {})
-            )
+            payloads, bounds = [payload] * shape.items, self.bounds(0.0)
+            ran = await self._do(functools.partial(self.engine.run, model, payloads, {}, bounds))
             if not isinstance(ran, Ran) or ran.fault is not None:
                 return
             self._gauge.own = ran.own

@@ -10,7 +10,7 @@ The SDK and aiohttp are imported when the first server is needed, which is 60 MB
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
@@ -21,7 +21,8 @@ from anyio.abc import TaskGroup
 
 from millstream.errors import ToolRejected, UsageError
 from millstream.events import Emit, ToolCalled
-from millstream.model.tool import Effect, OnUnknown, ToolResult
+from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
+from millstream.model.trace import Place
 from millstream_worker.tools.call import Call
 from millstream_worker.tools.faults import Unfit
 from millstream_worker.tools.judge import judge
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 MOST_CALLS = 100
 KEY_META = "millstream.dev/idempotency-key"
+#: The name that MCP gives to the trace context.
+TRACE_META = "traceparent"
 
 #: How long servers may take to end when the worker does: longer than the SDK's own patience.
 _CLOSE_S = 8.0
@@ -134,6 +137,7 @@ class ToolCaller:
         timeout_s: float,
         idempotency_key: str,
         run_id: str,
+        place: Place | None = None,
         meta: Mapping[str, str] = _NOTHING,
     ) -> ToolResult:
         """Send a call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`."""
@@ -141,19 +145,32 @@ class ToolCaller:
         peer = self._peer(spec)
         limit_s = min(timeout_s, spec.timeout_s)
         began = self._now()
-        with self._told(peer, prepared.tool):
+        traced = {} if place is None else {TRACE_META: place.trace}
+        with self._told(peer, prepared.tool, place):
             result = await peer.call(
                 Call(
                     tool=prepared.tool,
                     arguments=_with_key(spec, prepared.tool, arguments, idempotency_key),
-                    meta={**meta, KEY_META: idempotency_key},
+                    meta={**traced, **meta, KEY_META: idempotency_key},
                     run_id=run_id,
                     deadline=anyio.current_time() + limit_s,
                 )
             )
 
-        self._called(peer, prepared.tool, "is_error" if result.is_error else "ok", began)
+        self._called(peer, prepared.tool, "is_error" if result.is_error else "ok", began, place)
         return result
+
+    async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
+        """Return the tools that the configuration allows, and the hash of all of them.
+
+        Raises `ToolRejected` or `ToolNotSent`.
+        """
+        spec = self._spec(server)
+        peer = self._peer(spec)
+        with self._told(peer, "tools/list"):
+            catalogue = await peer.catalogue(run_id, anyio.current_time() + spec.timeout_s)
+        allowed = [each.info for name, each in catalogue.tools.items() if spec.permits(name)]
+        return allowed, catalogue.digest
 
     def release_run(self, run_id: str) -> None:
         """End the sessions that belong to a run."""
@@ -182,21 +199,23 @@ class ToolCaller:
         return peer
 
     @contextmanager
-    def _told(self, peer: Peer, tool: str) -> Iterator[None]:
+    def _told(self, peer: Peer, tool: str, place: Place | None = None) -> Iterator[None]:
         """Report how a call ended badly, and raise the error that the workflow sees."""
         began = self._now()
         try:
             yield
         except anyio.get_cancelled_exc_class():
-            self._called(peer, tool, "cancelled", began)
+            self._called(peer, tool, "cancelled", began, place)
             raise
         except Exception as fault:  # noqa: BLE001  whatever it is, the call must end by the matrix
             verdict = judge(fault, call=f"{peer.spec.name}/{tool}", redact=peer.redactor)
-            self._called(peer, tool, verdict.status, began)
+            self._called(peer, tool, verdict.status, began, place)
             # Without its cause: that text was not redacted.
             raise verdict.error from None
 
-    def _called(self, peer: Peer, tool: str, status: str, began: float) -> None:
+    def _called(
+        self, peer: Peer, tool: str, status: str, began: float, place: Place | None
+    ) -> None:
         # A label of a metric: only names that the server has, not whatever a workflow asks for.
         known = peer.known is not None and tool in peer.known.tools
         self._emit(
@@ -205,6 +224,8 @@ class ToolCaller:
                 tool=tool if known else "unknown",
                 status=status,
                 took_s=self._now() - began,
+                trace=place and place.trace,
+                parent=place and place.parent,
             )
         )
 

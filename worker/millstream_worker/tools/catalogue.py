@@ -20,6 +20,7 @@ from mcp_types import Tool
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from millstream.model.tool import ToolInfo
 from millstream_worker.tools.faults import Malformed, Unfit
 from millstream_worker.tools.policy import Hints
 
@@ -35,7 +36,11 @@ class Described:
 
     def __init__(self, tool: Tool) -> None:
         hints = tool.annotations
-        self.name = tool.name
+        self.info = ToolInfo(
+            name=tool.name,
+            description=tool.description or "",
+            input_schema=dict(tool.input_schema),
+        )
         self.hints = Hints(
             read_only=bool(hints and hints.read_only_hint),
             idempotent=bool(hints and hints.idempotent_hint),

@@ -81,11 +81,15 @@ class Redactor:
             text = text.replace(secret, _HIDDEN)
         return text
 
+    def hide(self, secret: str) -> None:
+        """Remember a text that has to be hidden from now on."""
+        if len(secret) >= _SHORTEST:
+            # A URL, a repr and a JSON text each spell it in their own way.
+            self._secrets |= {secret, quote(secret, safe=""), repr(secret)[1:-1]}
+
     def _learn(self, sealed: Sealed) -> None:
         for secret in sealed.secrets():
-            if len(secret) >= _SHORTEST:
-                # A URL, a repr and a JSON text each spell it in their own way.
-                self._secrets |= {secret, quote(secret, safe=""), repr(secret)[1:-1]}
+            self.hide(secret)
 
 
 def _resolve(reference: str) -> str:

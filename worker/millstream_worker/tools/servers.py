@@ -64,18 +64,40 @@ class Stdio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OAuth:
+    """Who we are to the authorization server of an MCP server."""
+
+    #: The only one that is ever told a secret.
+    issuer: str
+    client_id: Sealed
+    client_secret: Sealed | None = None
+    #: What a person was granted, out of band. None: we come in our own name.
+    refresh_token: Sealed | None = None
+    #: Where the token endpoint wants the secret: in the body, or in a header.
+    secret_in_body: bool = False
+
+    @property
+    def sealed(self) -> list[Sealed]:
+        """Everything that may hold a secret."""
+        found = (self.client_id, self.client_secret, self.refresh_token)
+        return [sealed for sealed in found if sealed is not None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Web:
     """A server behind a URL."""
 
     url: Sealed
     headers: Mapping[str, Sealed] = field(default_factory=dict)
+    oauth: OAuth | None = None
     #: Private and loopback addresses, and plain http, are let through.
     allow_private: bool = False
 
     @property
     def sealed(self) -> list[Sealed]:
         """Everything that may hold a secret."""
-        return [self.url, *self.headers.values()]
+        oauth = self.oauth.sealed if self.oauth is not None else []
+        return [self.url, *self.headers.values(), *oauth]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,12 +177,12 @@ def _spec(name: str, entry: Entry) -> ServerSpec:
     ours = entry.child("millstream")
     ours.only(
         "allow deny tools trustAnnotations maxConnections timeout allowPrivate sharedSession"
-        " maxAnswerBytes"
+        " maxAnswerBytes oauth"
     )
     allow = ours.texts("allow") if "allow" in ours else None
     return ServerSpec(
         name=name,
-        transport=_transport(entry, allow_private=ours.flag("allowPrivate", default=False)),
+        transport=_transport(entry, ours),
         rules=_rules(ours.child("tools")),
         allow=allow,
         deny=ours.texts("deny"),
@@ -174,12 +196,14 @@ def _spec(name: str, entry: Entry) -> ServerSpec:
     )
 
 
-def _transport(entry: Entry, *, allow_private: bool) -> Stdio | Web:
+def _transport(entry: Entry, ours: Entry) -> Stdio | Web:
     kind = entry.text("type", "stdio" if "command" in entry else "http")
     if kind == "stdio":
+        if "oauth" in ours:
+            raise ours.wrong("oauth", "is for servers behind a url")
         return _stdio(entry)
     if kind in _WEB_TYPES:
-        return _web(entry, allow_private=allow_private)
+        return _web(entry, ours)
     if kind == "sse":
         raise entry.wrong("type", "is the transport of 2024, which is gone; use the http endpoint")
     raise entry.wrong("type", "must be stdio or http")
@@ -196,7 +220,8 @@ def _stdio(entry: Entry) -> Stdio:
     )
 
 
-def _web(entry: Entry, *, allow_private: bool) -> Web:
+def _web(entry: Entry, ours: Entry) -> Web:
+    allow_private = ours.flag("allowPrivate", default=False)
     if not entry.text("url", ""):
         raise entry.wrong("url", "is missing; give url, or command for a stdio server")
 
@@ -210,7 +235,31 @@ def _web(entry: Entry, *, allow_private: bool) -> Web:
         )
     # Any header may carry a credential, under whatever name the server wants it.
     headers = entry.sealed_map("headers", literal_is_secret=True)
-    return Web(url=url, headers=headers, allow_private=allow_private)
+    oauth = _oauth(ours.child("oauth"), allow_private=allow_private) if "oauth" in ours else None
+    if oauth is not None and "authorization" in map(str.lower, headers):
+        raise ours.wrong("oauth", "and a header Authorization exclude each other")
+    return Web(url=url, headers=headers, oauth=oauth, allow_private=allow_private)
+
+
+def _oauth(entry: Entry, *, allow_private: bool) -> OAuth:
+    entry.only("issuer clientId clientSecret refreshToken secretInBody")
+    issuer = entry.text("issuer")
+    if not issuer.startswith(("https://", "http://") if allow_private else "https://"):
+        raise entry.wrong("issuer", "must be the https:// URL of the authorization server")
+    secrets = {
+        key: entry.sealed(key, entry.text(key), literal_is_secret=True)
+        for key in ("clientSecret", "refreshToken")
+        if key in entry
+    }
+    if not secrets:
+        raise entry.wrong("clientSecret", "is missing; give it, or a refreshToken")
+    return OAuth(
+        issuer=issuer,
+        client_id=entry.sealed("clientId", entry.text("clientId")),
+        client_secret=secrets.get("clientSecret"),
+        refresh_token=secrets.get("refreshToken"),
+        secret_in_body=entry.flag("secretInBody", default=False),
+    )
 
 
 def _rules(tools: Entry) -> dict[str, ToolRule]:

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 
 from anyio.abc import TaskGroup
 
+from millstream_worker.tools.authorization import Authorization
 from millstream_worker.tools.credentials import Redactor
 from millstream_worker.tools.faults import Fault, Unsent
 from millstream_worker.tools.judge import before_sending
@@ -43,6 +44,7 @@ class Sessions:
     ) -> None:
         self._spec = spec
         self._redactor = redactor
+        self._authorization = _authorization(spec, redactor, now)
         self._owners = owners
         self._now = now
         self._on_lost = on_lost
@@ -150,7 +152,9 @@ class Sessions:
         transport = self._spec.transport
         if isinstance(transport, Stdio):
             return open_pipes(self._spec, transport, self._redactor)
-        return open_web(self._spec, transport, self._redactor, self._on_tools_changed)
+        return open_web(
+            self._spec, transport, self._redactor, self._on_tools_changed, self._authorization
+        )
 
     def _make_private(self, session: Session) -> None:
         """The first session has shown that the server keeps a state: it is its run's from now."""
@@ -169,3 +173,12 @@ class Sessions:
                 del self._sessions[key]
                 return True
         return False
+
+
+def _authorization(
+    spec: ServerSpec, redactor: Redactor, now: Callable[[], float]
+) -> Authorization | None:
+    web = spec.transport
+    if isinstance(web, Stdio) or web.oauth is None:
+        return None
+    return Authorization(web.oauth, redactor, allow_private=web.allow_private, now=now)

@@ -9,7 +9,7 @@ and with them (2025 and older), where a notification does. It does not know tool
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import count
 from typing import Any
 
@@ -20,6 +20,7 @@ from mcp.shared.dispatcher import CallOptions, OnNotify, OnNotifyIntercept, OnRe
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from yarl import URL
 
+from millstream_worker.tools.authorization import Authorization, Challenge
 from millstream_worker.tools.credentials import Redactor
 from millstream_worker.tools.egress import check_host
 from millstream_worker.tools.faults import Cut, Fault, Malformed, SessionGone
@@ -39,7 +40,6 @@ from millstream_worker.tools.sse import EventParser
 
 #: What is said after the fact (cancel, end of a session) may take this long and no longer.
 COURTESY_S = 2.0
-
 #: How long the end of a stream is waited for after its answer, so that its connection is reused.
 _LINGER_S = 0.01
 
@@ -54,7 +54,11 @@ _SESSION = "mcp-session-id"
 
 @asynccontextmanager
 async def open_web(
-    spec: ServerSpec, web: Web, redactor: Redactor, on_tools_changed: Callable[[], None]
+    spec: ServerSpec,
+    web: Web,
+    redactor: Redactor,
+    on_tools_changed: Callable[[], None],
+    authorization: Authorization | None = None,
 ) -> AsyncIterator[WebDispatcher]:
     """Open the transport of a server. Nothing is connected to before the first request."""
     url = URL(redactor.reveal(web.url))
@@ -64,6 +68,7 @@ async def open_web(
             http,
             url,
             headers=lambda: {k: redactor.reveal(v) for k, v in web.headers.items()},
+            authorization=authorization,
             limit=spec.max_answer,
             on_tools_changed=on_tools_changed,
         )
@@ -81,8 +86,10 @@ class WebDispatcher:
         *,
         headers: Callable[[], Mapping[str, str]],
         limit: int,
+        authorization: Authorization | None = None,
         on_tools_changed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._authorization = authorization
         self._http = http
         self._url = url
         self._headers = headers
@@ -281,22 +288,52 @@ class WebDispatcher:
 
     # -- the wire ------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _post(
+    def _post(
         self, body: bytes, stamped: Mapping[str, str], ticket: Ticket
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        if self._authorization is None:
+            return self._post_once(body, stamped, ticket)
+        return self._authorized(self._authorization, body, stamped, ticket)
+
+    @asynccontextmanager
+    async def _authorized(
+        self,
+        authorization: Authorization,
+        body: bytes,
+        stamped: Mapping[str, str],
+        ticket: Ticket,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        async with self._http.post(
+        token = self._token()
+        async with self._post_once(body, stamped, ticket) as response:
+            challenge = Challenge.of(response)
+            if challenge is None:
+                yield response
+                return
+
+        # It was not let in, so it was not executed: with a token it is sent again.
+        ticket.sent = False
+        await authorization.renew(self._http, self._url, challenge, token)
+        async with self._post_once(body, stamped, ticket) as response:
+            yield response
+
+    def _post_once(
+        self, body: bytes, stamped: Mapping[str, str], ticket: Ticket
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._http.post(
             self._url,
             data=body,
             headers=self._all_headers(stamped),
             allow_redirects=False,
             trace_request_ctx=ticket,
-        ) as response:
-            yield response
+        )
+
+    def _token(self) -> Mapping[str, str]:
+        return {} if self._authorization is None else self._authorization.headers
 
     def _all_headers(self, stamped: Mapping[str, str]) -> dict[str, str]:
         headers = {
             **self._headers(),
+            **self._token(),
             "accept": "application/json, text/event-stream",
             "accept-encoding": "identity",
             "content-type": "application/json",

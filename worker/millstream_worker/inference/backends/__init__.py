@@ -14,11 +14,14 @@ A backend of one's own is named in the models' file as ``module:Class``:
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from millstream import __version__
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.footprint import Bytes
 
@@ -67,6 +70,16 @@ class Backend:
         self.given = given
 
     @property
+    def identity(self) -> str:
+        """What decides how long a batch takes and what it holds, as a name; empty: not known.
+
+        What was learned of a model is kept under it. May read files.
+        """
+        kind = type(self)
+        given = self.given
+        return named(kind.__module__, kind.__qualname__, given.path, given.options, __version__)
+
+    @property
     def weights(self) -> int:
         """Bytes that the model will hold once it is loaded, as far as that is known before."""
         return 0
@@ -97,3 +110,9 @@ class Backend:
     def own(self) -> Own | None:
         """Return what this process holds of the device; None where that is not known."""
         return None
+
+
+def named(*facts: Any) -> str:
+    """Return a short name for facts: the same for the same ones."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()

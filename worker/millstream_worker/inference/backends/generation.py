@@ -7,7 +7,11 @@ answer that is short leaves its place to another prompt while the long ones go o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
+
+#: Between two looks whether what generates still runs.
+_LOOK_S = 1.0
 
 
 class Generator:
@@ -19,7 +23,10 @@ class Generator:
         self._model = model
         self._tokenizer = tokenizer
         self._device = device
-        self._share = share if hasattr(model, "generate_batch") else 0.0
+        self._share = share if hasattr(model, "continuous_batching_context_manager") else 0.0
+        self._running = ExitStack()
+        self._manager: Any = None
+        self._sampling = 0.0, 0.0
 
     def run(self, payloads: Sequence[list[int]], options: Mapping[str, Any]) -> list[Any]:
         """Return ``text`` and ``tokens`` for each prompt."""
@@ -29,9 +36,8 @@ class Generator:
 
     def close(self) -> None:
         """End what runs in the background."""
-        destroy = getattr(self._model, "destroy_cached_continuous_batching_manager", None)
-        if self._share and destroy is not None:
-            destroy()
+        self._manager = None
+        self._running.close()
 
     def _padded(self, payloads: Sequence[list[int]], options: Mapping[str, Any]) -> list[Any]:
         import torch  # noqa: PLC0415 - loaded with the model
@@ -54,23 +60,45 @@ class Generator:
         return [self._answer(row) for row in rows]
 
     def _continuous(self, payloads: Sequence[list[int]], options: Mapping[str, Any]) -> list[Any]:
+        manager = self._managed(options)
+        longest = int(options["max_new_tokens"])
+        names = manager.add_requests([list(each) for each in payloads], max_new_tokens=longest)
+        found: dict[str, Any] = {}
+        while len(found) < len(names):
+            result = manager.get_result(timeout=_LOOK_S)
+            if result is None and not manager.is_running():
+                self.close()
+                raise RuntimeError("the generation of transformers has ended by itself")
+            if result is not None and result.is_finished():
+                found[result.request_id] = result
+        return [self._told(found[name]) for name in names]
+
+    def _managed(self, options: Mapping[str, Any]) -> Any:
+        """Return what generates with these options, running.
+
+        One that is cached by ``generate_batch`` would keep the sampling of the first call for
+        all, and the size of its batch; and each call would stop and start it.
+        """
         from transformers.generation import ContinuousBatchingConfig  # noqa: PLC0415 - as above
 
-        found = self._model.generate_batch(
-            inputs=[list(each) for each in payloads],
-            generation_config=self._config(options),
-            continuous_batching_config=ContinuousBatchingConfig(max_memory_percent=self._share),
-            progress_bar=False,
-            persistent_manager=True,
-        )
-        # Under names that it made itself, in the order of the prompts.
-        answers = [found[name] for name in sorted(found, key=_number)]
-        if len(answers) != len(payloads):
-            raise RuntimeError(f"{len(answers)} answers for {len(payloads)} prompts")
-        return [
-            ValueError(str(each.error)) if each.error else self._answer(each.generated_tokens)
-            for each in answers
-        ]
+        sampling = float(options["temperature"]), float(options["top_p"])
+        if self._manager is None or sampling != self._sampling:
+            self.close()
+            self._manager = self._running.enter_context(
+                self._model.continuous_batching_context_manager(
+                    generation_config=self._config(options),
+                    continuous_batching_config=ContinuousBatchingConfig(
+                        max_memory_percent=self._share
+                    ),
+                )
+            )
+            self._sampling = sampling
+        return self._manager
+
+    def _told(self, result: Any) -> Any:
+        if result.error:
+            return ValueError(str(result.error))
+        return self._answer(result.generated_tokens)
 
     def _config(self, options: Mapping[str, Any]) -> Any:
         from transformers import GenerationConfig  # noqa: PLC0415 - loaded with the model
@@ -105,8 +133,3 @@ class Generator:
         except (OSError, ValueError):
             text = ""  # a model that came without a tokenizer was asked with token ids
         return {"text": text, "tokens": tokens}
-
-
-def _number(name: str) -> tuple[int, str]:
-    digits = "".join(x for x in name if x.isdigit())
-    return int(digits or 0), name

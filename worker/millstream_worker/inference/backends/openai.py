@@ -64,13 +64,18 @@ class OpenAIServer:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> list[Any]:
-        """Return one answer for each input. Several at once are for embeddings alone."""
+    async def ask(
+        self, inputs: Sequence[Any], options: Mapping[str, Any], idempotency_key: str = ""
+    ) -> list[Any]:
+        """Return one answer for each input. Several at once are for embeddings alone.
+
+        A server that knows ``Idempotency-Key`` computes, and charges, a repetition once.
+        """
         body = {"model": self._served_as, **self._defaults, **options, **self._input(inputs)}
         if self._stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         try:
-            return await self._post(body, len(inputs))
+            return await self._post(body, len(inputs), idempotency_key)
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             raise self._said(InferenceUnavailable, f"{type(error).__name__}: {error}") from None
         except MillstreamError:
@@ -87,9 +92,10 @@ class OpenAIServer:
             return {"prompt": one}
         return {"messages": [{"role": "user", "content": one}] if isinstance(one, str) else one}
 
-    async def _post(self, body: Mapping[str, Any], count: int) -> list[Any]:
+    async def _post(self, body: Mapping[str, Any], count: int, key: str) -> list[Any]:
         url = f"{self._spec.url.rstrip('/')}/{TASKS[self.task]}"
-        async with self._open().post(url, json=body, headers=self._headers()) as response:
+        headers = self._headers() | ({"Idempotency-Key": key} if key else {})
+        async with self._open().post(url, json=body, headers=headers) as response:
             if response.status != 200:
                 raise await self._refusal(response)
             if self._stream and response.content_type == "text/event-stream":

@@ -9,14 +9,17 @@ generation. Token ids are taken for every task.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from millstream import __version__
 from millstream.errors import ConfigError, MissingExtra
-from millstream_worker.inference.backends import Backend, BackendOptions, Prepared
+from millstream_worker.inference.backends import Backend, BackendOptions, Prepared, named
 from millstream_worker.inference.backends.generation import Generator
 from millstream_worker.inference.footprint import Bytes
 from millstream_worker.inference.shapes import padded
@@ -56,6 +59,7 @@ class TransformersBackend(Backend):
         self._config = json.loads((given.path / "config.json").read_text("utf-8"))
         self._lock = threading.Lock()
         self._tokenizer: Any = None
+        self._quick: Any = None
         self._model: Any = None
         self._device: Any = None
         self._generator: Generator | None = None
@@ -68,10 +72,19 @@ class TransformersBackend(Backend):
             }
 
     @property
+    def identity(self) -> str:
+        """The shape of the model, its files, how it is run, and by which releases."""
+        libraries = [importlib.metadata.version(x) for x in ("torch", "transformers")]
+        files = sorted((x.name, x.stat().st_size) for x in self._files())
+        return named("transformers", self._set, self._config, files, libraries, __version__)
+
+    @property
     def weights(self) -> int:
         """The size of the files, which is what they take in memory, or more."""
-        files = [x for x in self._path.iterdir() if x.suffix in {".safetensors", ".bin"}]
-        return sum(x.stat().st_size for x in files)
+        return sum(x.stat().st_size for x in self._files())
+
+    def _files(self) -> list[Path]:
+        return [x for x in self._path.iterdir() if x.suffix in {".safetensors", ".bin"}]
 
     @property
     def guess(self) -> Bytes:
@@ -111,6 +124,8 @@ class TransformersBackend(Backend):
             ids = tokenizer.apply_chat_template(
                 item, add_generation_prompt=True, tokenize=True, return_dict=False
             )
+        elif self._quick is not None:
+            ids = self._quick.encode(*self._texts(item)).ids
         else:
             ids = tokenizer(*self._texts(item), **self._cut())["input_ids"]
         return ids
@@ -118,7 +133,8 @@ class TransformersBackend(Backend):
     def _texts(self, item: Any) -> Sequence[str]:
         if self.task == "reranking":
             query, text = item
-            return query, text
+            # As the tokenisers of the library have it: nothing is no second text.
+            return (query, text) if text else (query,)
         if not isinstance(item, str):
             raise TypeError(f"{self.task} takes texts or token ids, not {type(item).__name__}")
         return (item,)
@@ -132,10 +148,27 @@ class TransformersBackend(Backend):
         with self._lock:
             if self._tokenizer is None:
                 _, transformers = _libraries()
-                self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+                tokenizer = transformers.AutoTokenizer.from_pretrained(
                     self._path, local_files_only=True
                 )
+                self._quick = self._without_wrapping(tokenizer)
+                self._tokenizer = tokenizer
             return self._tokenizer
+
+    def _without_wrapping(self, tokenizer: Any) -> Any:
+        """Return the compiled part of a tokenizer, set to give what a call of the whole gives.
+
+        The rest is fifty calls of Python a text, which is most of its time, on the event loop.
+        """
+        if not getattr(tokenizer, "is_fast", False) or self.task == "generation":
+            return None
+        quick = tokenizer.backend_tokenizer
+        quick.no_padding()
+        if cut := self._cut():
+            quick.enable_truncation(cut["max_length"], direction=tokenizer.truncation_side)
+        else:
+            quick.no_truncation()
+        return quick
 
     # -- on the device -------------------------------------------------------------------------
 
@@ -188,12 +221,12 @@ class TransformersBackend(Backend):
         longest = padded(max(map(len, payloads)), self.step)
         longest = min(longest, self.max_length or longest)
         pad = int(self._config.get("pad_token_id") or 0)
-        ids = torch.full((len(payloads), longest), pad, dtype=torch.long)
-        mask = torch.zeros((len(payloads), longest), dtype=torch.long)
-        for row, each in enumerate(payloads):
-            ids[row, : len(each)] = torch.tensor(each, dtype=torch.long)
-            mask[row, : len(each)] = 1
-        return ids.to(self._device), mask.to(self._device)
+        # One tensor of the whole: one for each row costs more than a small model.
+        rows = [[*each, *[pad] * (longest - len(each))] for each in payloads]
+        ids = torch.tensor(rows, dtype=torch.long).to(self._device)
+        lengths = torch.tensor(list(map(len, payloads))).to(self._device)
+        places = torch.arange(longest, device=self._device)
+        return ids, (places < lengths.unsqueeze(1)).long()
 
     def _vectors(self, torch: Any, hidden: Any, mask: Any) -> list[Any]:
         pooling = self._set["pooling"]

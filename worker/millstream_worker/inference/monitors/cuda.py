@@ -27,7 +27,20 @@ class TorchMemory:
         self._device = device
         self._before = self._reserved = 0
         self._retries = 0
+        self._total = int(self._torch.cuda.get_device_properties(device).total_memory)
+        self._limit: float = 1.0
         self._context = self._measured_context()
+
+    def limit(self, size: int | None) -> None:
+        """Have the allocator refuse what would take more than ``size`` bytes from the device.
+
+        The runtime's own part is beyond its reach: it counts, and cannot be refused.
+        """
+        share = 1.0 if size is None else (size - self._context) / self._total
+        share = min(1.0, max(0.0, share))
+        if share != self._limit:
+            self._torch.cuda.set_per_process_memory_fraction(share, self._device)
+            self._limit = share
 
     def begin(self) -> None:
         """A batch starts."""

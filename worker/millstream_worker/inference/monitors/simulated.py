@@ -27,6 +27,7 @@ class SimulatedDevice:
         self._held = 0
         self._now = 0
         self._peak = 0
+        self._limit: int | None = None
 
     # -- the monitor ---------------------------------------------------------------------------
 
@@ -53,7 +54,8 @@ class SimulatedDevice:
 
     def _use(self, size: int) -> None:
         wanted = self._now + size
-        if wanted + self.neighbour() > self.total:
+        refused = self._limit is not None and wanted > self._limit
+        if refused or wanted + self.neighbour() > self.total:
             self.ran_out += 1
             self._now = self._held
             raise SimulatedOutOfMemory("the simulated device is out of memory")
@@ -62,6 +64,10 @@ class SimulatedDevice:
         self.highest = max(self.highest, wanted + self.neighbour())
 
     # -- the allocator -------------------------------------------------------------------------
+
+    def limit(self, size: int | None) -> None:
+        """Refuse what would take more than that in all."""
+        self._limit = size
 
     def begin(self) -> None:
         """A batch starts."""

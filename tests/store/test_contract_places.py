@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from millstream.model.run import RunState, RunStatus
-from millstream.store import pages
-from millstream.store.pages import Position
+from millstream.store import places
+from millstream.store.places import Position
 from tests.store.bench import Bench
 
 ALL = frozenset(RunState)
 
 
 async def through(
-    bench: Bench, places: tuple[str, ...], limit: int, workflow: str = ""
+    bench: Bench, where: tuple[str, ...], limit: int, workflow: str = ""
 ) -> list[str]:
     """Go through all pages."""
 
@@ -23,7 +23,7 @@ async def through(
     found: list[str] = []
     at: Position | None = None
     for _ in range(500):
-        page = await pages.page(bench.store, bench.lane, places, at, limit, matches)
+        page = await places.page_of(bench.store, bench.lane, where, at, limit, matches)
         assert len(page.runs) <= limit
         found += [status.id for status in page.runs]
         at = page.next
@@ -44,13 +44,13 @@ async def test_every_run_is_met_once_wherever_it_stands(bench: Bench, limit: int
     await bench.take("w1", count=3)
     await bench.cancel("q7", "q8")
 
-    found = await through(bench, pages.places_of(ALL), limit)
+    found = await through(bench, places.states_places(ALL), limit)
 
     names = [*(f"q{n}" for n in range(9)), *(f"s{n}" for n in range(5)), "x", "y"]
     assert sorted(found) == sorted(names)
-    running = await through(bench, pages.places_of(frozenset({RunState.RUNNING})), limit)
+    running = await through(bench, places.states_places(frozenset({RunState.RUNNING})), limit)
     assert len(running) == 3
-    ended = await through(bench, pages.places_of(frozenset({RunState.CANCELLED})), limit)
+    ended = await through(bench, places.states_places(frozenset({RunState.CANCELLED})), limit)
     assert sorted(ended) == ["q7", "q8"]
 
 
@@ -73,11 +73,11 @@ async def test_a_page_of_nothing_ends_early_and_says_where_to_go_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A filter that nothing fits must not walk through a million runs in one request."""
-    monkeypatch.setattr(pages, "MOST_LOOKED_AT", 10)
-    monkeypatch.setattr(pages, "_STEP", 5)
+    monkeypatch.setattr(places, "MOST_LOOKED_AT", 10)
+    monkeypatch.setattr(places, "_STEP", 5)
     await bench.accept(*(f"r{n}" for n in range(30)))
 
-    page = await pages.page(
+    page = await places.page_of(
         bench.store, bench.lane, ("queued:normal",), None, 5, lambda status: False
     )
 

@@ -8,11 +8,70 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
+from millstream.events.inference import (
+    BatchRan,
+    DeviceFailed,
+    DeviceRanOut,
+    DeviceSampled,
+    InferenceEnded,
+    InferenceSampled,
+    ModelEvicted,
+    ModelLoaded,
+)
+from millstream.events.requests import (
+    GatewayDraining,
+    GatewayStarted,
+    OperatorActed,
+    RequestServed,
+)
+from millstream.events.root import Happening as _Event
+from millstream.events.surroundings import (
+    AgentDiscovered,
+    MessageReceived,
+    MessageSent,
+    Scored,
+    SpansLeft,
+)
 
-
-class _Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A value that is cheap to make: a busy worker makes a hundred thousand a second."""
+__all__ = [
+    "AgentDiscovered",
+    "BatchRan",
+    "CircuitMoved",
+    "DeviceFailed",
+    "DeviceRanOut",
+    "DeviceSampled",
+    "Emit",
+    "Event",
+    "GatewayDraining",
+    "GatewayStarted",
+    "InferenceEnded",
+    "InferenceSampled",
+    "LaneCleaned",
+    "LaneSwept",
+    "LeaderChanged",
+    "LeaseRenewed",
+    "MessageReceived",
+    "MessageSent",
+    "ModelEvicted",
+    "ModelLoaded",
+    "OperatorActed",
+    "QueueSampled",
+    "RequestServed",
+    "RunLost",
+    "RunSettled",
+    "RunTaken",
+    "Scored",
+    "SpansLeft",
+    "StepEnded",
+    "StepRetried",
+    "StoreFailed",
+    "StoreRecovered",
+    "ToolCalled",
+    "ToolCatalogueChanged",
+    "WorkerDraining",
+    "WorkerStarted",
+    "WorkerStopped",
+]
 
 
 class WorkerStarted(_Event, frozen=True, kw_only=True):
@@ -48,6 +107,10 @@ class RunTaken(_Event, frozen=True, kw_only=True):
     #: Records found in the journal; above 0 the run resumes.
     records: int
     waited_s: float
+    tenant: str | None = None
+    #: Where it stands in a trace, as a ``traceparent``; and under what.
+    trace: str | None = None
+    parent: str | None = None
 
 
 class RunSettled(_Event, frozen=True, kw_only=True):
@@ -61,6 +124,9 @@ class RunSettled(_Event, frozen=True, kw_only=True):
     took_s: float
     #: ``Cause: message`` where it failed, and where that came from.
     error: str | None = None
+    traceback: str | None = None
+    tenant: str | None = None
+    #: Of the take that this attempt was, as in `RunTaken`.
     trace: str | None = None
 
 
@@ -71,6 +137,7 @@ class RunLost(_Event, frozen=True, kw_only=True):
     workflow: str
     queue: str
     fence: int
+    trace: str | None = None
 
 
 class StepEnded(_Event, frozen=True, kw_only=True):
@@ -84,6 +151,12 @@ class StepEnded(_Event, frozen=True, kw_only=True):
     status: str
     attempts: int
     took_s: float
+    queue: str | None = None
+    #: Of the run, while the step ran.
+    attempt: int | None = None
+    tenant: str | None = None
+    #: Of the take, as in `RunTaken`.
+    trace: str | None = None
 
 
 class StepRetried(_Event, frozen=True, kw_only=True):
@@ -94,6 +167,11 @@ class StepRetried(_Event, frozen=True, kw_only=True):
     attempt: int
     pause_s: float
     error: str
+    workflow: str | None = None
+    queue: str | None = None
+    tenant: str | None = None
+    #: Of the take, as in `RunTaken`.
+    trace: str | None = None
 
 
 class ToolCalled(_Event, frozen=True, kw_only=True):
@@ -103,6 +181,9 @@ class ToolCalled(_Event, frozen=True, kw_only=True):
     tool: str
     status: str
     took_s: float
+    #: Of the call itself, which is what the server was told; and of its step.
+    trace: str | None = None
+    parent: str | None = None
 
 
 class ToolCatalogueChanged(_Event, frozen=True, kw_only=True):
@@ -118,89 +199,6 @@ class CircuitMoved(_Event, frozen=True, kw_only=True):
 
     server: str
     state: str
-
-
-class InferenceEnded(_Event, frozen=True, kw_only=True):
-    """A call of a model ended. ``outcome`` is one of the closed set of the metric."""
-
-    model: str
-    outcome: str
-    items: int
-    #: How long the item that waited longest stood in the queue.
-    waited_s: float
-    took_s: float
-
-
-class BatchRan(_Event, frozen=True, kw_only=True):
-    """A device computed a batch, or failed to."""
-
-    model: str
-    device: str
-    #: Why it left: full, bytes, ahead, quiescent, timer or deadline.
-    reason: str
-    items: int
-    tokens: int
-    #: Tokens with the padding, which is computed too.
-    computed: int
-    took_s: float
-    #: How long the oldest item had waited.
-    waited_s: float
-    #: Peak bytes as predicted, and as observed where somebody measures them.
-    predicted: int
-    observed: int | None = None
-    #: What kind of failure it was: memory, device or input.
-    fault: str | None = None
-
-
-class InferenceSampled(_Event, frozen=True, kw_only=True):
-    """How much waits for a model."""
-
-    model: str
-    waiting: int
-    oldest_s: float
-
-
-class DeviceSampled(_Event, frozen=True, kw_only=True):
-    """One reading of a device's memory, in bytes."""
-
-    device: str
-    usable: int
-    others: int
-    held: int
-    headroom: int
-
-
-class DeviceRanOut(_Event, frozen=True, kw_only=True):
-    """A batch found no memory. ``split``: it goes on in parts."""
-
-    model: str
-    device: str
-    items: int
-    split: bool
-
-
-class DeviceFailed(_Event, frozen=True, kw_only=True):
-    """The context of a device died; it is started anew."""
-
-    device: str
-    error: str
-
-
-class ModelLoaded(_Event, frozen=True, kw_only=True):
-    """A model was brought to a device."""
-
-    model: str
-    device: str
-    took_s: float
-    bytes: int
-
-
-class ModelEvicted(_Event, frozen=True, kw_only=True):
-    """A model left a device, so that another has room."""
-
-    model: str
-    device: str
-    bytes: int
 
 
 class LeaseRenewed(_Event, frozen=True, kw_only=True):
@@ -248,6 +246,32 @@ class LeaderChanged(_Event, frozen=True, kw_only=True):
     leading: bool
 
 
+class TickFired(_Event, frozen=True, kw_only=True):
+    """A tick of a schedule has got its run."""
+
+    schedule: str
+    run_id: str
+    workflow: str
+    queue: str
+    #: How long after its time, a jitter included.
+    late_s: float
+
+
+class TicksSkipped(_Event, frozen=True, kw_only=True):
+    """Ticks of a schedule were passed over: ``late``, ``overlap`` or ``full`` (too many wait)."""
+
+    schedule: str
+    reason: str
+    count: int
+
+
+class ScheduleFailed(_Event, frozen=True, kw_only=True):
+    """A schedule cannot fire as it stands; it is tried again later."""
+
+    schedule: str
+    error: str
+
+
 class QueueSampled(_Event, frozen=True, kw_only=True):
     """One reading of a queue's gauges."""
 
@@ -259,46 +283,8 @@ class QueueSampled(_Event, frozen=True, kw_only=True):
     dead: int
     oldest_s: float
     workers: int
-
-
-class GatewayStarted(_Event, frozen=True, kw_only=True):
-    """The process answers HTTP."""
-
-    port: int
-    queues: tuple[str, ...]
-
-
-class GatewayDraining(_Event, frozen=True, kw_only=True):
-    """The process accepts nothing new, ends its streams and finishes what is under way."""
-
-    requests: int
-    grace_s: float
-
-
-class RequestServed(_Event, frozen=True, kw_only=True):
-    """A request was answered, or its stream has ended."""
-
-    method: str
-    #: The template of its route: never the path that was asked for.
-    endpoint: str
-    status: int
-    took_s: float
-    #: It was a stream: how long it took says how long somebody listened.
-    streamed: bool
-    actor: str
-    #: What nobody foresaw, where that is why it failed.
-    error: str | None = None
-
-
-class OperatorActed(_Event, frozen=True, kw_only=True):
-    """Somebody changed a run, or tried to. ``outcome`` is ``done``, or what kept it from that."""
-
-    actor: str
-    action: str
-    queue: str
-    run_id: str
-    origin: str
-    outcome: str
+    #: 1 while workers take nothing new from it.
+    paused: int = 0
 
 
 Event = (
@@ -326,7 +312,15 @@ Event = (
     | LaneCleaned
     | StoreFailed
     | StoreRecovered
+    | MessageSent
+    | MessageReceived
+    | AgentDiscovered
+    | Scored
+    | SpansLeft
     | LeaderChanged
+    | TickFired
+    | TicksSkipped
+    | ScheduleFailed
     | QueueSampled
     | GatewayStarted
     | GatewayDraining

@@ -1,0 +1,100 @@
+"""How queues stand: what they hold, who serves them, and which runs are where.
+
+Everything here is read, lane by lane, at a bounded cost. It changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+from millstream.client.queues import Queues
+from millstream.model import selection
+from millstream.model.approval import OpenApproval
+from millstream.model.run import Depth, RunState, RunStatus
+from millstream.model.selection import Selection
+from millstream.store import agents, listing, runs
+from millstream.store.connection import Connection
+from millstream.store.keys import Lane
+from millstream.store.layouts import Layout
+
+Answer = TypeVar("Answer")
+
+
+class Overview:
+    """The part of a client that looks."""
+
+    _connection: Connection
+    _queues: Queues
+
+    async def approvals(
+        self, queue: str = "default", *, limit: int = 100
+    ) -> Sequence[OpenApproval]:
+        """Return the open questions of the parked runs of a queue, the oldest first."""
+        ask = functools.partial(listing.open_approvals, self._connection, limit=limit)
+        found = [question for part in await self._each(queue, ask) for question in part]
+        return sorted(found, key=lambda question: question.asked)[:limit]
+
+    async def depth(self, queue: str = "default") -> Depth:
+        """Count the runs of a queue, at a cost that does not grow with them."""
+        parts = await self._each(queue, functools.partial(runs.depth, self._connection))
+        names = ("waiting", "running", "scheduled", "parked", "dead")
+        counts = {name: sum(getattr(part, name) for part in parts) for name in names}
+        paused = any(part.paused for part in parts)
+        return Depth(**counts, oldest_s=max(part.oldest_s for part in parts), paused=paused)
+
+    async def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
+        """Return dead letters of a queue: runs that failed for good, the newest first."""
+        ask = functools.partial(listing.dead_letters, self._connection, limit=limit)
+        found = [status for part in await self._each(queue, ask) for status in part]
+        found.sort(key=lambda status: status.times.ended or 0.0, reverse=True)
+        return found[:limit]
+
+    async def agents(self, queue: str = "default") -> Sequence[agents.Agent]:
+        """Return the workers of a queue that are alive."""
+        ask = functools.partial(agents.living, self._connection)
+        found = {agent.token: agent for part in await self._each(queue, ask) for agent in part}
+        return tuple(found.values())
+
+    async def check(self) -> None:
+        """Raise `UnfitStore` or `StoreUnavailable` when this Redis cannot be used."""
+        await self._connection.check()
+
+    async def list(
+        self,
+        queue: str = "default",
+        *,
+        states: Iterable[RunState | str] = tuple(RunState),
+        workflow: str | None = None,
+        tenant: str | None = None,
+        cause: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 100,
+    ) -> Sequence[RunStatus]:
+        """Return runs of a queue that match, at most ``limit``; see `Selection`, and `pages`."""
+        wanted = Selection(
+            states=selection.states(states), workflow=workflow, tenant=tenant, cause=cause,
+            since=since, until=until,
+        )  # fmt: skip
+        ask = functools.partial(
+            listing.list_runs, self._connection,
+            states=wanted.states, limit=limit, matches=wanted.matches,
+        )  # fmt: skip
+        found = [status for part in await self._each(queue, ask) for status in part]
+        found.sort(key=lambda status: status.times.enqueued, reverse=True)
+        return found[:limit]
+
+    async def layout(self, queue: str = "default") -> Layout:
+        """Return how many lanes a queue has. See `resize`."""
+        return await self._queues.layout(queue)
+
+    # -- below ---------------------------------------------------------------------------------
+
+    async def _each(self, queue: str, ask: Callable[[Lane], Awaitable[Answer]]) -> Sequence[Answer]:
+        """Ask every lane of a queue."""
+        return [
+            await self._queues.insist(functools.partial(ask, lane))
+            for lane in await self._queues.lanes(queue)
+        ]

@@ -1,0 +1,147 @@
+"""Messages to runs: kept in order with the run they are for, until it asks for them.
+
+A message is written once, however often it is sent, and taken once: `commits.look` takes it away
+in the very script that writes it into the journal. Whoever holds the run is told by a hint; one
+that is lost is made up for by the next sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from millstream.errors import KeyOccupied, StoreError
+from millstream.model.journal import Record
+from millstream.model.limits import LIMITS, Limits
+from millstream.store import codec
+from millstream.store.connection import Connection
+from millstream.store.foreign import is_foreign
+from millstream.store.keys import Lane
+from millstream.store.scripts import Argument, call
+
+#: Fields of a hash that are looked at in one step.
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """Something that is sent to a run. The id says which it is when it is sent again."""
+
+    run_id: str
+    #: As it is stored, see `millstream.model.message`.
+    name: str
+    payload: bytes
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What waits for a run: the names, and the number of the last message that was looked at."""
+
+    heard: int = 0
+    names: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A message has come for a run that this process holds."""
+
+    run_id: str
+    name: str
+
+
+async def send(
+    connection: Connection,
+    lane: Lane,
+    messages: Sequence[Message],
+    retention_s: float,
+    limits: Limits = LIMITS,
+) -> list[str]:
+    """Send messages. Per message: kept, known, full, occupied, the state it ended in, or ''."""
+    args: list[Argument] = [
+        round(retention_s * 1000), limits.messages, limits.message_bytes, limits.message_ids,
+    ]  # fmt: skip
+    for message in messages:
+        args += (message.run_id, message.name, message.payload, message.id)
+
+    with connection.translated():
+        answers = await call(connection.scripts, "signal", lane, args)
+
+    return [answer.decode() for answer in answers]
+
+
+async def standing(connection: Connection, lane: Lane, run_id: str) -> Standing:
+    """Return what waits for a run. Raises `StoreError`, or `KeyOccupied`."""
+    key = lane.received(run_id)
+    names: set[str] = set()
+    cursor = 0
+    with connection.translated():
+        # First: what comes while the names are read counts as not yet heard of.
+        try:
+            heard = await connection.client.hget(key, "#")
+        except ResponseError as error:
+            if is_foreign(error):
+                raise KeyOccupied(run_id, "mailbox") from error
+            raise
+        while heard:
+            cursor, page = await connection.client.hscan(key, cursor, match="~*", count=_PAGE)
+            names.update(name[1:].decode() for name in page)
+            if not cursor:
+                break
+
+    return Standing(int(heard or 0), frozenset(names))
+
+
+async def taken(connection: Connection, lane: Lane, run_id: str, key: str) -> Record:
+    """Return the record under which a message was written into the journal."""
+    data = await record(connection, lane, run_id, key)
+    if data is None:
+        raise StoreError(f"Redis has lost the record of step {key!r} of run {run_id!r}")
+
+    return codec.decode_record(data)
+
+
+async def record(connection: Connection, lane: Lane, run_id: str, key: str) -> bytes | None:
+    """Return one record of a run as it is stored; None when there is none."""
+    with connection.translated():
+        found: bytes | None = await connection.client.hget(lane.journal(run_id), key)
+
+    return found
+
+
+class Hints:
+    """The channel on which one process is told of messages to the runs that it holds."""
+
+    def __init__(self, connection: Connection, lane: Lane, token: str) -> None:
+        self._connection = connection
+        self._channel = lane.inbox(token)
+        self._pubsub: Any = None
+
+    async def open(self) -> None:
+        """Subscribe; returns when nothing that is published from now on can be missed."""
+        self._pubsub = self._connection.client.pubsub()
+        with self._connection.translated():
+            await self._pubsub.subscribe(self._channel)
+            await self._pubsub.get_message(timeout=5.0)
+
+    async def heard(self, pause_s: float) -> AsyncIterator[Hint | None]:
+        """Yield what is published; None when nothing came for ``pause_s``. Raises `StoreError`."""
+        while True:
+            with self._connection.translated():
+                found = await self._pubsub.get_message(
+                    ignore_subscribe_messages=True, timeout=pause_s
+                )
+            yield None if found is None else _hint(found["data"])
+
+    async def aclose(self) -> None:
+        """Unsubscribe and close the connection."""
+        if self._pubsub is not None:
+            await self._pubsub.aclose()
+
+
+def _hint(data: bytes) -> Hint:
+    run_id, name = data.decode().split("\n", 1)
+    return Hint(run_id, name)

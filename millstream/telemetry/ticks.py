@@ -1,0 +1,18 @@
+"""What schedulers tell of schedules, as metrics."""
+
+from __future__ import annotations
+
+from millstream.events import ScheduleFailed, TickFired, TicksSkipped
+from millstream.telemetry.series import Series
+
+
+def tick_event(series: Series, event: TickFired | TicksSkipped | ScheduleFailed) -> None:
+    """Count the event."""
+    match event:
+        case TickFired():
+            series.count("millstream_ticks_fired_total", event.queue)
+            series.observe("millstream_tick_lateness_seconds", event.late_s)
+        case TicksSkipped():
+            series.count("millstream_ticks_skipped_total", event.reason, by=event.count)
+        case ScheduleFailed():
+            series.count("millstream_schedule_failures_total")

@@ -1,0 +1,222 @@
+"""The pods of the overlay `dev`, as processes over a real Redis: started, probed, used, deleted.
+
+What a manifest says of a program is believed only when the program did it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from k8s.check.objects import Place
+from millstream import Client, Enqueue
+from scripts import k8s_secrets
+from tests.k8s.kubelet import Cluster, Container
+from tests.servers import RedisServer, _free_port
+
+pytestmark = [pytest.mark.k8s, pytest.mark.timeout(180)]
+
+#: In the place of a network of its own for each pod.
+LOOPBACK = ("--http", "0", "--metrics", "0", "--host", "127.0.0.1")
+
+
+@pytest.fixture
+def port() -> int:
+    if not RedisServer.available("redis-server") or not shutil.which("redis-cli"):
+        pytest.skip("redis-server and redis-cli are not on PATH")
+    return _free_port()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, port: int, place: Callable[[str], Place]) -> Cluster:
+    names = {f"{k8s_secrets.HOST}:6379": f"127.0.0.1:{port}", k8s_secrets.HOST: "127.0.0.1"}
+    secrets = k8s_secrets.manifests()["items"]
+    return Cluster(tmp_path, place("dev"), secrets, names)
+
+
+@pytest.fixture
+def store(cluster: Cluster, port: int) -> Iterator[Container]:
+    """The Redis of the manifests, with their configuration, users and probes."""
+    extra = ("--port", str(port), "--bind", "127.0.0.1")
+    with cluster.start("redis", extra=extra) as container:
+        container.environment["REDIS_PORT"] = str(port)
+        container.until_ready()
+        yield container
+
+
+def url(worker: Container) -> str:
+    """The address that a worker was given."""
+    return Path(worker.environment["MILLSTREAM_REDIS_FILE"]).read_text("utf-8").strip()
+
+
+async def test_a_pod_that_is_deleted_in_the_middle_of_its_runs_loses_none(
+    cluster: Cluster, store: Container
+) -> None:
+    """The signal, the drain and the time to leave, as `kubectl delete pod` gives them."""
+    runs = [Enqueue("tides", {"place": f"p{n}", "days": 2}, id=f"tides-{n}") for n in range(20)]
+    with (
+        cluster.start("millstream-scheduler", extra=LOOPBACK) as scheduler,
+        cluster.start("millstream-worker", number=0, extra=LOOPBACK) as first,
+    ):
+        scheduler.until_ready()
+        first.until_ready()
+        assert first.passes("livenessProbe")
+        assert scheduler.passes("livenessProbe")
+
+        async with Client(url(first)) as client:
+            handles = await client.enqueue_many(runs[:10])
+            with cluster.start("millstream-worker", number=1, extra=LOOPBACK) as second:
+                second.until_ready()
+                code = first.delete(meanwhile=lambda: None)
+                handles += await client.enqueue_many(runs[10:])
+                results = [await handle.result(timeout=60) for handle in handles]
+                assert second.delete() == 0
+        assert scheduler.delete() == 0
+
+    assert code == 0, first.log
+    assert results == [{f"p{n}": [2, 2] if n < 10 else [3, 3]} for n in range(20)]
+
+
+async def test_a_pod_waits_for_its_redis_and_is_not_killed_for_it(
+    cluster: Cluster, store: Container
+) -> None:
+    """Liveness that followed Redis would restart the whole fleet in an outage of seconds."""
+    with cluster.start("millstream-worker", extra=LOOPBACK) as worker:
+        worker.until_ready()
+        store.process.kill()
+        store.process.wait()
+        _until(lambda: not worker.passes("readinessProbe"))
+        assert worker.passes("livenessProbe")
+        assert worker.passes("startupProbe")
+
+    with cluster.start("millstream-worker", number=1, extra=LOOPBACK) as early:
+        _until(lambda: early.passes("startupProbe"))
+        assert not early.passes("readinessProbe")
+        assert early.delete() == 0
+
+
+def test_the_probes_of_redis_can_fail(store: Container) -> None:
+    """The usual ones pass while nobody can log in, since redis-cli ends with 0."""
+    assert store.passes("livenessProbe")
+    assert store.passes("readinessProbe")
+
+    store.process.send_signal(signal.SIGSTOP)
+    assert not store.passes("livenessProbe")
+    store.process.send_signal(signal.SIGCONT)
+    assert store.passes("livenessProbe")
+
+    store.process.kill()
+    store.process.wait()
+    assert not store.passes("livenessProbe")
+    assert not store.passes("readinessProbe")
+
+
+def test_redis_lets_in_whom_the_acl_names_and_no_further(store: Container, port: int) -> None:
+    """The passwords are in the Secrets of those who use them; here are their hashes."""
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis(port=port).ping()
+    probe = redis.Redis(port=port, username="probe", password="probe")
+    assert probe.ping()
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        probe.get("millstream:x")
+    probe.close()
+
+
+async def test_a_backup_brings_back_what_was_lost(
+    cluster: Cluster, store: Container, port: int, tmp_path: Path, place: Callable[[str], Place]
+) -> None:
+    """Ended runs with their results, and open ones, which go on from their journals."""
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    whole = place("backup")
+    with cluster.start("millstream-worker", extra=LOOPBACK) as worker:
+        worker.until_ready()
+        address = url(worker)
+        async with Client(address) as client:
+            ended = await client.enqueue("tides", {"place": "Brest", "days": 1}, id="ended")
+            assert await ended.result(timeout=30) == {"Brest": [5]}
+            await client.enqueue("tides", {"place": "Rye"}, id="open", delay=1)
+            _run(cluster, whole, "redis-backup", tmp_path, backups, port)
+            await client.enqueue("tides", {"place": "Ely"}, id="after", delay=600)
+        worker.process.kill()
+
+    store.process.kill()
+    store.process.wait()
+    shutil.rmtree(store.root / "data")
+    (store.root / "data").mkdir()
+    _run(cluster, whole, "redis-restore", tmp_path, backups, port)
+
+    extra = ("--port", str(port), "--bind", "127.0.0.1")
+    with (
+        cluster.start("redis", extra=extra) as again,
+        cluster.start("millstream-worker", number=2, extra=LOOPBACK) as worker,
+    ):
+        again.environment["REDIS_PORT"] = str(port)
+        again.until_ready()
+        worker.until_ready()
+        async with Client(address) as client:
+            assert await client.run("ended").result(timeout=5) == {"Brest": [5]}
+            assert await client.run("open").result(timeout=30) == {"Rye": [3, 3, 3]}
+            depth = await client.depth("default")
+    assert (depth.waiting, depth.running, depth.scheduled) == (0, 0, 0)
+
+
+def test_a_backup_that_was_changed_is_not_restored(tmp_path: Path, cluster: Cluster) -> None:
+    """A copy that is damaged must not take the place of what is there."""
+    script = Path("k8s/components/backup/restore/restore.sh").resolve()
+    data, backups = tmp_path / "data", tmp_path / "backups"
+    (data / "appendonlydir").mkdir(parents=True)
+    backups.mkdir()
+    (backups / "millstream-1.rdb").write_bytes(b"REDIS0011 and then nothing of use")
+    (backups / "millstream-1.rdb.sha256").write_text(f"{'0' * 64}  millstream-1.rdb\n", "utf-8")
+
+    done = subprocess.run(
+        ["sh", str(script)],
+        env={"PATH": "/usr/bin:/bin", "BACKUPS": str(backups), "DATA": str(data), "FILE": ""},
+        capture_output=True,
+        check=False,
+    )
+
+    assert done.returncode != 0
+    assert [path.name for path in data.iterdir()] == ["appendonlydir"]
+
+
+def _run(
+    cluster: Cluster, place: Place, name: str, directory: Path, backups: Path, port: int
+) -> None:
+    """Run a job of the component `backup` to its end."""
+    job = Cluster(directory / "jobs", place, [], cluster.names)
+    job._secrets = cluster._secrets
+    container = Job(job, name, {"/backups": backups, "/data": directory / "redis-0" / "data"}, port)
+    assert container.code == 0, container.log
+
+
+class Job(Container):
+    """A container that ends by itself, over directories that are there before it."""
+
+    def __init__(self, cluster: Cluster, name: str, mounted: dict[str, Path], port: int) -> None:
+        pod = next(x for x in cluster.place.pods() if x.owner["metadata"]["name"] == name)
+        root = cluster.directory / name
+        root.mkdir(parents=True)
+        for path, there in mounted.items():
+            (root / path.lstrip("/")).symlink_to(there)
+        for variable in pod.spec["containers"][0]["env"]:
+            if variable["name"] == "REDIS_PORT":
+                variable["value"] = str(port)
+        super().__init__(cluster, pod, root, ())
+        self.code = self.process.wait(60)
+        self._log.close()
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if condition():
+            return
+        subprocess.run(["sleep", "0.1"], check=True)
+    raise AssertionError("it did not come true in 30 s")
