@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from millstream.events import OperatorActed, RequestServed
+from millstream.store import audit
 from tests.gateway.issuer import Issuer
 from tests.gateway.served import Served
 
@@ -137,6 +138,8 @@ async def test_a_run_is_cancelled_and_retried_and_both_are_written_down(gateway:
         ("token:alice", "cancel", "r1", "done"),
         ("token:alice", "retry", "r1", "done"),
     ]
+    trail = [line.text async for line in audit.lines(gateway.connection)]
+    assert [b"token:alice" in line for line in trail] == [True] * 3
 
 
 async def test_dead_letters_are_listed_and_replayed(working: Served) -> None:

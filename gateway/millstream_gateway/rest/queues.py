@@ -81,7 +81,8 @@ class Queues:
             if not call.principal.sees((await run.status()).tenant):
                 return "unknown"
             describe = act_of(call, "replay", queue, run_id)
-            await audited(self._audit, lambda: retried(run), describe)
+            with self._client.auditor.acting(call.principal.name, call.request.remote or ""):
+                await audited(self._audit, lambda: retried(run), describe)
         except UnknownRun:
             return "unknown"
         except Conflict:

@@ -212,7 +212,9 @@ class Runs:
     async def _audited(
         self, call: Call, action: str, run: Run, do: Callable[[], Awaitable[T]]
     ) -> T:
-        return await audited(self._audit, do, act_of(call, action, run.queue, run.id))
+        # What the client does from here on, the store's audit has in the caller's name.
+        with self._client.auditor.acting(call.principal.name, call.request.remote or ""):
+            return await audited(self._audit, do, act_of(call, action, run.queue, run.id))
 
 
 async def retried(run: Run) -> None:
