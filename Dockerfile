@@ -12,6 +12,7 @@ COPY scripts/image_install.sh scripts/image_install.sh
 COPY millstream millstream
 COPY worker worker
 COPY scheduler scheduler
+COPY gateway gateway
 # The environment is built where it will live: its scripts name their interpreter by full path.
 RUN --mount=type=cache,target=/root/.cache/pip sh scripts/image_install.sh /opt/millstream "${EXTRAS}"
 

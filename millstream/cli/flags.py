@@ -107,10 +107,11 @@ def command(
 
 def known_names() -> set[str]:
     """Return every setting that any process has: they share one file and one environment."""
+    from millstream_gateway.config import GatewayConfig
     from millstream_scheduler.config import SchedulerConfig
     from millstream_worker.config import WorkerConfig
 
-    configs = (EnqueueConfig, WorkerConfig, SchedulerConfig)
+    configs = (EnqueueConfig, WorkerConfig, SchedulerConfig, GatewayConfig)
     return {each.name for cls in configs for each in fields(cls)} | {"debug"}
 
 
@@ -135,6 +136,9 @@ def _option(cls: type[Any], each: Field[Any]) -> inspect.Parameter:
     )
     # Everything is a text here: `resolve` converts and checks, wherever a value comes from.
     kind: Any = list[str] | None if typing.get_origin(hint) is tuple else str | None
+    if hint is bool:
+        # Said or not said: there is nothing to convert.
+        kind = bool | None
     return _keyword(each.name, Annotated[kind, option], None)
 
 

@@ -33,6 +33,7 @@ else's and left alone: a program of yours may have some, and Kubernetes adds
 def page() -> str:
     """Return the page as Markdown."""
     from millstream.cli.flags import EnqueueConfig
+    from millstream_gateway.config import GatewayConfig
     from millstream_scheduler.config import SchedulerConfig
     from millstream_worker.config import WorkerConfig
 
@@ -40,6 +41,7 @@ def page() -> str:
     for title, cls in (
         ("Worker", WorkerConfig),
         ("Scheduler", SchedulerConfig),
+        ("Gateway", GatewayConfig),
         ("Commands that talk to Redis, the last setting only of `enqueue`", EnqueueConfig),
     ):
         parts.append("\n".join([f"## {title}", "", *_table(cls), ""]))
@@ -55,8 +57,10 @@ def _table(cls: type[Any]) -> Iterator[str]:
 
 def _default(each: Field[Any]) -> str:
     value = each.default
-    if value is None:
+    if value is None or value == ():
         return ""
+    if isinstance(value, bool):
+        return "`true`" if value else "`false`"
     if isinstance(value, tuple):
         value = ",".join(value)
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"

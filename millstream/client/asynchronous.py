@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from random import Random, SystemRandom
 from typing import Any, Self, TypeVar
 
@@ -21,9 +21,11 @@ from millstream.client.auditing import Auditor, audited
 from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.operations import Operations
 from millstream.client.overview import Overview
+from millstream.client.paging import RunPage, page, places_of
 from millstream.client.queues import Queues
 from millstream.client.schedules import Schedules
 from millstream.client.speaking import Speaker
+from millstream.client.telling import tell
 from millstream.client.tracing import TracesEnqueue, traced
 from millstream.client.waiting import Ended
 from millstream.errors import (
@@ -197,28 +199,20 @@ class Client(Operations, Overview):
 
         return found
 
-    async def events(self, run: Run, after: str = "") -> AsyncIterator[RunEvent]:
+    def events(self, run: Run, after: str = "") -> AsyncIterator[RunEvent]:
         """Iterate over what the run says, then how it ended. See `Run.events`."""
+        return tell(self, run, after)
+
+    async def said(self, run: Run, after: str = "", *, most: int = 100) -> Sequence[RunEvent]:
+        """Return what a run has said after an event id, without waiting for more."""
         lane = await self._lane(run)
-        client = self._connection.new_client(read_timeout_s=1.0)
-        try:
-            while True:
-                # The state is read first: what was said before the end is then still seen.
-                found = await self.status(run)
-                block_s = None if found.state.final else 1.0
-                ask = functools.partial(
-                    results.said, self._connection, client, lane, run.id, after, block_s
-                )
-                said = await self._queues.insist(ask)
-                for event in said:
-                    after = event.id
-                    yield RunEvent(event.id, event.name, event.data, event.at)
-                if found.state.final and not said:
-                    yield RunEvent(after, str(found.state), found.error, found.times.ended or 0.0)
-                    return
-        finally:
-            with anyio.move_on_after(1, shield=True):
-                await self._connection.close_client(client)
+        ask = functools.partial(results.said, self._connection, lane, run.id, after, most)
+        said = await self._queues.insist(ask)
+        return [RunEvent(event.id, event.name, event.data, event.at) for event in said]
+
+    async def until_said(self, run: Run, after: str) -> None:
+        """Return when the run may have said something after an event id, or has ended."""
+        await self._queues.news(await self._lane(run), run.id, after)
 
     async def journal(self, run: Run) -> dict[str, Record]:
         """Return the records of a run by step key."""
@@ -259,6 +253,26 @@ class Client(Operations, Overview):
             raise UsageError(
                 f"run {run.id!r} is {answer}; only failed and cancelled runs are retried"
             )
+
+    async def page(
+        self,
+        queue: str = "default",
+        *,
+        states: Iterable[RunState] = tuple(RunState),
+        dead: bool = False,
+        matches: Callable[[RunStatus], bool] = lambda _: True,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Return some runs of a queue, and a cursor that goes on behind them.
+
+        By state, and within a state and a lane the newest first. A page costs a bounded number of
+        look-ups: it may be short, even empty, and still not be the last. ``dead``: dead letters.
+        """
+        places = places_of(frozenset(states), dead=dead)
+        lanes = await self._queues.lanes(queue)
+        ask = functools.partial(page, self._connection, lanes, places, cursor, limit, matches)
+        return await self._queues.insist(ask)
 
     # -- below ---------------------------------------------------------------------------------
 

@@ -43,6 +43,8 @@ class RunEvent:
     data: Any
     #: Epoch seconds by the clock of Redis.
     at: float
+    #: Whether it is how the run ended: ``name`` is its state, ``data`` its error.
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +120,9 @@ class Run:
         return await self.client.fork(self, from_step, id=id, version=version)
 
     def events(self, after: str = "") -> AsyncIterator[RunEvent]:
-        """Iterate over what the run says, until it has ended."""
+        """Iterate over what the run says, until it has ended.
+
+        ``after`` is the id of an event: what it said since is told, whoever asked before. Of a run
+        that says much the oldest events are dropped (see `Limits.events`).
+        """
         return self.client.events(self, after)

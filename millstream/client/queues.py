@@ -7,6 +7,7 @@ everything here is asked again, as long as patience lasts: all of it is safe to 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from millstream.client.coalescing import Coalescer
+from millstream.client.following import Following
 from millstream.client.waiting import Ended, Waiting
-from millstream.errors import StoreUnavailable, UsageError
+from millstream.errors import MillstreamError, StoreUnavailable, UsageError
 from millstream.model import ids
 from millstream.model.limits import LIMITS, MIB
 from millstream.store import layouts, results, runs
@@ -60,6 +62,7 @@ class Queues:
         self._patience_s = patience_s
         self._known: dict[str, _Queue] = {}
         self._ends: dict[Lane, Waiting] = {}
+        self._followed: dict[Lane, Following] = {}
         self._group: TaskGroup | None = None
 
     def open(self, group: TaskGroup | None) -> None:
@@ -68,6 +71,7 @@ class Queues:
         # What was begun belongs to the tasks of before.
         self._known.clear()
         self._ends.clear()
+        self._followed.clear()
 
     async def lanes(self, queue: str) -> list[Lane]:
         """Return every lane of a queue, as they are now."""
@@ -201,6 +205,19 @@ class Queues:
 
         return await self.look(queue, run_id, ask, results.Unknown())
 
+    async def news(self, lane: Lane, run_id: str, after: str) -> None:
+        """Return when a run may have said something after an event id, or has ended."""
+        async with anyio.create_task_group() as group:
+
+            async def until(awaited: Callable[[], Awaitable[object]]) -> None:
+                # Whoever looks next learns what is wrong, and insists for as long as it may.
+                with contextlib.suppress(MillstreamError):
+                    await awaited()
+                group.cancel_scope.cancel()
+
+            group.start_soon(until, lambda: self._waiting(lane).end(run_id, self.insist))
+            group.start_soon(until, lambda: self._following(lane).until_more(run_id, after))
+
     async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask again while Redis does not answer, as long as patience lasts."""
         deadline = anyio.current_time() + self._patience_s
@@ -220,6 +237,13 @@ class Queues:
         if known is None:
             known = self._ends[lane] = Waiting(self._connection, lane, self._inbox)
             self._tasks().start_soon(known.serve_forever, name=f"results {lane}")
+        return known
+
+    def _following(self, lane: Lane) -> Following:
+        known = self._followed.get(lane)
+        if known is None:
+            known = self._followed[lane] = Following(self._connection, lane)
+            self._tasks().start_soon(known.serve_forever, name=f"events {lane}")
         return known
 
     async def _set_known_aside(

@@ -18,6 +18,12 @@ from millstream.events.inference import (
     ModelEvicted,
     ModelLoaded,
 )
+from millstream.events.requests import (
+    GatewayDraining,
+    GatewayStarted,
+    OperatorActed,
+    RequestServed,
+)
 from millstream.events.root import Happening as _Event
 from millstream.events.scheduling import (
     CertificateRead,
@@ -45,6 +51,8 @@ __all__ = [
     "DeviceSampled",
     "Emit",
     "Event",
+    "GatewayDraining",
+    "GatewayStarted",
     "InferenceEnded",
     "InferenceSampled",
     "LaneCleaned",
@@ -56,7 +64,9 @@ __all__ = [
     "MetricAsked",
     "ModelEvicted",
     "ModelLoaded",
+    "OperatorActed",
     "QueueSampled",
+    "RequestServed",
     "RunLost",
     "RunSettled",
     "RunTaken",
@@ -286,6 +296,10 @@ Event = (
     | QueueSampled
     | MetricAsked
     | CertificateRead
+    | GatewayStarted
+    | GatewayDraining
+    | RequestServed
+    | OperatorActed
 )
 
 Emit = Callable[[Event], None]

@@ -6,7 +6,7 @@ time, so that a lost message costs a pause and never an answer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from millstream.store import codec
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.scripts import call
+
+#: Events that are read in one call: each may be 64 KiB.
+_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +98,38 @@ class Said:
     at: float
 
 
-async def said(  # noqa: PLR0917 - five say where, the sixth how long
-    connection: Connection, client: Any, lane: Lane, run_id: str, after: str, block_s: float | None
+async def said(
+    connection: Connection, lane: Lane, run_id: str, after: str, most: int = _PAGE
 ) -> list[Said]:
-    """Return what a run said after an event id, waiting at most ``block_s`` for it."""
-    stream = lane.events(run_id)
+    """Return what a run said after an event id, the oldest first, at most ``most`` events."""
     with connection.translated():
-        # Zero would wait for ever.
-        block = None if block_s is None else max(1, round(block_s * 1000))
-        reply = await client.xread({stream: after or "0"}, count=100, block=block)
+        entries = await connection.client.xrange(
+            lane.events(run_id), f"({after}" if after else "-", "+", count=most
+        )
 
-    rows = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply or []]
     found = []
-    for entries in rows:
-        for entry, fields in entries:
-            name, data = codec.decode(fields[b"data"])
-            at = int(entry.split(b"-")[0]) / 1000
-            found.append(Said(entry.decode(), name, data, at))
+    for entry, fields in entries:
+        name, data = codec.decode(fields[b"data"])
+        found.append(Said(entry.decode(), name, data, int(entry.split(b"-")[0]) / 1000))
 
     return found
+
+
+async def with_news(
+    connection: Connection, client: Any, lane: Lane, places: Mapping[str, str], block_s: float
+) -> list[str]:
+    """Return which of several runs have said something after their event ids.
+
+    Waits at most ``block_s`` for the first of them, on a ``client`` of its own.
+    """
+    streams = {lane.events(run_id): after for run_id, after in places.items()}
+    with connection.translated():
+        # One event of each is enough to know; zero would wait for ever.
+        reply = await client.xread(streams, count=1, block=max(1, round(block_s * 1000)))
+
+    keys = reply if isinstance(reply, dict) else [key for key, _ in reply or []]
+    prefix = len(lane.events(""))
+    return [key.decode()[prefix:] for key in keys]
 
 
 def _answer(row: Sequence[bytes]) -> End | Pending | Unknown:

@@ -7,7 +7,6 @@ emits. The names without ``millstream_`` are those that dashboards of agent syst
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import assert_never
@@ -23,6 +22,8 @@ from millstream.events import (
     DeviceRanOut,
     DeviceSampled,
     Event,
+    GatewayDraining,
+    GatewayStarted,
     InferenceEnded,
     InferenceSampled,
     LaneCleaned,
@@ -34,7 +35,9 @@ from millstream.events import (
     MetricAsked,
     ModelEvicted,
     ModelLoaded,
+    OperatorActed,
     QueueSampled,
+    RequestServed,
     RunLost,
     RunSettled,
     RunTaken,
@@ -54,9 +57,9 @@ from millstream.events import (
     WorkerStopped,
 )
 from millstream.model.run import FINAL
-from millstream.telemetry import inference, surroundings, ticks
+from millstream.telemetry import inference, requests, surroundings, ticks
+from millstream.telemetry.errortypes import error_type
 from millstream.telemetry.series import (
-    OTHER,
     OVERFLOW,
     QueueReadings,
     Row,
@@ -158,6 +161,7 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_metrics_api_requests_total", kind="counter", help="Metrics that the Kubernetes metrics API was asked for, by the status of its answer.", labels=("group", "status")),
     Row(name="millstream_certificate_reads_total", kind="counter", help="Times the certificates of the metrics API had changed: ok, or error when the new ones are of no use.", labels=("status",)),
     *surroundings.ROWS,
+    *requests.ROWS,
     Row(name=OVERFLOW, kind="counter", help="Times a label value was counted as `other`, or a queue left out, because there are too many. `all`: too many combinations.", labels=("label",)),
 )
 # fmt: on
@@ -227,8 +231,7 @@ class MetricsSubscriber:
             case LaneSwept():
                 self._swept(event)
             case LaneCleaned():
-                count("millstream_entries_dropped_total", by=event.dropped)
-                count("millstream_runs_restored_total", by=event.restored)
+                self._cleaned(event)
             case StoreFailed():
                 count("millstream_store_failures_total", event.during)
                 count("errors_total", error_type(event.error, otherwise="StoreError"))
@@ -262,6 +265,8 @@ class MetricsSubscriber:
             case WorkerStopped():
                 self._held.clear()
                 gauge("millstream_worker_slots", 0)
+            case GatewayStarted() | GatewayDraining() | RequestServed() | OperatorActed():
+                requests.gateway_event(self._series, event)
             case _ as never:
                 assert_never(never)
 
@@ -296,6 +301,10 @@ class MetricsSubscriber:
         self._series.count("millstream_runs_lost_total", event.queue)
         self._series.count("errors_total", "LeaseLost")
 
+    def _cleaned(self, event: LaneCleaned) -> None:
+        self._series.count("millstream_entries_dropped_total", by=event.dropped)
+        self._series.count("millstream_runs_restored_total", by=event.restored)
+
     def _swept(self, event: LaneSwept) -> None:
         self._series.count("millstream_lane_sweeps_total")
         self._series.count("millstream_runs_promoted_total", by=event.promoted)
@@ -322,12 +331,3 @@ class MetricsSubscriber:
         for workflow in event.workflows:
             for state in sorted(FINAL):
                 self._series.count("workflow_executions_total", workflow, state, by=0)
-
-
-_ERROR = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,79}")
-
-
-def error_type(error: str, *, otherwise: str = OTHER) -> str:
-    """Return the class in front of ``Class: message``, or ``otherwise`` when there is none."""
-    name = error.partition(":")[0].strip()
-    return name if _ERROR.fullmatch(name) else otherwise

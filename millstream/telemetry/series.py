@@ -41,6 +41,7 @@ LIMITS: Mapping[str, int] = {
     "error_type": 50,
     "model": 50,
     "device": 64,
+    "endpoint": 100,
     "recipient": 50,
     "sender": 50,
     "capability": 50,

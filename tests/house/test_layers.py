@@ -23,11 +23,14 @@ SOUND = {
     "worker/millstream_worker/tools/caller.py": "import mcp, mcp_types",
     "worker/millstream_worker/inference/devices.py": "import pynvml, torch",
     "scheduler/millstream_scheduler/serve.py": "import millstream.client",
+    "gateway/millstream_gateway/__main__.py": "import millstream_gateway.serve, millstream.cli",
+    "gateway/millstream_gateway/serve.py": "import millstream.client, millstream.telemetry.logs",
+    "gateway/millstream_gateway/auth/tokens.py": "import jwt",
 }
 BROKEN = {
     "millstream/errors.py": "import millstream.client, millstream_worker, redis, typer",
     "millstream/store/connection.py": "import opentelemetry",
-    "scheduler/millstream_scheduler/serve.py": "import millstream_worker, mcp, torch, cronsim",
+    "scheduler/millstream_scheduler/serve.py": "import millstream_worker, mcp, torch, cronsim, jwt",
 }
 
 
@@ -56,7 +59,7 @@ def _build(root: Path, sources: dict[str, str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source + "\n", "utf-8")
         package = path.parent
-        while package not in {root, root / "worker", root / "scheduler"}:
+        while package not in {root, root / "worker", root / "scheduler", root / "gateway"}:
             (package / "__init__.py").touch()
             package = package.parent
 
@@ -67,7 +70,7 @@ def _verdicts(root: Path) -> dict[str, str]:
         [Path(sys.executable).parent / "lint-imports", "--no-cache"],
         cwd=root,
         # First on the path, or the linter would look at the installed packages.
-        env=os.environ | {"PYTHONPATH": ".:worker:scheduler"},
+        env=os.environ | {"PYTHONPATH": ".:worker:scheduler:gateway"},
         capture_output=True,
         text=True,
         check=False,

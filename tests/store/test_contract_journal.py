@@ -239,12 +239,12 @@ async def test_what_is_said_is_said_once(bench: Bench) -> None:
     (again,) = await bench.take("w2")
     assert await bench.verdict("w2", say(again, "e1")) is Verdict.WRITTEN
 
-    heard = await results.said(bench.store, bench.redis, bench.lane, "r1", "", None)
+    heard = await results.said(bench.store, bench.lane, "r1", "")
 
     assert [(event.name, event.data) for event in heard] == [("progress", 1), ("progress", 2)]
-    rest = await results.said(bench.store, bench.redis, bench.lane, "r1", heard[0].id, None)
+    rest = await results.said(bench.store, bench.lane, "r1", heard[0].id)
     assert [event.data for event in rest] == [2]
-    none = await results.said(bench.store, bench.redis, bench.lane, "r1", heard[1].id, 0.01)
+    none = await results.said(bench.store, bench.lane, "r1", heard[1].id)
     assert none == []
 
 

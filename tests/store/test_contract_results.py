@@ -162,21 +162,26 @@ async def test_a_run_that_goes_on_publishes_nothing(bench: Bench) -> None:
     assert await watch(bench, "r1") == [Pending()]
 
 
-async def test_events_are_read_by_whoever_waits_for_them(bench: Bench) -> None:
-    """A reader that waits is woken by the next event, and one that does not is never blocked."""
+async def test_whoever_waits_for_events_learns_which_runs_have_some(bench: Bench) -> None:
+    """One connection waits for all: it is told of those that said something, and of no other."""
     held = await bench.held("r1")
+    places = {"r1": "0-0", "r2": "0-0"}
     with fail_after(4):
-        for block_s in (None, 0, 0.0001):
-            said = await results.said(bench.store, bench.redis, bench.lane, "r1", "", block_s)
-            assert said == []
-    emit = commits.emit(held, "e", b"said", b'["progress",{"done":1}]', "1")
+        for block_s in (0, 0.0001):
+            heard = await results.with_news(bench.store, bench.redis, bench.lane, places, block_s)
+            assert heard == []
     before = await bench.now_ms()
+    emit = commits.emit(held, "e", b"said", b'["progress",{"done":1}]', "1")
     await bench.verdict("w1", emit)
 
-    (event,) = await results.said(bench.store, bench.redis, bench.lane, "r1", "", 1.0)
+    heard = await results.with_news(bench.store, bench.redis, bench.lane, places, 1.0)
 
+    assert heard == ["r1"]
+    (event,) = await results.said(bench.store, bench.lane, "r1", "")
     assert (event.name, event.data) == ("progress", {"done": 1})
     assert before <= round(event.at * 1000) <= await bench.now_ms()
+    places["r1"] = event.id
+    assert await results.with_news(bench.store, bench.redis, bench.lane, places, 0.01) == []
 
 
 async def test_events_are_read_in_pages(bench: Bench) -> None:
@@ -190,7 +195,7 @@ async def test_events_are_read_in_pages(bench: Bench) -> None:
 
     found: list[object] = []
     after = ""
-    while page := await results.said(bench.store, bench.redis, bench.lane, "r1", after, None):
+    while page := await results.said(bench.store, bench.lane, "r1", after):
         assert len(page) <= 100
         found += (event.data for event in page)
         after = page[-1].id

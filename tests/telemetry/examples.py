@@ -13,6 +13,8 @@ from millstream.events import (
     DeviceRanOut,
     DeviceSampled,
     Event,
+    GatewayDraining,
+    GatewayStarted,
     InferenceEnded,
     InferenceSampled,
     LaneCleaned,
@@ -24,7 +26,9 @@ from millstream.events import (
     MetricAsked,
     ModelEvicted,
     ModelLoaded,
+    OperatorActed,
     QueueSampled,
+    RequestServed,
     RunLost,
     RunSettled,
     RunTaken,
@@ -150,6 +154,24 @@ EXAMPLES: tuple[Event, ...] = (
     ),
     MetricAsked(group="external.metrics.k8s.io", metric="millstream_queue_demand", status=200),
     CertificateRead(error="the key does not belong to the certificate"),
+    GatewayStarted(port=8080, queues=("default",)),
+    GatewayDraining(requests=2, grace_s=20.0),
+    RequestServed(
+        method="GET",
+        endpoint="/api/v1/runs/{id}",
+        status=200,
+        took_s=0.004,
+        streamed=False,
+        actor="token:alice",
+    ),
+    OperatorActed(
+        actor="token:alice",
+        action="cancel",
+        queue="default",
+        run_id="r1",
+        origin="10.0.0.7",
+        outcome="done",
+    ),
 )
 
 assert {type(event) for event in EXAMPLES} == set(get_args(Event)), "an event has no example"

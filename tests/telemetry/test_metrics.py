@@ -21,10 +21,10 @@ from millstream.events import (
     WorkerStarted,
     WorkerStopped,
 )
+from millstream.telemetry.errortypes import error_type
 from millstream.telemetry.metrics import (
     TABLE,
     MetricsSubscriber,
-    error_type,
     new_registry,
 )
 from millstream.telemetry.reference import table_markdown

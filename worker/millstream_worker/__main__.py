@@ -21,6 +21,7 @@ from millstream.telemetry.probes import Probes
 from millstream.workflow import Workflows
 from millstream_worker import compose
 from millstream_worker.config import WorkerConfig
+from millstream_worker.described import publish_forever
 from millstream_worker.loader import load
 from millstream_worker.registrar import apply_schedules
 from millstream_worker.serve import drain_on_signal
@@ -78,6 +79,9 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                 async with anyio.create_task_group() as group:
                     group.start_soon(drain_on_signal, worker)
                     group.start_soon(_beat, watched)
+                    group.start_soon(
+                        publish_forever, connection, config.queue, workflows, watched.emit
+                    )
                     schedules = compose.schedules(connection)
                     group.start_soon(apply_schedules, schedules, workflows, watched.emit)
                     group.start_soon(

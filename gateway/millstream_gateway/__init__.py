@@ -1,0 +1,1 @@
+"""The gateway: millstream over HTTP, for programs, for agents and for people."""

@@ -1,0 +1,200 @@
+"""Put a gateway together from its settings. Everything that is built, is built here."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
+
+import aiohttp
+import anyio
+from aiohttp import web
+
+from millstream import __version__
+from millstream.client import Client
+from millstream.errors import ConfigError
+from millstream.events import Emit
+from millstream.model import ids
+from millstream.store.connection import Connection
+from millstream.telemetry.emitter import Emitter
+from millstream.telemetry.health import Health
+from millstream.telemetry.logs import LogSubscriber, make_logger
+from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_registry
+from millstream_gateway import probing
+from millstream_gateway.audit import Audit, EmittedAudit
+from millstream_gateway.auth.guard import LOOPBACK, Guard, OpenGuard
+from millstream_gateway.auth.keyring import Keyring
+from millstream_gateway.auth.keysets import Keys, source_of
+from millstream_gateway.auth.rates import Places, Rates
+from millstream_gateway.auth.tokens import Tokens
+from millstream_gateway.config import GatewayConfig
+from millstream_gateway.dashboard import table as pages_table
+from millstream_gateway.dashboard.pages import Pages
+from millstream_gateway.dashboard.rendering import Rendering
+from millstream_gateway.dashboard.visitors import Visitors
+from millstream_gateway.listener import IDLE_S, listening
+from millstream_gateway.mcp.host import Host
+from millstream_gateway.mcp.tools import RunTools
+from millstream_gateway.rest import described, table
+from millstream_gateway.rest.queues import Queues
+from millstream_gateway.rest.runs import Runs
+from millstream_gateway.rest.stream import Streams
+from millstream_gateway.routes import Table
+from millstream_gateway.serve import Duty, Gateway
+from millstream_gateway.server import Api, Bounds
+
+#: Streams and waiting requests of all callers together, as a share of the connections.
+_OPEN_SHARE = 0.75
+_ANSWER_S = 75.0
+_BODY_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a gateway is made of that a test may want to replace."""
+
+    connection: Connection
+    #: Open for as long as the gateway serves.
+    client: Client
+    emit: Emit
+    random: Random = field(default_factory=SystemRandom)
+    mono: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    health: Health = field(default_factory=Health)
+    audit: Audit | None = None
+    body_s: float = _BODY_S
+    idle_s: float = IDLE_S
+
+
+def compose(config: GatewayConfig, parts: Parts) -> Gateway:
+    """Return a gateway that is ready to serve. Nothing is sent; Redis may be away."""
+    queues = tuple(dict.fromkeys(ids.check_queue(queue) for queue in config.queue))
+    drain = anyio.Event()
+    keyring = Keyring(parts.connection, mono=parts.mono, wall=parts.wall)
+    guard, duties = _guarded(config, parts, keyring)
+    visitors = Visitors(guard, keyring, parts.connection)
+    routes, tell_person, more = _table(config, parts, drain, visitors)
+    api = Api(
+        routes,
+        guard,
+        Rates(config.rate, parts.mono),
+        queues,
+        Bounds(body=config.max_body, body_s=parts.body_s, answer_s=_ANSWER_S),
+        visitors=visitors,
+        tell_person=tell_person,
+        emit=parts.emit,
+        mono=parts.mono,
+    )
+    listens = functools.partial(
+        listening,
+        api,
+        host=config.host,
+        port=config.http,
+        connections=config.connections,
+        grace_s=config.grace,
+        idle_s=parts.idle_s,
+    )
+    return Gateway(
+        parts.connection,
+        listens,
+        drain=drain,
+        duties=[*duties, *more],
+        busy=lambda: api.busy,
+        queues=queues,
+        health=parts.health,
+        emit=parts.emit,
+        grace_s=config.grace,
+    )
+
+
+def _table(
+    config: GatewayConfig, parts: Parts, drain: anyio.Event, visitors: Visitors
+) -> tuple[Table, Callable[[Exception], web.Response], list[Duty]]:
+    """Return all routes, what tells people of errors, and what has to run for it all."""
+    places = Places(config.streams, max(1, int(config.connections * _OPEN_SHARE)))
+    audit = parts.audit or EmittedAudit(parts.emit)
+    runs = Runs(
+        parts.client,
+        audit,
+        enqueues=Rates(config.enqueue_rate, parts.mono),
+        places=places,
+        drain=drain,
+        new_id=functools.partial(ids.new_run_id, parts.random),
+    )
+    queues = Queues(parts.client, parts.connection, audit)
+    streams = Streams(runs, places, drain)
+    host = Host(RunTools(runs, parts.client, parts.connection), config.max_body)
+    pages = Pages(parts.client, parts.connection, runs, queues, visitors, Rendering(parts.wall))
+    routes = [
+        *probing.routes(parts.health),
+        *described.routes(table.routes(runs, queues, streams)),
+        *host.routes(),
+        *pages_table.routes(pages, streams),
+    ]
+    return Table(routes), pages.refused, [host.serve_forever]
+
+
+def _guarded(
+    config: GatewayConfig, parts: Parts, keyring: Keyring
+) -> tuple[Guard | OpenGuard, list[Duty]]:
+    """Return who asks callers for their names, and what has to run for that."""
+    if config.insecure_open:
+        if config.host not in LOOPBACK:
+            raise ConfigError(
+                f"--insecure-open lets everybody do everything, and {config.host} is not only this"
+                " machine; add --host 127.0.0.1, or give callers tokens or keys"
+            )
+        return OpenGuard(), []
+
+    if not config.jwt_keys:
+        return Guard(keyring), []
+
+    if not config.jwt_issuer or not config.jwt_audience:
+        raise ConfigError(
+            "tokens are checked for their issuer and audience; give --jwt-issuer and --jwt-audience"
+        )
+    keys = Keys(
+        [source_of(where, aiohttp.ClientSession) for where in config.jwt_keys],
+        refresh_s=config.jwt_refresh,
+        emit=parts.emit,
+        mono=parts.mono,
+    )
+    tokens = Tokens(
+        keys,
+        audience=config.jwt_audience,
+        issuer=config.jwt_issuer,
+        roles_claim=config.jwt_roles,
+        tenant_claim=config.jwt_tenant,
+    )
+    return Guard(keyring, tokens), [keys.refresh_forever]
+
+
+async def somebody_known(config: GatewayConfig, connection: Connection) -> bool:
+    """Whether anybody could call at all. Raises `StoreError`."""
+    if config.insecure_open or config.jwt_keys:
+        return True
+    return await Keyring(connection, mono=time.monotonic, wall=time.time).any_valid()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """How a process is watched."""
+
+    emit: Emit
+    health: Health
+    registry: Registry
+
+
+def telemetry(config: GatewayConfig) -> Telemetry:
+    """Return the subscribers of a gateway process."""
+    log_format = config.log_format or ("console" if sys.stderr.isatty() else "json")
+    logger = make_logger(log_format=log_format, level=config.log_level)
+    registry = new_registry()
+    emit = Emitter(
+        LogSubscriber(logger),
+        MetricsSubscriber(registry, service="millstream-gateway", version=__version__),
+    )
+    return Telemetry(emit=emit, health=Health(), registry=registry)

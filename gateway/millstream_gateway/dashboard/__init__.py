@@ -1,0 +1,1 @@
+"""The pages: queues, runs and dead letters for people. No build step, no foreign script."""

@@ -1,0 +1,33 @@
+// Follow a run on its page, and choose all rows of a table. Everything else works without scripts.
+"use strict";
+
+const SHOWN = 200;
+
+function follow(list) {
+  const source = new EventSource(list.dataset.source);
+  const end = document.getElementById("events-end");
+  source.addEventListener("emit", (message) => {
+    const told = JSON.parse(message.data);
+    const line = document.createElement("p");
+    line.textContent = `${told.name} ${JSON.stringify(told.data)}`;
+    list.append(line);
+    while (list.children.length > SHOWN) list.firstChild.remove();
+    list.scrollTop = list.scrollHeight;
+  });
+  source.addEventListener("end", (message) => {
+    const told = JSON.parse(message.data);
+    end.textContent = `The run is ${told.state}.`;
+    source.close();
+  });
+  source.addEventListener("gone", () => source.close());
+  window.addEventListener("pagehide", () => source.close());
+}
+
+for (const list of document.querySelectorAll("[data-source]")) follow(list);
+for (const button of document.querySelectorAll("[data-all]")) {
+  button.addEventListener("click", () => {
+    for (const box of button.form.elements[button.dataset.all].length
+      ? button.form.elements[button.dataset.all]
+      : [button.form.elements[button.dataset.all]]) box.checked = true;
+  });
+}

@@ -1,0 +1,1 @@
+"""The workflows as tools of an MCP server, under ``/mcp``."""

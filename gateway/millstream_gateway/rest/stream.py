@@ -1,0 +1,167 @@
+"""What a run says, as server-sent events: while it is said, and again after any break.
+
+An event's id is its id in the store. Whoever lost the connection names the last one it has seen, to
+this gateway or any other, and nothing is missed or told twice, as long as the store keeps it. The
+last message is ``end``; its id begins with ``end:``, and whoever comes back with that is told that
+there is no more (204), which also stops a browser from asking again.
+
+Promise: who reads too slowly, or is gone, is let go of within seconds; a silent stream says that it
+lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import anyio
+import msgspec
+from aiohttp import web
+
+from millstream.client import Run, RunEvent
+from millstream.errors import MillstreamError, UnknownRun
+from millstream.telemetry.redaction import redact
+from millstream_gateway.auth.rates import Places
+from millstream_gateway.calls import Call
+from millstream_gateway.refusals import Malformed
+from millstream_gateway.rest.runs import Runs
+from millstream_gateway.waits import until_gone
+
+MEDIA_TYPE = "text/event-stream"
+#: A silent stream says so often that it lives: proxies cut what is silent for a minute.
+PING_S = 15.0
+#: Whoever takes longer to read a message is let go of.
+_WRITE_S = 10.0
+_END = "end:"
+_ID = re.compile(r"\d{1,19}-\d{1,19}")
+_HEADERS = {
+    "Content-Type": MEDIA_TYPE,
+    "Cache-Control": "no-store",
+    # Proxies that gather answers before they pass them on would turn news into history.
+    "X-Accel-Buffering": "no",
+    "Connection": "close",
+}
+
+
+class Streams:
+    """The handler. ``drain`` ends every stream; its readers come back elsewhere."""
+
+    def __init__(self, runs: Runs, places: Places, drain: anyio.Event) -> None:
+        self._runs = runs
+        self._places = places
+        self._drain = drain
+
+    async def events(self, call: Call) -> web.StreamResponse:
+        """Tell what a run says until it has ended."""
+        run, status = await self._runs.visible(call)
+        after = _seen(call)
+        if after.startswith(_END) and status.state.final:
+            return web.Response(status=HTTPStatus.NO_CONTENT)
+
+        with self._places.hold(call.principal.name):
+            answer = web.StreamResponse(headers=_HEADERS)
+            await answer.prepare(call.request)
+            with contextlib.suppress(ConnectionError):
+                await self._tell(call, answer, run, after.removeprefix(_END))
+                await answer.write_eof()
+            return answer
+
+    async def _tell(self, call: Call, answer: web.StreamResponse, run: Run, after: str) -> None:
+        out = _Out(call.request, answer)
+        await out.write(b"retry: 1000\n\n")
+        async with anyio.create_task_group() as group:
+
+            async def told() -> None:
+                await _each_event(out, run, after, person=call.principal.form_token is not None)
+                group.cancel_scope.cancel()
+
+            async def until_over() -> None:
+                await self._drain.wait()
+                group.cancel_scope.cancel()
+
+            async def until_nobody() -> None:
+                await until_gone(call.request)
+                group.cancel_scope.cancel()
+
+            for each in (told, out.ping_forever, until_over, until_nobody):
+                group.start_soon(each)
+
+
+class _Out:
+    """One reader: messages go out whole, one after the other, or it is let go of."""
+
+    def __init__(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
+        self._request = request
+        self._answer = answer
+        self._lock = anyio.Lock()
+        self._wrote = anyio.current_time()
+
+    async def write(self, data: bytes) -> bool:
+        """Send a message; False when nobody takes it any more."""
+        try:
+            with anyio.fail_after(_WRITE_S):
+                async with self._lock:
+                    await self._answer.write(data)
+                    self._wrote = anyio.current_time()
+        except ConnectionError:
+            return False
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            return False
+        return True
+
+    async def ping_forever(self) -> None:
+        """Say that the stream lives when it has said nothing for a while."""
+        while True:
+            pause_s = self._wrote + PING_S - anyio.current_time()
+            if pause_s > 0:
+                await anyio.sleep(pause_s)
+            elif not await self.write(b": alive\n\n"):
+                return
+
+
+async def _each_event(out: _Out, run: Run, after: str, *, person: bool) -> None:
+    try:
+        async with contextlib.aclosing(run.events(after)) as events:  # type: ignore[type-var]  # it is a generator
+            async for event in events:
+                # A program gets what was said; a page shows nothing that looks like a secret.
+                if not await out.write(_message(event, redact if person else _as_it_is)):
+                    return
+    except UnknownRun:
+        await out.write(b"event: gone\ndata: {}\n\n")
+    except MillstreamError:
+        # The store is away for longer than we insist: whoever reads comes back, and goes on.
+        return
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _message(event: RunEvent, shown: Callable[[Any], Any]) -> bytes:
+    data: dict[str, Any]
+    if event.final:
+        data = {"state": event.name, "error": event.data, "at": event.at}
+        return _framed(f"{_END}{event.id}", "end", data)
+    data = {"name": event.name, "data": shown(event.data), "at": event.at}
+    return _framed(event.id, "emit", data)
+
+
+def _framed(event_id: str, kind: str, data: Any) -> bytes:
+    # JSON has no line breaks of its own, so the data is one line.
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (
+        event_id.encode(), kind.encode(), msgspec.json.encode(data)
+    )  # fmt: skip
+
+
+def _seen(call: Call) -> str:
+    """Return the id of the last event that a reader has seen. Raises `Malformed`."""
+    seen = call.header("Last-Event-ID") or call.query.after or ""
+    bare = seen.removeprefix(_END)
+    if bare and not _ID.fullmatch(bare):
+        raise Malformed("the last event id is none that was given out")
+    return seen

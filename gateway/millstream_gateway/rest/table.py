@@ -1,0 +1,212 @@
+"""The routes of the API. What is not here cannot be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from millstream_gateway.auth.principals import Role
+from millstream_gateway.problems import MEDIA_TYPE, Problem
+from millstream_gateway.rest import shapes, stream
+from millstream_gateway.rest.queues import Queues
+from millstream_gateway.rest.runs import Runs
+from millstream_gateway.rest.stream import Streams
+from millstream_gateway.routes import Answer, Route
+
+BASE = "/api/v1"
+_KEY = {"Idempotency-Key": "Stands for an id: the same key of the same tenant is the same run."}
+_LAST = {"Last-Event-ID": "The id of the last event that was seen; what came after it is told."}
+
+
+def _answers(*more: int, **found: Answer) -> Mapping[int, Answer]:
+    """Return what a route answers: what it is asked for, and how it refuses."""
+    refusals = {code: Answer(meaning, Problem, MEDIA_TYPE) for code, meaning in _REFUSALS.items()}
+    wanted = {int(name.removeprefix("_")): answer for name, answer in found.items()}
+    common = (400, 401, 403, 404, 429, 503)
+    return wanted | {code: refusals[code] for code in (*common, *more)}
+
+
+_REFUSALS = {
+    400: "The request is not as described.",
+    401: "Nobody was named, or nobody who is known.",
+    403: "Who calls may not do this, or not in this queue.",
+    404: "There is no such thing here, or none that the caller may see.",
+    408: "The body did not arrive in time.",
+    409: "It cannot be done as things stand.",
+    413: "It is larger than is taken.",
+    415: "The body is not JSON.",
+    429: "More was asked for than one may; see Retry-After.",
+    503: "The store does not answer just now; see Retry-After.",
+}
+_BODY = (408, 413, 415)
+
+
+def routes(runs: Runs, queues: Queues, streams: Streams) -> list[Route]:
+    """Return the routes of the API."""
+    return [*_of_runs(runs, streams), *_of_one(runs), *_of_queues(queues)]
+
+
+def _of_runs(runs: Runs, streams: Streams) -> list[Route]:
+    return [
+        Route(
+            method="POST",
+            path=f"{BASE}/runs",
+            name="enqueue",
+            summary="Enqueue a run",
+            handler=runs.enqueue,
+            needs=Role.SUBMITTER,
+            body=shapes.NewRun,
+            headers=_KEY,
+            answers=_answers(
+                409,
+                *_BODY,
+                _200=Answer("The same run was here already.", shapes.Accepted),
+                _201=Answer("It was accepted, and will reach an end.", shapes.Accepted),
+            ),
+        ),
+        Route(
+            method="POST",
+            path=f"{BASE}/runs/batch",
+            name="enqueueMany",
+            summary="Enqueue up to 500 runs",
+            handler=runs.enqueue_many,
+            needs=Role.SUBMITTER,
+            body=shapes.NewRuns,
+            headers=_KEY,
+            answers=_answers(
+                *_BODY, _200=Answer("Each was accepted, or says why not.", shapes.AcceptedMany)
+            ),
+        ),
+        Route(
+            method="GET",
+            path=f"{BASE}/runs",
+            name="listRuns",
+            summary="List runs, a page at a time",
+            handler=runs.list,
+            needs=Role.VIEWER,
+            query=shapes.RunsQuery,
+            answers=_answers(_200=Answer("A page of runs.", shapes.RunList)),
+        ),
+        Route(
+            method="GET",
+            path=f"{BASE}/runs/{{id}}/events",
+            name="followRun",
+            summary="Follow what a run says, as server-sent events",
+            handler=streams.events,
+            needs=Role.VIEWER,
+            query=shapes.EventsQuery,
+            headers=_LAST,
+            streams=True,
+            answers=_answers(
+                _200=Answer("Messages `emit`, then `end`.", None, stream.MEDIA_TYPE),
+                _204=Answer("The end was told already, and there is no more.", None),
+            ),
+        ),
+    ]
+
+
+def _of_one(runs: Runs) -> list[Route]:
+    moved = Answer("It was asked for.", shapes.Moved)
+    return [
+        Route(
+            method="GET",
+            path=f"{BASE}/runs/{{id}}",
+            name="showRun",
+            summary="Show what is known of a run",
+            handler=runs.show,
+            needs=Role.VIEWER,
+            query=shapes.OfQueue,
+            answers=_answers(_200=Answer("What is known of it.", shapes.RunView)),
+        ),
+        Route(
+            method="GET",
+            path=f"{BASE}/runs/{{id}}/result",
+            name="awaitRun",
+            summary="Get the result of a run, waiting for it up to a minute",
+            handler=runs.result,
+            needs=Role.VIEWER,
+            query=shapes.ResultQuery,
+            answers=_answers(
+                409,
+                _200=Answer("How it ended.", shapes.RunEnd),
+                _202=Answer("It goes on; ask again.", shapes.RunEnd),
+            ),
+        ),
+        Route(
+            method="POST",
+            path=f"{BASE}/runs/{{id}}/cancel",
+            name="cancelRun",
+            summary="Ask a run to end",
+            handler=runs.cancel,
+            needs=Role.OPERATOR,
+            query=shapes.OfQueue,
+            answers=_answers(_202=moved),
+        ),
+        Route(
+            method="POST",
+            path=f"{BASE}/runs/{{id}}/retry",
+            name="retryRun",
+            summary="Start a run that failed or was cancelled once more",
+            handler=runs.retry,
+            needs=Role.OPERATOR,
+            query=shapes.OfQueue,
+            answers=_answers(409, _202=moved),
+        ),
+    ]
+
+
+def _of_queues(queues: Queues) -> list[Route]:
+    return [
+        Route(
+            method="GET",
+            path=f"{BASE}/queues",
+            name="listQueues",
+            summary="Show what the queues hold",
+            tag="queues",
+            handler=queues.list,
+            needs=Role.VIEWER,
+            answers=_answers(_200=Answer("The queues that you may see.", shapes.QueueList)),
+        ),
+        Route(
+            method="GET",
+            path=f"{BASE}/queues/{{queue}}",
+            name="showQueue",
+            summary="Show what a queue holds",
+            tag="queues",
+            handler=queues.show,
+            needs=Role.VIEWER,
+            answers=_answers(_200=Answer("What it holds.", shapes.QueueView)),
+        ),
+        Route(
+            method="GET",
+            path=f"{BASE}/queues/{{queue}}/dead",
+            name="listDead",
+            summary="List the dead letters of a queue, a page at a time",
+            tag="queues",
+            handler=queues.dead,
+            needs=Role.VIEWER,
+            query=shapes.DeadQuery,
+            answers=_answers(_200=Answer("A page of dead letters.", shapes.RunList)),
+        ),
+        Route(
+            method="POST",
+            path=f"{BASE}/queues/{{queue}}/dead/replay",
+            name="replayDead",
+            summary="Start dead letters once more",
+            tag="queues",
+            handler=queues.replay,
+            needs=Role.OPERATOR,
+            body=shapes.Chosen,
+            answers=_answers(*_BODY, _200=Answer("What became of each.", shapes.Replayed)),
+        ),
+        Route(
+            method="GET",
+            path=f"{BASE}/workflows",
+            name="listWorkflows",
+            summary="Show what the workers of a queue can run",
+            tag="queues",
+            handler=queues.workflows,
+            needs=Role.VIEWER,
+            query=shapes.OfQueue,
+            answers=_answers(_200=Answer("What can be run.", shapes.WorkflowList)),
+        ),
+    ]

@@ -1,0 +1,190 @@
+"""A gateway in this process, on a real port, over a store of any kind; and workers beside it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import aiohttp
+import anyio
+
+from millstream import Client, Context, Workflows
+from millstream.events import Event
+from millstream.store.connection import Connection
+from millstream.telemetry.health import Health
+from millstream_gateway.compose import Parts, compose
+from millstream_gateway.config import GatewayConfig
+from millstream_gateway.serve import Gateway
+from millstream_worker.embedded import EmbeddedWorker, FunctionModels, FunctionTools
+from tests.gateway.issuer import AUDIENCE, ISSUER, Issuer
+
+E = TypeVar("E")
+app = Workflows()
+
+
+@app.workflow()
+async def add(ctx: Context, a: int, b: int = 1) -> int:
+    """Add two numbers."""
+    ctx.emit("adding", {"a": a, "b": b})
+    return a + b
+
+
+@app.workflow()
+async def fails(ctx: Context) -> None:
+    """Fail, once."""
+    raise ValueError("the tide is out")
+
+
+@app.workflow()
+async def counts(ctx: Context, to: int) -> int:
+    """Say every number."""
+    for number in range(to):
+        ctx.emit("count", number)
+    return to
+
+
+@app.workflow()
+async def waits(ctx: Context) -> None:
+    """Say one thing, and wait for a long time."""
+    ctx.emit("waiting")
+    await ctx.sleep(3600)
+
+
+async def double(value: int) -> dict[str, Any]:
+    """Twice a value."""
+    return {"value": 2 * value, "password": "hunter2"}
+
+
+@app.workflow()
+async def shows(ctx: Context, a: int, note: str, api_key: str) -> str:
+    """Do one step, and return what was noted."""
+    ctx.emit("noted", {"api_key": api_key})
+    await ctx.step(double, a)
+    return note
+
+
+async def _pause() -> None:
+    await anyio.sleep(0.003)
+
+
+@app.workflow()
+async def ticks(ctx: Context, to: int) -> int:
+    """Say every number, one after the other."""
+    for number in range(to):
+        ctx.emit("tick", number)
+        await ctx.step(_pause)
+    return to
+
+
+@app.workflow()
+async def large(ctx: Context) -> None:
+    """Say more than any buffer between two sockets holds."""
+    for number in range(300):
+        ctx.emit("large", [number, "x" * 60_000])
+
+
+@dataclass(slots=True)
+class Served:
+    """What a test calls and looks at."""
+
+    url: str
+    port: int
+    gateway: Gateway
+    http: aiohttp.ClientSession
+    client: Client
+    connection: Connection
+    events: list[Event]
+    store: str
+    token: str = field(default="", repr=False)
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def ask(
+        self, method: str, path: str, *, token: str | None = None, **options: Any
+    ) -> tuple[int, Any]:
+        """Return the status and the document of an answer."""
+        shown = self.token if token is None else token
+        headers = {
+            **({"Authorization": f"Bearer {shown}"} if shown else {}),
+            **options.pop("headers", {}),
+        }
+        async with self.http.request(
+            method, f"{self.url}{path}", headers=headers, **options
+        ) as answer:
+            data = await answer.read()
+            return answer.status, (await answer.json(content_type=None) if data else None)
+
+    async def get(self, path: str, **options: Any) -> tuple[int, Any]:
+        """Ask for something."""
+        return await self.ask("GET", f"/api/v1{path}", **options)
+
+    async def post(self, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
+        """Ask for something to be done."""
+        return await self.ask(
+            "POST", f"/api/v1{path}", json={} if body is None else body, **options
+        )
+
+
+@asynccontextmanager
+async def served(
+    url: str, issuer: Issuer, *, parts: dict[str, Any] | None = None, **settings: Any
+) -> AsyncIterator[Served]:
+    """Serve a gateway for this block. The token in hand is an administrator's of all tenants."""
+    config = GatewayConfig(
+        redis=url,
+        **{
+            "http": 0, "host": "127.0.0.1", "grace": 5.0, "jwt_keys": (str(issuer.path),),
+            "jwt_issuer": (ISSUER,), "jwt_audience": (AUDIENCE,), "queue": ("default", "other"),
+            **settings,
+        },
+    )  # fmt: skip
+    events: list[Event] = []
+    connection = Connection(url)
+    async with Client(connection=connection, patience=2) as client:
+        made = compose(
+            config,
+            Parts(
+                connection=connection,
+                client=client,
+                emit=events.append,
+                health=Health(),
+                **(parts or {}),
+            ),
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(made.serve)
+            with anyio.fail_after(20):
+                await made.started.wait()
+            base = f"http://127.0.0.1:{made.port}"
+            async with aiohttp.ClientSession() as http:
+                yield Served(
+                    url=base,
+                    port=made.port or 0,
+                    gateway=made,
+                    http=http,
+                    client=client,
+                    connection=connection,
+                    events=events,
+                    store=url,
+                    token=issuer.token("admin", tenant="*"),
+                )
+            made.drain.set()
+
+
+@asynccontextmanager
+async def worker(url: str) -> AsyncIterator[None]:
+    """Serve the workflows for this block."""
+    embedded = EmbeddedWorker(url, app, lambda _: None, FunctionTools({}), FunctionModels({}))
+    try:
+        async with anyio.create_task_group() as group:
+            await embedded.start(group)
+            yield
+            embedded.crash()
+            group.cancel_scope.cancel()
+    finally:
+        with anyio.move_on_after(2, shield=True):
+            await embedded._connection.aclose()

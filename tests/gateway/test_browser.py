@@ -1,0 +1,99 @@
+"""The pages in a real Chromium: by keyboard, live, in both colours, and for a screen reader."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway.issuer import Issuer
+from tests.gateway.served import Served, served, worker
+
+playwright = pytest.importorskip("playwright.async_api")
+axe = pytest.importorskip("axe_playwright_python.async_playwright")
+
+LOUD = {"error", "warning"}
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on PATH"),
+]
+
+
+@pytest.fixture
+async def gateway(memory_url: str, issuer: Issuer) -> AsyncIterator[Served]:
+    """A gateway with a worker, some runs and a dead letter."""
+    async with served(memory_url, issuer) as gateway, worker(memory_url):
+        await gateway.post("/runs", {"workflow": "fails", "id": "f1"})
+        arguments = {"a": 1, "note": "x", "api_key": "y"}
+        await gateway.post("/runs", {"workflow": "shows", "arguments": arguments, "id": "s1"})
+        await gateway.post("/runs", {"workflow": "waits", "id": "w1"})
+        for run in ("f1", "s1"):
+            await gateway.get(f"/runs/{run}/result?wait=20")
+        yield gateway
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Any]:
+    """A browser."""
+    async with playwright.async_playwright() as started:
+        arguments = ["--no-sandbox", "--disable-gpu"]
+        found = await started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield found
+        await found.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_pages_work_in_a_browser(
+    gateway: Served, chromium: Any, scheme: str, tmp_path: Path
+) -> None:
+    """Sign in, look, follow, cancel and replay; nothing violates the policy or hinders a reader."""
+    context = await chromium.new_context(color_scheme=scheme, base_url=gateway.url)
+    page = await context.new_page()
+    complaints: list[str] = []
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type in LOUD else None,
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    pictures = Path(os.environ.get("MILLSTREAM_TEST_PICTURES", tmp_path))
+
+    await page.goto("/")
+    await page.keyboard.press("Tab")
+    assert await page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    await page.get_by_label("API key or token").fill(gateway.token)
+    await page.keyboard.press("Enter")
+    await page.get_by_role("heading", name="Queues").wait_for()
+    for path in ("/", "/runs", "/runs/s1", "/runs/w1", "/dead", "/workers"):
+        await page.goto(path)
+        name = path.strip("/").replace("/", "-") or "queues"
+        await page.screenshot(path=pictures / f"{scheme}-{name}.png", full_page=True)
+        await hinders_nobody(context, gateway.url + path, scheme)
+
+    await page.goto("/runs/w1")
+    await page.get_by_role("log").get_by_text("waiting").wait_for()
+    await page.get_by_role("button", name="Cancel").click()
+    await page.get_by_text("The run is cancelled.").wait_for()
+    await page.get_by_role("link", name="Dead letters").click()
+    await page.get_by_role("button", name="Choose all").click()
+    await page.get_by_role("button", name="Replay the chosen").click()
+    await page.get_by_role("heading", name="Dead letters").wait_for()
+    assert complaints == []
+    await context.close()
+
+
+async def hinders_nobody(context: Any, url: str, scheme: str) -> None:
+    """Have axe look at a page. It puts a script into it, which our policy would not let run."""
+    other = await context.browser.new_context(
+        bypass_csp=True, storage_state=await context.storage_state(), color_scheme=scheme
+    )
+    page = await other.new_page()
+    await page.goto(url)
+    found = await axe.Axe().run(page)
+    await other.close()
+
+    assert found.violations_count == 0, found.generate_report()
