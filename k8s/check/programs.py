@@ -20,14 +20,6 @@ from millstream.cli.flags import known_names
 from millstream.config import check_names, resolve
 from millstream.errors import ConfigError
 
-#: Commands that the manifests name before they exist, and why that is no fault.
-EXPECTED_COMMANDS = {"gateway": "it is being built; its ports and probes are settled"}
-#: Settings that the manifests name before they exist, and why that is no fault.
-EXPECTED_SETTINGS = {
-    "metrics_api": "the metrics API of the scheduler is being built",
-    "tls_cert": "the same",
-    "tls_key": "the same",
-}
 #: Variables of others that our processes hand on or read.
 FOREIGN = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "the standard of OpenTelemetry",
@@ -80,7 +72,7 @@ def commands(place: Place) -> Iterator[Fault]:
     for process in processes(place):
         if "command" in process.container:
             yield Fault("commands", process.at, "the image has an entry point; give it `args`")
-        if process.command not in {*COMMANDS, *EXPECTED_COMMANDS}:
+        if process.command not in COMMANDS:
             yield Fault("commands", process.at, f"millstream has no command {process.command!r}")
         if not (config := _config(process.command)):
             continue
@@ -94,7 +86,7 @@ def commands(place: Place) -> Iterator[Fault]:
 
 def settings(place: Place) -> Iterator[Fault]:
     """The environment resolves, and every variable in it means something."""
-    known = known_names() | set(EXPECTED_SETTINGS)
+    known = known_names()
     for process in processes(place):
         for name in process.environment:
             setting = name.removeprefix("MILLSTREAM_").removesuffix("_FILE").lower()

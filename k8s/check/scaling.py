@@ -12,8 +12,6 @@ from k8s.check.programs import processes
 from k8s.check.quantities import quantity
 from millstream.telemetry.metrics import TABLE
 
-#: Metrics that the manifests name before they exist, and why that is no fault.
-EXPECTED_METRICS = {"millstream_queue_demand": "the scheduler is learning to compute it"}
 #: Python gives little memory back: a lower mark keeps a fleet from ever shrinking.
 _MEMORY_GUARD = 85
 _GROUPS = {
@@ -84,7 +82,7 @@ def concurrency(place: Place) -> Iterator[Fault]:
 
 def known() -> set[str]:
     """Return the names of all metrics."""
-    return {row.name for row in TABLE} | set(EXPECTED_METRICS)
+    return {row.name for row in TABLE}
 
 
 def _metric(place: Place, metric: Manifest) -> Iterator[str]:

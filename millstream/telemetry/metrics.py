@@ -57,7 +57,7 @@ from millstream.events import (
     WorkerStopped,
 )
 from millstream.model.run import FINAL
-from millstream.telemetry import inference, requests, surroundings, ticks
+from millstream.telemetry import inference, requests, scheduling, surroundings
 from millstream.telemetry.errortypes import error_type
 from millstream.telemetry.series import (
     OVERFLOW,
@@ -211,9 +211,8 @@ class MetricsSubscriber:
         match event:
             case StepEnded():
                 count("millstream_steps_total", event.kind, event.status)
-                observe(
-                    "millstream_step_duration_seconds", event.took_s, event.kind, trace=event.trace
-                )
+                name = "millstream_step_duration_seconds"
+                observe(name, event.took_s, event.kind, trace=event.trace)
             case RunTaken():
                 self._taken(event)
             case RunSettled():
@@ -225,9 +224,7 @@ class MetricsSubscriber:
             case StepRetried():
                 count("millstream_step_retries_total")
             case LeaseRenewed():
-                count("millstream_lease_renewals_total")
-                count("millstream_lease_lapses_total", by=int(event.lapsed))
-                observe("millstream_lease_renewal_seconds", event.took_s)
+                self._renewed(event)
             case LaneSwept():
                 self._swept(event)
             case LaneCleaned():
@@ -253,11 +250,9 @@ class MetricsSubscriber:
             case LeaderChanged():
                 self._leader_changed(event)
             case TickFired() | TicksSkipped() | ScheduleFailed():
-                ticks.tick_event(self._series, event)
-            case MetricAsked():
-                count("millstream_metrics_api_requests_total", event.group, str(event.status))
-            case CertificateRead():
-                count("millstream_certificate_reads_total", "error" if event.error else "ok")
+                scheduling.tick_event(self._series, event)
+            case MetricAsked() | CertificateRead():
+                scheduling.asked_event(self._series, event)
             case WorkerStarted():
                 self._worker_started(event)
             case WorkerDraining():
@@ -269,6 +264,11 @@ class MetricsSubscriber:
                 requests.gateway_event(self._series, event)
             case _ as never:
                 assert_never(never)
+
+    def _renewed(self, event: LeaseRenewed) -> None:
+        self._series.count("millstream_lease_renewals_total")
+        self._series.count("millstream_lease_lapses_total", by=int(event.lapsed))
+        self._series.observe("millstream_lease_renewal_seconds", event.took_s)
 
     def _taken(self, event: RunTaken) -> None:
         self._held[event.queue, event.run_id] = event.fence
