@@ -27,15 +27,16 @@ def builtin() -> Workflows:
 
 
 def with_builtin(app: Workflows | None) -> Workflows:
-    """Return an application's workflows and the built-in ones.
+    """Return an application's workflows and schedules, and the built-in workflows.
 
     Raises `UsageError` when the application has taken one of their names.
     """
     everything = builtin()
-    for workflow in app or ():
-        if workflow.name in {PIPELINE, AGENT}:
-            raise UsageError(f"{workflow.name!r} is built in; give your workflow another name")
-        everything.add(workflow)
+    if app is not None:
+        for workflow in app:
+            if workflow.name in {PIPELINE, AGENT}:
+                raise UsageError(f"{workflow.name!r} is built in; give your workflow another name")
+        everything.include(app)
     return everything
 
 

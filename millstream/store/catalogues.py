@@ -48,7 +48,7 @@ def note(workflows: Sequence[Described]) -> bytes:
 async def publish(connection: Connection, queue: str, data: bytes, ttl_s: float) -> None:
     """Say what is served in a queue, for so long. Raises `StoreError`."""
     digest = hashlib.blake2b(data, digest_size=10).hexdigest()
-    await boards.pin(connection, _board(queue), digest, data, ttl_s)
+    await boards.pin(connection, board(queue), digest, data, ttl_s)
 
 
 async def known(connection: Connection, queue: str) -> list[Described]:
@@ -56,7 +56,7 @@ async def known(connection: Connection, queue: str) -> list[Described]:
 
     Where two applications describe the same version differently, one of them is taken.
     """
-    notes = await boards.read(connection, _board(queue))
+    notes = await boards.read(connection, board(queue))
     found = {
         (each.name, each.version): each
         for _, data in sorted(notes.items())
@@ -65,5 +65,6 @@ async def known(connection: Connection, queue: str) -> list[Described]:
     return [found[key] for key in sorted(found)]
 
 
-def _board(queue: str) -> Board:
+def board(queue: str) -> Board:
+    """Return the board of a queue, on which processes say what they serve."""
     return Board(f"workflows:{queue}")

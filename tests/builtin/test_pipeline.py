@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from millstream import Client, RunFailed, ToolResult, Workflows
+from millstream.builtin import with_builtin
 from millstream.errors import InvalidPipeline
 from millstream.testing import Harness
 
@@ -111,9 +112,19 @@ async def test_a_pipeline_that_cannot_run_is_not_accepted() -> None:
         assert (await client.depth()).waiting == 0
 
 
+def test_what_an_application_has_stays() -> None:
+    """Its schedules as well as its workflows."""
+    mine = Workflows()
+    mine.workflow("idle")(idle)
+    mine.schedule("nightly", "idle", cron="0 2 * * *")
+    everything = with_builtin(mine)
+    assert {workflow.name for workflow in everything} == {"idle", "pipeline", "agent"}
+    assert [schedule.name for schedule in everything.schedules] == ["nightly"]
+
+
 def test_its_name_is_taken() -> None:
     """A workflow of the same name would be another one to whoever enqueues it."""
     mine = Workflows()
     mine.workflow("pipeline")(idle)
     with pytest.raises(Exception, match="'pipeline' is built in"):
-        Harness(mine)._embedded.EmbeddedWorker("memory://x", mine, print, None, None)
+        with_builtin(mine)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.arranged import Cluster
 from tests.cli.program import Program
+from tests.processes.fleet import wait_until
 from tests.servers import RedisServer
 
 
@@ -61,8 +62,11 @@ def test_a_replay_says_which_or_all() -> None:
 
 def test_the_doctor_finds_a_healthy_house(served: Program) -> None:
     """What is in order is said too: otherwise nobody knows what was looked at."""
+    # The worker makes the schedule of its application soon after it has started.
+    wait_until(
+        lambda: served("schedules", "list", "--json").json["schedules"], 20, "there is a schedule"
+    )
     said = served("doctor", "--json")
-    # The worker has made the schedule of its application when it started.
     found = {finding["subject"]: finding["detail"] for finding in said.json["findings"]}
     assert found["schedules"].startswith("the next fires in ")
 

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import redis
 
 from millstream.model.journal import Record
-from millstream.store import codec
+from millstream.store import catalogues, codec
 from millstream.store.keys import GROUP, LEVELS, Lane
 from tests.processes.fleet import Fleet
 from tests.servers import RedisServer
 
 LANE = Lane("default")
+#: What living processes say of the workflows that they serve; it expires with them.
+CATALOGUE = catalogues.board(LANE.queue).keys[0]
 #: What a lane keeps however long nothing happens in it.
-FIXED = {LANE.meta, LANE.leases, LANE.agents, *(LANE.stream(level) for level in LEVELS)}
+FIXED = {LANE.meta, LANE.leases, LANE.agents, CATALOGUE, *(LANE.stream(x) for x in LEVELS)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ BOUNDED_BY = {
     "ZRANGEBYSCORE": r"'LIMIT', 0, \d+",
     "ZREMRANGEBYRANK": r"math\.min\(",
     "ZRANGE": r", (0, 0|#names, #names), 'WITHSCORES'",
-    "XRANGE": r"'COUNT', (1\b|count)|(\w+\[1\]|entry), (\w+\[1\]|entry)$",
+    "XRANGE": r"'COUNT', (1\b|count|some)|(\w+\[1\]|entry), (\w+\[1\]|entry)$",
     "XREADGROUP": r"'COUNT', count",
     "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'-', '\+', (BATCH|1000), \w+",
     # As many as one process holds.

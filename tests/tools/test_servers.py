@@ -102,7 +102,7 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"timeout": 121}, "must be a number from 0.1 to 120"),
     ({"trustAnnotations": "yes"}, "must be true or false, not a text"),
     ({"tools": {"t": {"effect": "safe"}}}, "must be one of read-only, idempotent, keyed, unsafe"),
-    ({"tools": {"t": {"onUnknown": "ask"}}}, "must be one of fail, retry"),
+    ({"tools": {"t": {"onUnknown": "hope"}}}, "must be one of fail, retry, ask"),
     ({"tools": {"t": {"effect": "unsafe", "keyArgument": "k"}}}, 'needs "effect": "keyed"'),
 ]
 
