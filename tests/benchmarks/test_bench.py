@@ -36,6 +36,7 @@ def start(*arguments: str, temporary: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_run_writes_lines_and_a_table(tmp_path: Path) -> None:
     """Enqueue, drain and latency of ourselves, twice: every figure is a number."""
     process = start(

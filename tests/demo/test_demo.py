@@ -42,6 +42,7 @@ def test_a_repository_is_studied_while_a_worker_is_killed(place: Place, made: Ma
     assert "Merge the side" not in report
 
 
+@pytest.mark.slow
 def test_without_redis_and_without_history(place: Place, made: Made) -> None:
     """A machine with nothing but Python, and a clone that is one commit deep."""
     clone = place.path / "shallow"
@@ -69,6 +70,7 @@ def test_without_redis_and_without_history(place: Place, made: Made) -> None:
     assert "`orchard/recipes.py:2`" in report
 
 
+@pytest.mark.slow
 def test_an_interrupt_clears_the_stage(place: Place, made: Made) -> None:
     """Whoever has seen enough must not find workers running the next day."""
     process = place.start("--repo", str(made.path))

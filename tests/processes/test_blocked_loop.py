@@ -61,6 +61,7 @@ def test_a_loop_that_is_blocked_for_long_keeps_its_runs(fleet: Fleet, client: Sy
     blocked_for(30 * LEASE_S, fleet, client)
 
 
+@pytest.mark.slow
 def test_holding_the_interpreter_loses_the_lease_and_no_more(
     fleet: Fleet, client: SyncClient, server: RedisServer
 ) -> None:

@@ -190,6 +190,7 @@ def test_a_second_signal_hands_back_at_once(fleet: Fleet, client: SyncClient) ->
     assert run.status().attempt == 1
 
 
+@pytest.mark.slow
 def test_a_worker_leaves_although_redis_is_away(
     fleet: Fleet, client: SyncClient, server: RedisServer
 ) -> None:

@@ -201,6 +201,7 @@ def test_a_master_that_is_demoted_and_promoted(
         assert all(worker.alive for worker in workers)
 
 
+@pytest.mark.slow
 def test_a_full_redis(fleet: Fleet, client: SyncClient, server: RedisServer) -> None:
     """A caller is refused by name; runs keep what they have done, and go on when there is room."""
     workers = fleet.start()
