@@ -37,7 +37,7 @@ def test_a_real_server_follows_the_model(program: str) -> None:
                 server.flush()
                 return Connection(server.url)
 
-        run_state_machine_as_test(OnServer, settings=histories(500))
+        run_state_machine_as_test(OnServer, settings=histories(300))
 
 
 def histories(count: int) -> settings:
