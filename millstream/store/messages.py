@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from redis.exceptions import ResponseError
 
@@ -21,6 +20,7 @@ from millstream.store.connection import Connection
 from millstream.store.foreign import is_foreign
 from millstream.store.keys import Lane
 from millstream.store.scripts import Argument, call
+from millstream.store.subscription import Subscription
 
 #: Fields of a hash that are looked at in one step.
 _PAGE = 1000
@@ -112,34 +112,17 @@ async def record(connection: Connection, lane: Lane, run_id: str, key: str) -> b
     return found
 
 
-class Hints:
+class Hints(Subscription):
     """The channel on which one process is told of messages to the runs that it holds."""
 
     def __init__(self, connection: Connection, lane: Lane, token: str) -> None:
-        self._connection = connection
-        self._channel = lane.inbox(token)
-        self._pubsub: Any = None
-
-    async def open(self) -> None:
-        """Subscribe; returns when nothing that is published from now on can be missed."""
-        self._pubsub = self._connection.client.pubsub()
-        with self._connection.translated():
-            await self._pubsub.subscribe(self._channel)
-            await self._pubsub.get_message(timeout=5.0)
+        super().__init__(connection, lane.inbox(token))
 
     async def heard(self, pause_s: float) -> AsyncIterator[Hint | None]:
-        """Yield what is published; None when nothing came for ``pause_s``. Raises `StoreError`."""
+        """Yield hints; None when nothing came for ``pause_s``. Raises `StoreError`."""
         while True:
-            with self._connection.translated():
-                found = await self._pubsub.get_message(
-                    ignore_subscribe_messages=True, timeout=pause_s
-                )
-            yield None if found is None else _hint(found["data"])
-
-    async def aclose(self) -> None:
-        """Unsubscribe and close the connection."""
-        if self._pubsub is not None:
-            await self._pubsub.aclose()
+            data = await self.next(pause_s)
+            yield None if data is None else _hint(data)
 
 
 def _hint(data: bytes) -> Hint:

@@ -16,6 +16,7 @@ from millstream.store import codec
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.scripts import call
+from millstream.store.subscription import Subscription
 
 #: Events that are read in one call: each may be 64 KiB.
 _PAGE = 100
@@ -58,34 +59,17 @@ async def watch(
     return [_answer(row) for row in answers]
 
 
-class Inbox:
+class Inbox(Subscription):
     """The channel of one client in one lane."""
 
     def __init__(self, connection: Connection, lane: Lane, name: str) -> None:
-        self._connection = connection
-        self._channel = lane.inbox(name)
-        self._pubsub: Any = None
-
-    async def open(self) -> None:
-        """Subscribe; returns when nothing published from now on can be missed."""
-        self._pubsub = self._connection.client.pubsub()
-        with self._connection.translated():
-            await self._pubsub.subscribe(self._channel)
-            await self._pubsub.get_message(timeout=5.0)
+        super().__init__(connection, lane.inbox(name))
 
     async def messages(self, pause_s: float) -> AsyncIterator[Message | None]:
-        """Yield what is published; None when nothing came for ``pause_s``. Raises `StoreError`."""
+        """Yield messages; None when nothing came for ``pause_s``. Raises `StoreError`."""
         while True:
-            with self._connection.translated():
-                found = await self._pubsub.get_message(
-                    ignore_subscribe_messages=True, timeout=pause_s
-                )
-            yield None if found is None else _message(found["data"])
-
-    async def aclose(self) -> None:
-        """Unsubscribe and close the connection."""
-        if self._pubsub is not None:
-            await self._pubsub.aclose()
+            data = await self.next(pause_s)
+            yield None if data is None else _message(data)
 
 
 @dataclass(frozen=True, slots=True)

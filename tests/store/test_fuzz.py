@@ -19,7 +19,7 @@ from tests.store.histories import History
 @pytest.mark.timeout(600)
 def test_the_store_in_memory_follows_the_model() -> None:
     """Enough histories to meet what nobody thought of, in the time of a coffee."""
-    run_state_machine_as_test(History, settings=histories(30))
+    run_state_machine_as_test(History, settings=histories(70))
 
 
 @pytest.mark.slow
@@ -37,7 +37,7 @@ def test_a_real_server_follows_the_model(program: str) -> None:
                 server.flush()
                 return Connection(server.url)
 
-        run_state_machine_as_test(OnServer, settings=histories(300))
+        run_state_machine_as_test(OnServer, settings=histories(500))
 
 
 def histories(count: int) -> settings:
