@@ -11,6 +11,7 @@ from millstream.errors import (
     IdConflict,
     MillstreamError,
     OutcomeUnknown,
+    QueueFull,
     ResultTimeout,
     RunCancelled,
     RunEnded,
@@ -27,6 +28,7 @@ from millstream.errors import (
 )
 from millstream.model.approval import Approval, OpenApproval
 from millstream.model.backoff import RetryPolicy
+from millstream.model.limit import Limit
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
 from millstream.model.schedule import CatchUp, Overlap, Schedule, ScheduleStatus
 from millstream.model.selection import Selection
@@ -58,11 +60,13 @@ __all__ = [
     "Depth",
     "Enqueue",
     "IdConflict",
+    "Limit",
     "MillstreamError",
     "OpenApproval",
     "OutcomeUnknown",
     "Overlap",
     "Priority",
+    "QueueFull",
     "ResultTimeout",
     "RetryPolicy",
     "Run",

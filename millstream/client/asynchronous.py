@@ -31,6 +31,7 @@ from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
     KeyOccupied,
+    QueueFull,
     ResultTimeout,
     RunCancelled,
     RunFailed,
@@ -123,16 +124,21 @@ class Client(Operations, Overview):
         timeout: float | None = None,
         version: str | None = None,
         trace: str | None = None,
+        dedupe: str | None = None,
+        debounce: str | None = None,
+        window: float | None = None,
+        longest: float | None = None,
     ) -> Run:
         """Accept a run: when this returns, it will reach an end.
 
         The same id, workflow and arguments again return the same run, with ``created`` False;
         anything else under that id raises `IdConflict`. Raises `NotEncodable`, `PayloadTooLarge`,
-        `KeyOccupied`, `StoreError`.
+        `KeyOccupied`, `QueueFull`, `StoreError`. ``dedupe`` and ``debounce``: see `Enqueue`.
         """
         asked = Enqueue(
-            workflow, arguments, id, queue, priority, delay, tenant, timeout, version, trace
-        )
+            workflow, arguments, id, queue, priority, delay, tenant, timeout, version, trace,
+            dedupe, debounce, window, longest,
+        )  # fmt: skip
         if self._tracing is None:
             new = new_run(asked, self._limits, self._random)
             return self._handle(asked, new, await self._queues.send(queue, new))
@@ -144,8 +150,8 @@ class Client(Operations, Overview):
     async def enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
         """Accept many runs, a few hundred in one round trip.
 
-        An `IdConflict` is raised after the others of its batch were accepted; nothing is sent when
-        one of them cannot be encoded.
+        An `IdConflict` is raised after the others were accepted, and so is `QueueFull`, which says
+        which were not; nothing is sent when one of them cannot be encoded.
         """
         with contextlib.ExitStack() as spans:
             if self._tracing is not None:
@@ -161,12 +167,20 @@ class Client(Operations, Overview):
             ids.check_queue(queue)
 
         # By identity: the same id may stand in the list twice, and each has an answer of its own.
-        answers: dict[int, bool | str] = {}
+        answers: dict[int, runs.Answer] = {}
         for queue, news in by_queue.items():
             for new, answer in await self._queues.send_all(queue, news):
                 answers[builtins.id(new)] = answer
 
-        return [self._handle(item, new, answers[builtins.id(new)]) for item, new in wanted]
+        found = [answers[builtins.id(new)] for _, new in wanted]
+        full = next(((at, x) for at, x in enumerate(found) if isinstance(x, runs.Full)), None)
+        if full is not None:
+            refused = [at for at, each in enumerate(found) if isinstance(each, str | runs.Full)]
+            raise QueueFull(wanted[full[0]][0].queue, *full[1], refused)
+        return [
+            self._handle(item, new, answer)
+            for (item, new), answer in zip(wanted, found, strict=True)
+        ]
 
     # -- follow --------------------------------------------------------------------------------
 
@@ -299,7 +313,11 @@ class Client(Operations, Overview):
 
         return found
 
-    def _handle(self, asked: Enqueue, new: runs.NewRun, answer: bool | str) -> Run:
+    def _handle(self, asked: Enqueue, new: runs.NewRun, answer: runs.Answer) -> Run:
+        if isinstance(answer, runs.Full):
+            raise QueueFull(asked.queue, *answer, refused=(0,))
+        if isinstance(answer, runs.Stands):
+            return Run(self, answer.id, asked.queue, created=answer.new)
         if answer == runs.OCCUPIED:
             raise KeyOccupied(new.id, "record")
         if isinstance(answer, str):

@@ -31,6 +31,13 @@ class Enqueue:
     version: str | None = None
     #: The ``traceparent`` of whoever asks: the run becomes a part of that trace.
     trace: str | None = None
+    #: Whoever names this within ``window`` seconds gets the run of whoever came first.
+    dedupe: str | None = None
+    #: Whoever names this gives the run other arguments until it begins: when nobody has for
+    #: ``window`` seconds, or ``longest`` seconds after the first (ten windows, unless said).
+    debounce: str | None = None
+    window: float | None = None
+    longest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Go through the runs of a lane a page at a time, from where the page before ended.
 
-Runs are found where they stand anyway: streams, timers, what has ended. A run that moves from one
-to another meanwhile may be met twice, or not at all; one that stays is met once.
+Runs are found where they stand anyway: streams, backlogs, timers, what has ended. A run that moves
+from one to another meanwhile may be met twice, or not at all; one that stays is met once.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from millstream.model.run import RunState, RunStatus
 from millstream.model.selection import Selection
 from millstream.store import runs
 from millstream.store.connection import Connection
-from millstream.store.keys import LEVELS, Lane
+from millstream.store.keys import FRESH, LEVELS, Lane
 
 #: Runs that are looked at in one call.
 PAGE = 200
-_CURSOR = re.compile(r"(\d{1,3})/(\d)/([0-9-]{1,40})?")
+_CURSOR = re.compile(r"(\d{1,3})/(\d{1,2})/([0-9-]{1,40})?")
 
 
 class Place(NamedTuple):
@@ -73,6 +73,9 @@ def _sources(lane: Lane, states: frozenset[RunState]) -> list[tuple[str, bool]]:
     # What is held stands in its stream, too, until it ends.
     if states & {RunState.RUNNING, RunState.QUEUED}:
         sources += [(lane.stream(level), False) for level in LEVELS]
+    if RunState.QUEUED in states:
+        sources += [(lane.backlog(level), True) for level in FRESH]
+        sources.append((lane.limited, True))
     if RunState.SCHEDULED in states:
         sources.append((lane.timers, True))
     if RunState.PARKED in states:

@@ -24,7 +24,8 @@ RUNS = 1000
 BOUNDS = {
     "commands": 5.6,
     "scripts": 0.035,
-    "bytes in": 201.0,
+    # 43 of them are the texts of scripts, which a server is sent once, and not for every run.
+    "bytes in": 214.0,
     "bytes out": 152.0,
     "python calls": 110.0,
     "builtin calls": 86.0,

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import fakeredis
+
 from millstream.model.run import FINAL
 from millstream.store.keys import Lane
 from millstream_scheduler.config import SchedulerConfig
@@ -103,6 +105,9 @@ class History:
         )  # fmt: skip
         self.network = Network(loop, Random(random.getrandbits(64)))
         self.lane = Lane(self.config.queue[0])
+        if seed % 2:
+            # A few runs make a crowd, so that tenants have to take turns.
+            fakeredis.FakeRedis(server=self.network.server).hset(self.lane.meta, "window", "1")
         self.view = View(self.network, self.lane)
         self.shadow = Shadow(self.view, self.broken)
         self.memory = Memory()

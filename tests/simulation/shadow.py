@@ -103,11 +103,13 @@ class Shadow:
     def _check_places(self, name: str) -> None:
         """State, timer and delivery are one: a run stands where its state says, at any instant."""
         view, lane = self._view, self._view.lane
+        beside = view.beside()
         standing = {(entry, run_id) for _, entry, run_id, _ in view.entries()}
         for run_id, run in self._runs.items():
             state, key = run[b"state"], run_id.encode()
             if state in {b"queued", b"running"}:
-                sound = (run[b"entry"].decode(), run_id) in standing
+                entry = run[b"entry"].decode()
+                sound = (entry, run_id) in standing or (not entry and key in beside)
             elif state in _INDEXES:
                 sound = key in view.scores(getattr(lane, _INDEXES[state]))
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from millstream.store.keys import GROUP, LEVELS, Lane
+from millstream.store.keys import FRESH, GROUP, LEVELS, Lane
 from tests.simulation.network import Network
 
 _EMPTY: Mapping[bytes, Any] = {}
@@ -69,6 +69,20 @@ class View:
         found = self._item(key.encode())
         return _EMPTY if found is None else found._bylex
 
+    def beside(self) -> set[bytes]:
+        """Return the queued runs that stand in no stream: they wait for a turn, or for a permit."""
+        lane = self.lane
+        return {
+            run_id
+            for key in (*(lane.backlog(level) for level in FRESH), lane.limited)
+            for run_id in self.scores(key)
+        }
+
+    def permits(self) -> set[str]:
+        """Return the keys that say who holds a permit."""
+        prefix = f"{self.lane.prefix}permits:"
+        return {key.decode() for key in self._db._dict if key.startswith(prefix.encode())}
+
     def members(self, key: str) -> list[bytes]:
         """Return a set."""
         found = self._item(key.encode())
@@ -113,6 +127,7 @@ class View:
             *(0 if stream is None else len(stream._ids) for stream in streams),
             len(self.scores(self.lane.timers)),
             len(self.scores(self.lane.parked)),
+            len(self.beside()),
         )
 
     def received(self, run_id: str) -> Mapping[bytes, bytes]:
