@@ -32,6 +32,7 @@ class RecordStatus(StrEnum):
     INTENT = "intent"  # about to have an effect that must not be repeated blindly
     WAITING = "waiting"  # for a time, or for something from outside
     RESOLVED = "resolved"  # nobody knew what became of it, and an operator said
+    ANSWERED = "answered"  # a tool asked for something before it goes on, and somebody answered
     ENDED = "ended"  # a child run ended; the value says how
     OK = "ok"
     FAILED = "failed"

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Protocol
 
 from millstream.events import Emit
+from millstream.model.elicitation import InputNeeded, Inputs
 from millstream.model.inference import CallOptions
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Delivery
@@ -59,10 +60,11 @@ class Tools(Protocol):
         idempotency_key: str,
         run_id: str,
         place: Place | None,
-    ) -> ToolResult:
+        inputs: Inputs | None,
+    ) -> ToolResult | InputNeeded:
         """Send the call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`.
 
-        The server is told in which trace it is called.
+        The server is told in which trace it is called, and what was answered to what it asked.
         """
 
     async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:

@@ -182,6 +182,13 @@ class Recorder:
             for scored in scores(self._held.delivery, self._queue, data):
                 self._environment.emit(scored)
 
+    async def publish(self, step: Step, record: Record, name: str, data: Any) -> None:
+        """Journal a record and tell whoever watches, together; return when it stands."""
+        limit = self._environment.limits.event
+        said = codec.encode([name, data], f"event {name!r}", limit)
+        self._held.emit_later(step.key, self._encode(record), said)
+        await self._held.flush()
+
     async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
         """Record that a step failed for good, then raise its error."""
         error.key = step.key
