@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from millstream.model.approval import Approval
+from millstream.model.attributes import Attributes
+from millstream.model.progress import EventKind
 from millstream.model.run import Priority, RunState, RunStatus
 
 if TYPE_CHECKING:
@@ -31,11 +33,18 @@ class Enqueue:
     version: str | None = None
     #: The ``traceparent`` of whoever asks: the run becomes a part of that trace.
     trace: str | None = None
+    #: A few words to find it by, such as ``{"customer": "42"}``.
+    attributes: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
-    """Something a run said with ``ctx.emit``, or, as the last event, how it ended."""
+    """Something that a run said, or, as the last event, how it ended.
+
+    By ``kind``: what the workflow emitted; a step that was ``started``, ``retried`` or ``ended``;
+    a piece of ``text`` of a model; and, in place of events that are not kept any more, how many
+    they were (``{"events": 12}``, or None where that is not known).
+    """
 
     #: Where in the run's events it stands; an iteration can go on after it.
     id: str
@@ -45,6 +54,7 @@ class RunEvent:
     at: float
     #: Whether it is how the run ended: ``name`` is its state, ``data`` its error.
     final: bool = False
+    kind: EventKind = EventKind.EMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +143,7 @@ class Run:
         """Iterate over what the run says, until it has ended.
 
         ``after`` is the id of an event: what it said since is told, whoever asked before. Of a run
-        that says much the oldest events are dropped (see `Limits.events`).
+        that says much the oldest events are dropped (see `Limits.events`), and where they stood an
+        event of the kind ``left_out`` says so.
         """
         return self.client.events(self, after)

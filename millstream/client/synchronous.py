@@ -16,7 +16,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from millstream.client.asynchronous import Client
 from millstream.client.handles import Enqueue, Run, RunEvent
-from millstream.client.operations import MOST_SELECTED
+from millstream.client.overview import MOST_SELECTED
 from millstream.client.synchronous_schedules import SyncSchedules
 from millstream.errors import UsageError
 from millstream.model.approval import OpenApproval

@@ -78,6 +78,19 @@ async def ticks(ctx: Context, to: int) -> int:
     return to
 
 
+async def poet(_: str) -> AsyncIterator[str]:
+    """A model that streams."""
+    yield "the tide "
+    yield "is in"
+
+
+@app.workflow(events="steps")
+async def works(ctx: Context) -> str:
+    """Tell of a step, and of what a model writes."""
+    await ctx.step(double, 1)
+    return str(await ctx.infer("poet", "tides", stream=True))
+
+
 @app.workflow()
 async def large(ctx: Context) -> None:
     """Say more than any buffer between two sockets holds."""
@@ -178,7 +191,8 @@ async def served(
 @asynccontextmanager
 async def worker(url: str) -> AsyncIterator[None]:
     """Serve the workflows for this block."""
-    embedded = EmbeddedWorker(url, app, lambda _: None, FunctionTools({}), FunctionModels({}))
+    models = FunctionModels({"poet": poet})
+    embedded = EmbeddedWorker(url, app, lambda _: None, FunctionTools({}), models)
     try:
         async with anyio.create_task_group() as group:
             await embedded.start(group)

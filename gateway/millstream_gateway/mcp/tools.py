@@ -242,4 +242,5 @@ def _of_run(call: Call, arguments: Any) -> Call:
 
 
 def _event(event: RunEvent) -> dict[str, Any]:
-    return {"id": event.id, "name": event.name, "data": event.data, "at": event.at}
+    said = {"id": event.id, "kind": event.kind, "name": event.name}
+    return {**said, "data": event.data, "at": event.at}

@@ -22,6 +22,7 @@ from millstream.errors import (
     UnknownRun,
     UsageError,
 )
+from millstream.model.attributes import Attributes, among, pairs
 from millstream.model.run import RunState, RunStatus
 from millstream_gateway.audit import Act, Audit, audited
 from millstream_gateway.auth.rates import Places, Rates
@@ -127,6 +128,7 @@ class Runs:
             call.principal.acts_for,
             asked.timeout,
             asked.version,
+            attributes=asked.attributes,
         )
 
     # -- look ----------------------------------------------------------------------------------
@@ -142,7 +144,7 @@ class Runs:
         found = await self._client.page(
             call.queue(asked.queue),
             states=asked.state or tuple(RunState),
-            matches=_matching(call, asked.workflow),
+            matches=_matching(call, asked.workflow, pairs(asked.attribute)),
             limit=asked.limit,
             cursor=asked.cursor,
         )
@@ -244,9 +246,15 @@ def act_of(call: Call, action: str, queue: str, target: str) -> Callable[[str], 
     return describe
 
 
-def _matching(call: Call, workflow: str | None) -> Callable[[RunStatus], bool]:
+def _matching(
+    call: Call, workflow: str | None, attributes: Attributes
+) -> Callable[[RunStatus], bool]:
     def matches(status: RunStatus) -> bool:
-        return call.principal.sees(status.tenant) and workflow in {None, status.workflow}
+        return (
+            call.principal.sees(status.tenant)
+            and workflow in {None, status.workflow}
+            and among(attributes, status.attributes)
+        )
 
     return matches
 

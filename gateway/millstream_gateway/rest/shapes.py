@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from millstream.model.limits import LIMITS
 from millstream.model.run import RunState, RunStatus
 
 #: Items of one bulk request.
@@ -27,6 +28,15 @@ RunId = Annotated[
 ]
 Cursor = Annotated[str, Meta(max_length=500, description="Where the last page ended: its `next`.")]
 Limit = Annotated[int, Meta(ge=1, le=200, description="At most so many.")]
+AttributeValue = Annotated[str, Meta(min_length=1, max_length=LIMITS.attribute)]
+AttributePair = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*=",
+        max_length=400,
+        description="`NAME=VALUE`: only runs with this attribute; may be repeated.",
+    ),
+]
 Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
 
 
@@ -46,6 +56,8 @@ class NewRun(Struct, kw_only=True, forbid_unknown_fields=True):
     #: Bounds the running time of one attempt, in seconds.
     timeout: Seconds | None = None
     version: Name | None = None
+    #: A few words to find it by.
+    attributes: Annotated[dict[Name, AttributeValue], Meta(max_length=LIMITS.attributes)] = {}
 
 
 class NewRuns(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -74,6 +86,7 @@ class RunsQuery(OfQueue, kw_only=True, forbid_unknown_fields=True):
     """Which runs to list."""
 
     state: list[RunState] = []
+    attribute: list[AttributePair] = []
     workflow: Name | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
@@ -160,6 +173,8 @@ class RunView(Struct, kw_only=True):
     #: Why it does not start, when that is for want of a worker.
     waits_for: str | None
     times: RunTimes
+    #: What its caller wrote on it, to find it by.
+    attributes: dict[str, str] = {}
 
 
 class RunList(Struct, kw_only=True):
@@ -263,6 +278,7 @@ def view(status: RunStatus) -> RunView:
         times=RunTimes(
             enqueued=times.enqueued, started=times.started, ended=times.ended, due=times.due
         ),
+        attributes=dict(status.attributes),
     )
 
 

@@ -15,6 +15,7 @@ from millstream_gateway.routes import Answer, Route
 BASE = "/api/v1"
 _KEY = {"Idempotency-Key": "Stands for an id: the same key of the same tenant is the same run."}
 _LAST = {"Last-Event-ID": "The id of the last event that was seen; what came after it is told."}
+_SAYS = "Messages `emit`, `step`, `text` and `left_out`, and then `end`."
 
 
 def _answers(*more: int, **found: Answer) -> Mapping[int, Answer]:
@@ -97,7 +98,7 @@ def _of_runs(runs: Runs, streams: Streams) -> list[Route]:
             headers=_LAST,
             streams=True,
             answers=_answers(
-                _200=Answer("Messages `emit`, then `end`.", None, stream.MEDIA_TYPE),
+                _200=Answer(_SAYS, None, stream.MEDIA_TYPE),
                 _204=Answer("The end was told already, and there is no more.", None),
             ),
         ),
