@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from millstream.model.approval import Approval
 from millstream.model.run import Priority, RunState, RunStatus
 
@@ -47,8 +49,7 @@ class RunEvent:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True, gc=False):
     """A run, as its caller holds it. Cheap to make and to throw away."""
 
     client: Client
