@@ -269,9 +269,15 @@ class Client(Operations, Overview):
         By state, and within a state and a lane the newest first. A page costs a bounded number of
         look-ups: it may be short, even empty, and still not be the last. ``dead``: dead letters.
         """
-        places = places_of(frozenset(states), dead=dead)
+        wanted = frozenset(states)
+        places = places_of(wanted, dead=dead)
         lanes = await self._queues.lanes(queue)
-        ask = functools.partial(page, self._connection, lanes, places, cursor, limit, matches)
+
+        def fits(status: RunStatus) -> bool:
+            # What has ended stands in one place, however it ended.
+            return status.state in wanted and matches(status)
+
+        ask = functools.partial(page, self._connection, lanes, places, cursor, limit, fits)
         return await self._queues.insist(ask)
 
     # -- below ---------------------------------------------------------------------------------

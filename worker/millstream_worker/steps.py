@@ -33,6 +33,7 @@ from millstream.model.trace import Place, SpanContext, parsed
 from millstream.store import codec
 from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
+from millstream_worker.excerpts import excerpt
 from millstream_worker.held import Held
 from millstream_worker.telling import RUNNING, SCORE, scores
 
@@ -68,6 +69,8 @@ class Step:
     kind: StepKind
     target: str
     digest: str
+    #: What it is called with, as far as its record has that for people to see.
+    given: Any = None
 
 
 class Recorder:
@@ -124,6 +127,7 @@ class Recorder:
             value,
             run_attempt=self._held.delivery.attempt,
             by=self._environment.token,
+            inputs=None if step.given is None else self._inputs(step.given),
             **fields,
         )
 
@@ -240,6 +244,10 @@ class Recorder:
                 trace=delivery.trace,
             )
         )
+
+    def _inputs(self, given: Any) -> Any:
+        most = self._environment.inputs_most
+        return excerpt(given, most) if most else None
 
     def _encode(self, record: Record) -> bytes:
         limits = self._environment.limits
