@@ -36,6 +36,15 @@ class Overview:
         found = [question for part in await self._each(queue, ask) for question in part]
         return sorted(found, key=lambda question: question.asked)[:limit]
 
+    async def questions(self, status: RunStatus) -> Sequence[OpenApproval]:
+        """Return the open questions of one run, as its status says that it waits for them."""
+
+        async def ask(lane: Lane) -> Sequence[OpenApproval]:
+            return await listing.questions_of(self._connection, lane, status)
+
+        nothing: Sequence[OpenApproval] = []
+        return await self._queues.look(status.queue, status.id, ask, nothing)
+
     async def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue, at a cost that does not grow with them."""
         parts = await self._each(queue, functools.partial(runs.depth, self._connection))

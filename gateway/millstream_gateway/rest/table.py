@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from millstream_gateway import outgoing
 from millstream_gateway.auth.principals import Role
 from millstream_gateway.problems import MEDIA_TYPE, Problem
-from millstream_gateway.rest import shapes, stream
+from millstream_gateway.rest import shapes
 from millstream_gateway.rest.queues import Queues
 from millstream_gateway.rest.runs import Runs
 from millstream_gateway.rest.stream import Streams
@@ -97,7 +98,7 @@ def _of_runs(runs: Runs, streams: Streams) -> list[Route]:
             headers=_LAST,
             streams=True,
             answers=_answers(
-                _200=Answer("Messages `emit`, then `end`.", None, stream.MEDIA_TYPE),
+                _200=Answer("Messages `emit`, then `end`.", None, outgoing.MEDIA_TYPE),
                 _204=Answer("The end was told already, and there is no more.", None),
             ),
         ),
