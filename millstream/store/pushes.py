@@ -17,8 +17,9 @@ from millstream.store.connection import Connection
 from millstream.store.conversations import KEPT_S, Subject
 from millstream.store.scripts import call
 
-#: Wishes about one task.
+#: Wishes about one task, and how many are claimed at once: what ``lua/claim.lua`` says.
 MOST = 20
+CLAIMED = 20
 _WISH, _PROGRESS = "p:", "q:"
 
 
@@ -124,10 +125,10 @@ async def drop(connection: Connection, errand: Errand) -> None:
 # -- what is due -------------------------------------------------------------------------------
 
 
-async def claim(connection: Connection, lease_s: float, most: int) -> Sequence[Errand]:
-    """Take what is due, and keep others from it for so long. Raises `StoreError`."""
+async def claim(connection: Connection, lease_s: float) -> Sequence[Errand]:
+    """Take some of what is due, and keep others from it for so long. Raises `StoreError`."""
     with connection.translated():
-        found = await call(connection.scripts, "claim", _DUE, [round(lease_s * 1000), most])
+        found = await call(connection.scripts, "claim", _DUE, [round(lease_s * 1000)])
     return [Errand.of(member.decode()) for member in found]
 
 

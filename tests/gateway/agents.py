@@ -20,6 +20,7 @@ from a2a.types.a2a_pb2 import (
     Part,
     Role,
     SendMessageRequest,
+    SubscribeToTaskRequest,
 )
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Struct, Value
@@ -30,7 +31,10 @@ BINDINGS = ("JSONRPC", "HTTP+JSON", "GRPC")
 class Peer:
     """An agent that calls ours in one binding."""
 
-    def __init__(self, client: Client, streaming: Client, card: AgentCard, token: str) -> None:
+    def __init__(
+        self, client: Client, streaming: Client, card: AgentCard, binding: str, token: str
+    ) -> None:
+        self.binding = binding
         #: Everything but messages is asked through this.
         self.client = client
         self._streaming = streaming
@@ -53,6 +57,16 @@ class Peer:
         """Send a message and return everything that is streamed."""
         told = self._streaming.send_message(request_of(*said, **fields), context=self.context)
         return [plain(each) async for each in told]
+
+    async def followed(self, task: str) -> AsyncIterator[dict[str, Any]]:
+        """Subscribe to a task."""
+        request = SubscribeToTaskRequest(id=task)
+        async for each in self._streaming.subscribe(request, context=self.context):
+            yield plain(each)
+
+    async def subscribe(self, task: str) -> list[dict[str, Any]]:
+        """Return everything that is told to who subscribes to a task."""
+        return [each async for each in self.followed(task)]
 
     async def get(self, task: str, **fields: Any) -> dict[str, Any]:
         """Return a task."""
@@ -114,7 +128,7 @@ async def peer(base: str, binding: str, token: str = "") -> AsyncIterator[Peer]:
         fetched.raise_for_status()
         card = ParseDict(fetched.json(), AgentCard())
         async with client(card, streaming=False) as one, client(card, streaming=True) as other:
-            yield Peer(one, other, card, token)
+            yield Peer(one, other, card, binding, token)
 
 
 def plain(message: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from a2a.client.errors import A2AClientError
-from a2a.types.a2a_pb2 import GetExtendedAgentCardRequest, SubscribeToTaskRequest, TaskState
+from a2a.types.a2a_pb2 import GetExtendedAgentCardRequest, TaskState
 from a2a.utils.errors import (
     ContentTypeNotSupportedError,
     InvalidParamsError,
@@ -69,17 +69,27 @@ async def hears(ctx: Context, message: dict[str, Any]) -> str:
     return str(message["messageId"])
 
 
-@pytest.fixture
-async def gateway(memory_url: str, issuer: Issuer) -> AsyncIterator[Served]:
-    """A gateway that speaks gRPC too, with a worker that has said what it serves."""
-    async with served(memory_url, issuer, grpc=0) as gateway, worker_of(gateway.store, app):
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
+    """Signs tokens that the gateway takes."""
+    return Issuer(tmp_path_factory.mktemp("a2a") / "keys.json")
+
+
+@pytest.fixture(scope="module")
+async def gateway(issuer: Issuer) -> AsyncIterator[Served]:
+    """A gateway that speaks gRPC too, with a worker that has said what it serves.
+
+    All tests share it: each has conversations of its own.
+    """
+    url = "memory://a2a"
+    async with served(url, issuer, grpc=0) as gateway, worker_of(gateway.store, app):
         data = catalogues.note(describe(app))
         for queue in ("default", "other"):
             await catalogues.publish(gateway.connection, queue, data, 60)
         yield gateway
 
 
-@pytest.fixture(params=BINDINGS)
+@pytest.fixture(scope="module", params=BINDINGS)
 async def agent(gateway: Served, request: pytest.FixtureRequest) -> AsyncIterator[Peer]:
     """Another agent, in each binding in turn."""
     async with peer(gateway.url, request.param, gateway.token) as found:
@@ -95,11 +105,12 @@ def data_of(task: dict[str, Any]) -> Any:
 
 async def test_a_message_starts_a_workflow_and_brings_its_result(agent: Peer) -> None:
     """Data are arguments by name; the result is an artifact; the message is in the history."""
-    task = await agent.send({"a": 2, "b": 5}, skill="add", message_id="m1", context="c1")
+    context = f"c1-{agent.binding}"
+    task = await agent.send({"a": 2, "b": 5}, skill="add", message_id="m1", context=context)
 
     assert task["status"]["state"] == "TASK_STATE_COMPLETED"
     assert data_of(task) == 7
-    assert task["contextId"] == "c1"
+    assert task["contextId"] == context
     assert [each["messageId"] for each in task["history"]] == ["m1"]
     assert task["metadata"]["workflow"] == "add"
     fetched = await agent.get(task["id"])
@@ -144,23 +155,25 @@ async def test_a_task_asks_and_is_answered(agent: Peer) -> None:
 
 async def test_the_same_message_is_the_same_task(agent: Peer, gateway: Served) -> None:
     """A client that lost the answer sends again, and nothing runs twice."""
-    first = await agent.send({"a": 1}, skill="add", message_id="once")
-    second = await agent.send({"a": 1}, skill="add", message_id="once")
+    first = await agent.send({"a": 1}, skill="add", message_id=f"once-{agent.binding}")
+    second = await agent.send({"a": 1}, skill="add", message_id=f"once-{agent.binding}")
     assert first == second
+    told = gateway.of(MessageReceived)[-1]
+    assert (told.kind, told.sender) == ("send", "token")
     with pytest.raises(InvalidParamsError, match="messageId"):
-        await agent.send({"a": 2}, skill="add", message_id="once")
+        await agent.send({"a": 2}, skill="add", message_id=f"once-{agent.binding}")
     assert len((await agent.list(context_id=first["contextId"]))["tasks"]) == 1
 
 
 async def test_a_task_is_cancelled_by_whom_began_it(agent: Peer, gateway: Served) -> None:
     """Once; and it is audited."""
-    task = await agent.send({}, skill="waits", message_id="w", wait=False)
+    task = await agent.send({}, skill="waits", wait=False)
     stopped = await agent.cancel(task["id"])
     assert stopped["status"]["state"] == "TASK_STATE_CANCELED"
     with pytest.raises(TaskNotCancelableError):
         await agent.cancel(task["id"])
     acts = [(act.action, act.run_id, act.outcome) for act in gateway.of(OperatorActed)]
-    assert acts == [("cancel", task["id"], "done")]
+    assert acts.count(("cancel", task["id"], "done")) == 1
 
 
 async def test_what_cannot_be_done_is_said_in_the_words_of_the_protocol(agent: Peer) -> None:
@@ -171,9 +184,8 @@ async def test_what_cannot_be_done_is_said_in_the_words_of_the_protocol(agent: P
             await agent.get(wrong)
     with pytest.raises(UnsupportedOperationError):
         await agent.send("more", task=done["id"])
-    over = SubscribeToTaskRequest(id=done["id"])
     with pytest.raises(UnsupportedOperationError):
-        _ = [each async for each in agent.client.subscribe(over, context=agent.context)]
+        await agent.subscribe(done["id"])
     with pytest.raises(InvalidParamsError, match="nothing"):
         await agent.send("x", skill="nothing")
     with pytest.raises(InvalidParamsError, match="names no skill"):
@@ -200,9 +212,8 @@ async def test_whoever_subscribes_sees_the_rest(agent: Peer, gateway: Served) ->
     seen = anyio.Event()
 
     async def follow() -> None:
-        request = SubscribeToTaskRequest(id=asked["id"])
-        async for each in agent.client.subscribe(request, context=agent.context):
-            told.append(plain(each))
+        async for each in agent.followed(asked["id"]):
+            told.append(each)
             seen.set()
 
     async with anyio.create_task_group() as group:
@@ -222,12 +233,12 @@ async def test_whoever_subscribes_sees_the_rest(agent: Peer, gateway: Served) ->
 
 async def test_tasks_are_listed_newest_first_in_pages(agent: Peer) -> None:
     """By conversation and state; a cursor goes on behind what was seen."""
-    made = [await agent.send({"a": n}, skill="add", context="c") for n in range(5)]
-    await agent.send({"a": 9}, skill="add", context="other")
+    context = f"pages-{agent.binding}"
+    made = [await agent.send({"a": n}, skill="add", context=context) for n in range(5)]
     found: list[str] = []
     token = ""
     for _ in range(3):
-        page = await agent.list(context_id="c", page_size=2, page_token=token)
+        page = await agent.list(context_id=context, page_size=2, page_token=token)
         assert page["totalSize"] == 5
         found += [task["id"] for task in page["tasks"]]
         assert all("artifacts" not in task for task in page["tasks"])
@@ -236,7 +247,7 @@ async def test_tasks_are_listed_newest_first_in_pages(agent: Peer) -> None:
     times = {task["id"]: task["status"]["timestamp"] for task in made}
     assert sorted(found) == sorted(times)
     assert [times[task] for task in found] == sorted(times.values(), reverse=True)
-    failed = await agent.list(status=TaskState.TASK_STATE_FAILED)
+    failed = await agent.list(context_id=context, status=TaskState.TASK_STATE_FAILED)
     assert failed.get("tasks", []) == []
     with pytest.raises(InvalidParamsError):
         await agent.list(page_size=101)
@@ -254,8 +265,6 @@ async def test_the_card_shows_a_skill_for_each_workflow(agent: Peer, gateway: Se
     extended = plain(await agent.client.get_extended_agent_card(request, context=agent.context))
     (extension,) = extended["capabilities"]["extensions"]
     assert extension["params"]["add"]["required"] == ["a"]
-    known = gateway.of(MessageReceived)
-    assert known == []
 
 
 async def test_a_caller_sees_and_does_what_its_role_and_tenant_allow(
@@ -271,7 +280,7 @@ async def test_a_caller_sees_and_does_what_its_role_and_tenant_allow(
             assert (await gateway.client.run(task["id"]).status()).tenant == "acme"
             await agent.send("3", task=task["id"])
             # What a workflow asks of people is not for whoever began it to answer.
-            with pytest.raises(A2AClientError, match="operator"):
+            with pytest.raises(A2AClientError, match=r"403|PERMISSION_DENIED"):
                 await agent.send("yes", task=task["id"])
         async with peer(gateway.url, binding, looks) as agent:
             assert (await agent.get(task["id"]))["id"] == task["id"]
@@ -286,7 +295,8 @@ async def test_a_caller_sees_and_does_what_its_role_and_tenant_allow(
                     await attempt(task["id"])
             with pytest.raises(TaskNotFoundError):
                 await agent.send("yes", task=task["id"])
-            assert (await agent.list()).get("tasks", []) == []
+            listed = (await agent.list()).get("tasks", [])
+            assert task["id"] not in {each["id"] for each in listed}
             again = await agent.send("pies", skill="order", message_id=f"m-{binding}")
             assert again["id"] != task["id"]
 
@@ -336,7 +346,7 @@ async def test_a_message_that_is_no_request_is_refused(gateway: Served) -> None:
     status, answer = await gateway.ask("GET", "/a2a/v1/tasks/x", headers=version)
     assert (status, answer["error"]["details"][0]["reason"]) == (404, "TASK_NOT_FOUND")
     assert (await gateway.ask("POST", "/a2a", data=b"{", headers=version))[0] == 415
-    assert await gateway.client.depth() == await gateway.client.depth("other")
+    assert await gateway.client.list(tenant="nobody") == []
 
 
 async def test_a_workflow_may_take_the_whole_message(gateway: Served) -> None:

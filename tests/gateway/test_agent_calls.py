@@ -107,13 +107,18 @@ class Us:
         """What a run returns, with a worker that runs it."""
         run = await self.client.enqueue(workflow, arguments)
         worker = self.worker()
+        failed: RunFailed | None = None
         async with anyio.create_task_group() as group:
             await worker.start(group)
             try:
-                return await run.result(20)
-            finally:
-                worker.crash()
-                group.cancel_scope.cancel()
+                found = await run.result(20)
+            except RunFailed as error:
+                failed = error
+            worker.crash()
+            group.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+        return found
 
 
 @asynccontextmanager
@@ -191,13 +196,18 @@ async def test_a_worker_that_dies_sends_nothing_twice(them: Served, way: Between
     """The next one finds the task of a message whose answer nobody wrote down."""
     async with us(way.url, them.token) as we, anyio.create_task_group() as group:
         first, second = we.worker(), we.worker()
-        way.delivered = first.crash
+        dead = anyio.Event()
+
+        def die() -> None:
+            first.crash()
+            dead.set()
+
+        way.delivered = die
         run = await we.client.enqueue(
             "asks", {"agent": "them", "message": {"a": 2, "b": 5}, "skill": "add"}
         )
         await first.start(group)
-        while not way.sent:
-            await anyio.sleep(0.01)
+        await dead.wait()
         way.delivered = lambda: None
         ((_, intent),) = (await we.client.journal(run)).items()
         assert (intent.kind, intent.status) == (StepKind.AGENT, RecordStatus.INTENT)

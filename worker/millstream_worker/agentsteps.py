@@ -152,7 +152,7 @@ class _Calling:
                 return await self._taken(await self._found() or await self._answer())
             except MessageLost as lost:
                 self._lost = True
-                error: AgentError = AgentNotReached(str(lost), cause="MessageLost")
+                error: AgentError = AgentNotReached(str(lost), cause="AgentNotReached")
             except AgentNotReached as away:
                 error = away
             pause_s = self._pause(error)
@@ -189,7 +189,7 @@ class _Calling:
                 return dict(result[kind])
         raise AgentRejected(
             f"agent {self._known['agent']} answered with neither a task nor a message",
-            cause="Malformed",
+            cause="AgentRejected",
         )
 
     async def _taken(self, answer: Mapping[str, Any]) -> AgentReply | None:
@@ -197,7 +197,7 @@ class _Calling:
             return _replied(self._known["agent"], answer)
         task_id = answer.get("id")
         if not isinstance(task_id, str) or not task_id:
-            raise AgentRejected("its task has no id", cause="Malformed")
+            raise AgentRejected("its task has no id", cause="AgentRejected")
         if _state(answer) in _ENDED | _ASKS:
             # A page of tasks has no artifacts in it, and an answer may be older than its task.
             return _reply(self._known["agent"], await self._looked(task_id) or answer)
@@ -241,7 +241,7 @@ class _Calling:
                 raise AgentTimeout(
                     f"agent {self._known['agent']} did not end task {self._known['task']!r} within"
                     f" {self._call.timeout_s:g} s",
-                    cause="TimeoutError",
+                    cause="AgentTimeout",
                 )
             pause_s = min(pause_s, left)
         with self._parking.waiting(now + pause_s):
@@ -268,7 +268,7 @@ class _Calling:
         try:
             await self._recorder.write(self._step, record)
         except PayloadTooLarge as error:
-            rejected = AgentRejected(str(error), cause="PayloadTooLarge")
+            rejected = AgentRejected(str(error), cause="AgentRejected")
             await self._recorder.fail(self._step, rejected, max(1, self._attempt), self._began)
         return reply
 
@@ -287,7 +287,7 @@ class _Calling:
         return AgentOutcomeUnknown(
             f"a message to agent {self._known['agent']} may have arrived ({reason}); its task is"
             f" looked for by contextId {self._call.context_id}",
-            cause="OutcomeUnknown",
+            cause="AgentOutcomeUnknown",
         )
 
 

@@ -32,7 +32,6 @@ from millstream_gateway.a2a.watching import Following, Update
 
 #: How often it is looked whether anything is due.
 _LOOK_S = 0.5
-_AT_A_TIME = 20
 #: An errand is held for so long, and left before that is over: the next one is begun in time.
 _LEASE_S = 60.0
 _TURN_S = _LEASE_S - CONNECT_S - ANSWER_S - 5.0
@@ -62,14 +61,14 @@ class Courier:
         async with self.destinations.open() as http:
             while True:
                 try:
-                    due = await pushes.claim(self.connection, _LEASE_S, _AT_A_TIME)
+                    due = await pushes.claim(self.connection, _LEASE_S)
                 except StoreError as error:
                     self.emit(StoreFailed(during="push", error=f"{type(error).__name__}: {error}"))
                     due = ()
                 async with anyio.create_task_group() as group:
                     for errand in due:
                         group.start_soon(self._look_after, http, errand)
-                if len(due) < _AT_A_TIME:
+                if len(due) < pushes.CLAIMED:
                     await anyio.sleep(_LOOK_S)
 
     async def _look_after(self, http: aiohttp.ClientSession, errand: Errand) -> None:

@@ -108,7 +108,7 @@ class GrpcPort:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        a2a_pb2_grpc.add_A2AServiceServicer_to_server(self._handler, server)
+        a2a_pb2_grpc.add_A2AServiceServicer_to_server(self._handler, server)  # type: ignore[no-untyped-call]  # generated
         try:
             self.port = server.add_insecure_port(f"{self._address}:{self._asked}")
         except RuntimeError as error:
@@ -161,9 +161,11 @@ class GrpcPort:
         for name, value in context.invocation_metadata() or ():
             if isinstance(value, str):
                 found.setdefault(name.lower(), []).append(value)
-        principal = await self._guard.known(
-            credential(lambda name, default: found.get(name.lower(), default))
-        )
+
+        def all_of(name: str, default: list[str], /) -> Sequence[str]:
+            return found.get(name.lower(), default)
+
+        principal = await self._guard.known(credential(all_of))
         self._rates.take(principal.name)
         if not principal.may_somewhere(Role.VIEWER):
             raise Forbidden("you have not the role viewer")

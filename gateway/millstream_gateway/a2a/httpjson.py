@@ -190,9 +190,10 @@ def _body(call: Call, message: M) -> M:
     if not call.body:
         return message
     try:
-        return Parse(call.body, message, ignore_unknown_fields=True)
+        Parse(call.body, message, ignore_unknown_fields=True)
     except (ParseError, RecursionError, UnicodeError, ValueError, TypeError) as error:
         raise InvalidParamsError(f"the body is not as described: {error}") from error
+    return message
 
 
 def _query(call: Call, message: M) -> M:
@@ -204,6 +205,7 @@ def _query(call: Call, message: M) -> M:
         if field is not None:
             values[name] = text.lower() == "true" if field.type == field.TYPE_BOOL else text
     try:
-        return ParseDict(values, message)
+        ParseDict(values, message)
     except (ParseError, ValueError, TypeError) as error:
         raise InvalidParamsError(f"the query is not as described: {error}") from error
+    return message

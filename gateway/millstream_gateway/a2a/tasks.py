@@ -182,8 +182,9 @@ def artifact_of(event: RunEvent) -> Artifact | None:
     data = dict(event.data) if isinstance(event.data, Mapping) else {"value": event.data}
     parts = [part_of(data["value"])] if "value" in data else []
     kept = {name: data[name] for name in _FIELDS if name in data}
+    artifact = Artifact()
     try:
-        artifact = ParseDict(kept, Artifact(), ignore_unknown_fields=True)
+        ParseDict(kept, artifact, ignore_unknown_fields=True)
     except ParseError:
         # It is not spelt as one: better shown as it is than not at all.
         artifact, parts = Artifact(), [part_of(event.data)]

@@ -42,7 +42,7 @@ class NoAgents:
         """Refuse."""
         raise AgentRejected(
             f"no agent {wanted!r} is declared; start the worker with --agents FILE",
-            cause="UnknownAgent",
+            cause="AgentRejected",
         )
 
     def resends(self, agent: str) -> bool:

@@ -104,7 +104,7 @@ class AgentCaller:
         what = f"{len(found)} declared agents have" if found else "no declared agent is, or has,"
         raise AgentRejected(
             f"{what} {wanted!r}; call it by a name that stands in the file that --agents names",
-            cause="UnknownAgent",
+            cause="AgentRejected",
         )
 
     async def _has(self, name: str, skill: str) -> bool:
@@ -198,23 +198,22 @@ class AgentCaller:
             raise AgentRejected(
                 f"agent {agent!r} is not declared here any more; declare it in the file that"
                 " --agents names",
-                cause="UnknownAgent",
+                cause="AgentRejected",
             )
         return peer
 
     def _judged(self, agent: str, fault: Fault) -> Exception:
         """Return what a fault means to whoever sent a message."""
         told = f"agent {agent}: {self._redactor(str(fault))}"
-        cause = type(fault).__name__
         match fault:
             # It did not leave us, or they say themselves that they did not take it.
             case Unsent() | Refused(status=429 | 503):
-                return AgentNotReached(told, cause=cause, retry_after=fault.retry_after)
+                return AgentNotReached(told, cause="AgentNotReached", retry_after=fault.retry_after)
             case Unfit() | AddressRefused():
-                return AgentRejected(told, cause=cause)
+                return AgentRejected(told, cause="AgentRejected")
             case Refused(status=status) if status < 500:
-                return AgentRejected(told, cause=cause)
+                return AgentRejected(told, cause="AgentRejected")
             case RpcError(code=code) if code != _INTERNAL:
-                return AgentRejected(told, cause=cause)
+                return AgentRejected(told, cause="AgentRejected")
             case _:
                 return MessageLost(told)
