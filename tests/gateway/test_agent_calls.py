@@ -77,7 +77,7 @@ async def them(issuer: Issuer, memory_url: str) -> AsyncIterator[Served]:
     """The other agent."""
     async with served(memory_url, issuer) as gateway, worker_of(gateway.store, theirs):
         data = catalogues.note(describe(theirs))
-        await catalogues.publish(gateway.connection, "default", data, 60)
+        await catalogues.publish(gateway.connection, "default", data, 600)
         yield gateway
 
 

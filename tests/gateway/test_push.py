@@ -91,7 +91,7 @@ async def gateway(
         worker_of(gateway.store, app),
     ):
         data = catalogues.note(describe(app))
-        await catalogues.publish(gateway.connection, "default", data, 60)
+        await catalogues.publish(gateway.connection, "default", data, 600)
         yield gateway
 
 

@@ -20,7 +20,7 @@ async def test_agents_are_found_by_skill_and_tag(memory_url: str, issuer: Issuer
     settings = {"acp_registry": True, "public_url": "https://us.example", "agent_name": "us"}
     async with served(memory_url, issuer) as looker:
         data = catalogues.note(describe(app))
-        await catalogues.publish(looker.connection, "default", data, 60)
+        await catalogues.publish(looker.connection, "default", data, 600)
         other = Listed(
             name="them", url="https://them.example", version="1",
             skills=(Skill(id="translate", tags=("language",)),),

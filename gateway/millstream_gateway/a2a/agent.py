@@ -45,6 +45,7 @@ from millstream_gateway.a2a.tasks import SETTLED, TERMINAL, Tasks, stamp, state_
 from millstream_gateway.a2a.watching import Watching
 from millstream_gateway.a2a.wishing import Wishing
 from millstream_gateway.auth.rates import Places
+from millstream_gateway.rest.stream import shown_to
 
 #: A caller who waits for a task gets it as it is after so many seconds; see the page on A2A.
 MOST_WAIT_S = 600.0
@@ -106,7 +107,7 @@ class Agent(Wishing):
                 task, seen = await self._begun(caller, run, status)
                 self._told(caller, "stream", began)
                 yield apply_history_length(task, params.configuration)
-                async for update in self._followed(run, task, seen, SETTLED):
+                async for update in self._followed(caller, run, task, seen, SETTLED):
                     yield update
 
     @validate_request_params
@@ -122,15 +123,16 @@ class Agent(Wishing):
             talk = await self._rooms.tasks.talk(run)
             task, seen = await self._rooms.tasks.snapshot(status, caller.served, talk)
             yield task
-            async for update in self._followed(run, task, seen, TERMINAL):
+            async for update in self._followed(caller, run, task, seen, TERMINAL):
                 yield update
 
     async def _followed(
-        self, run: Run, task: Task, seen: str, until: frozenset[TaskState]
+        self, caller: Caller, run: Run, task: Task, seen: str, until: frozenset[TaskState]
     ) -> AsyncGenerator[Event]:
         if task.status.state in until:
             return
-        updates = self._rooms.watching.updates(run, task, seen, until=until)
+        shown = shown_to(caller.principal, run.queue)
+        updates = self._rooms.watching.updates(run, task, seen, shown=shown, until=until)
         async with aclosing(updates) as told:  # type: ignore[type-var]  # it is a generator
             async for update in told:
                 yield update

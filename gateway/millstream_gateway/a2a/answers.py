@@ -5,8 +5,8 @@ task that waits for one thing need not be told. A signal is taken once for each 
 first answer to a question stands: so a message that is sent again changes nothing.
 
 Whoever may start a task may answer it with a signal. Questions that a workflow asks of people
-(``ctx.approve``), and what became of a call, are for operators to answer: an agent that begins a
-task must not be able to approve of it itself.
+(``ctx.approve``), what a tool asks of them, and what became of a call, are for operators to answer:
+an agent that begins a task must not be able to approve of it itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from millstream.model.message import MessageKind
 from millstream.model.run import RunStatus
 from millstream_gateway.a2a.callers import Caller
 from millstream_gateway.a2a.skills import Content, content_of
-from millstream_gateway.a2a.tasks import awaited
+from millstream_gateway.a2a.tasks import ANSWERABLE, awaited
 from millstream_gateway.a2a.values import plain_struct
 from millstream_gateway.auth.principals import Role
 
@@ -32,7 +32,6 @@ from millstream_gateway.auth.principals import Role
 ANSWERS = "answers"
 _YES = frozenset({"yes", "y", "approve", "approved", "ok", "okay", "true"})
 _NO = frozenset({"no", "n", "reject", "rejected", "deny", "denied", "false"})
-_KINDS = (MessageKind.APPROVAL, MessageKind.SIGNAL, MessageKind.RESOLUTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,9 @@ async def answer(caller: Caller, run: Run, status: RunStatus, message: Message) 
             caller.queue(Role.OPERATOR, run.queue)
             approved, comment = _verdict(content)
             await run.approve(asked.name, approved, by=caller.principal.name, comment=comment)
+        case MessageKind.INPUT:
+            caller.queue(Role.OPERATOR, run.queue)
+            await run.answer(dict(content.data), asked.name)
         case _:
             caller.queue(Role.OPERATOR, run.queue)
             await run.resolve(asked.name, _resolution(content))
@@ -67,7 +69,7 @@ def payload_of(content: Content) -> Any:
 
 
 def _asked(status: RunStatus, named: Any) -> Asked:
-    asked = [Asked(kind, name) for kind in _KINDS for name in awaited(status, kind)]
+    asked = [Asked(kind, name) for kind in ANSWERABLE for name in awaited(status, kind)]
     if named is None and len(asked) == 1:
         return asked[0]
     found = next((each for each in asked if each.name == named), None)

@@ -29,6 +29,7 @@ from millstream.store.pushes import Errand, Progress, Wish
 from millstream_gateway.a2a.destinations import ANSWER_S, CONNECT_S, Destinations
 from millstream_gateway.a2a.tasks import TERMINAL, Tasks, state_of
 from millstream_gateway.a2a.watching import Following, Update
+from millstream_gateway.rest.stream import without_token
 
 #: How often it is looked whether anything is due.
 _LOOK_S = 0.5
@@ -140,7 +141,9 @@ class _Turn:
     def _following(self, task: Task) -> Following:
         progress = self.progress
         told = (progress.state, progress.asks)
-        return Following(self.courier.tasks, task, progress.after, told, progress.brought)
+        return Following(
+            self.courier.tasks, task, progress.after, told, progress.brought, without_token
+        )
 
     async def _told(self, following: Following, *updates: Update) -> bool:
         """Send some updates, and write down how far it came; False when one is not taken."""

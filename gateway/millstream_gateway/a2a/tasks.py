@@ -52,7 +52,11 @@ _STATES: Mapping[RunState, TaskState] = {
     RunState.FAILED: TaskState.TASK_STATE_FAILED,
     RunState.CANCELLED: TaskState.TASK_STATE_CANCELED,
 }
-_ASKS = (MessageKind.APPROVAL.of(""), MessageKind.SIGNAL.of(""), MessageKind.RESOLUTION.of(""))
+#: What somebody outside can say to a run. A child's end is not among it.
+ANSWERABLE = (
+    MessageKind.APPROVAL, MessageKind.SIGNAL, MessageKind.RESOLUTION, MessageKind.INPUT,
+)  # fmt: skip
+_ASKS = tuple(kind.of("") for kind in ANSWERABLE)
 
 
 def state_of(status: RunStatus) -> TaskState:
@@ -238,7 +242,12 @@ def _asked(status: RunStatus, questions: Sequence[OpenApproval]) -> list[Any]:
     texts += [f"waits for {name}" for name in signals]
     texts += [f"nobody knows whether {step} ran: retry, fail or give its result" for step in doubts]
     asks: list[dict[str, Any]] = [
-        {"answers": each.key, "kind": "approval", "question": each.question, "data": each.data}
+        {
+            "answers": each.key,
+            "kind": "approval" if each.asks is None else "input",
+            "question": each.question,
+            "data": each.data if each.asks is None else each.asks,
+        }
         for each in questions
     ]
     asks += [{"answers": name, "kind": "signal"} for name in signals]

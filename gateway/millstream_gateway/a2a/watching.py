@@ -36,6 +36,7 @@ from millstream_gateway.a2a.tasks import (
 from millstream_gateway.a2a.values import said_by_agent, struct_of
 from millstream_gateway.waits import first_of
 
+Shown = Callable[[RunEvent], object]
 Update = TaskStatusUpdateEvent | TaskArtifactUpdateEvent
 
 #: How often a state is looked at while nothing is heard: soon at first, since most runs are short.
@@ -69,16 +70,22 @@ class Watching:
                 pause_s = min(_LATEST_S, pause_s * 1.5)
 
     async def updates(
-        self, run: Run, task: Task, seen: str, *, until: frozenset[TaskState] = TERMINAL
+        self,
+        run: Run,
+        task: Task,
+        seen: str,
+        *,
+        shown: Shown,
+        until: frozenset[TaskState] = TERMINAL,
     ) -> AsyncIterator[Update]:
         """Iterate over what becomes of a task, until it is in one of some states.
 
-        It goes on behind the task as it was told, and the last event that went into that. Ends
-        early when this gateway leaves.
+        It goes on behind the task as it was told, and the last event that went into that. ``shown``
+        is what of an event whoever reads may see. Ends early when this gateway leaves.
         """
         # What it asked for in that state is told once more rather than not at all.
         told: tuple[int, Sequence[str]] = (task.status.state, ())
-        following = Following(self._tasks, task, seen, told, bool(task.artifacts))
+        following = Following(self._tasks, task, seen, told, bool(task.artifacts), shown)
         pause_s = _SOONEST_S
         while True:
             # The state is read first: what was said before it is then still told before it.
@@ -122,6 +129,8 @@ class Following:
     told: tuple[int, Sequence[str]]
     #: Whether it has brought any artifact.
     brought: bool
+    #: What of an event they may see.
+    shown: Shown
 
     def event(self, event: RunEvent) -> Update:
         """Return the update that an event is."""
@@ -134,7 +143,7 @@ class Following:
             f"{self.task.id}-{event.id}",
             self.task.id,
             self.task.context_id,
-            {"name": event.name, "data": event.data},
+            {"name": event.name, "data": self.shown(event)},
         )
         status = TaskStatus(
             state=TaskState.TASK_STATE_WORKING, message=message, timestamp=stamp(event.at)
