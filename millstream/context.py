@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, Protocol, TypeVar, overload
 
+from millstream.model.agent import AgentReply
 from millstream.model.approval import Approval
 from millstream.model.backoff import RetryPolicy
 from millstream.model.tool import ToolInfo, ToolResult
@@ -149,6 +150,26 @@ class Context(ABC):
         ``options`` are the model's own. Raises
         `InferenceRejected`, `ItemTooLarge`, `InferenceFailed`, `InferenceOverloaded`,
         `InferenceUnavailable` or `DeadlineExceeded`.
+        """
+
+    @abstractmethod
+    def agent(
+        self,
+        agent: str,
+        message: Any,
+        *,
+        skill: str | None = None,
+        reply_to: AgentReply | None = None,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+    ) -> Awaitable[AgentReply]:
+        """Have another agent do something (A2A), wait for its task, and record what came of it.
+
+        ``agent`` is the name of a declared agent, its address, or a skill that one of them has.
+        The message is a text, any JSON value, or a list of such parts. The wait parks the run.
+        A task that wants to know something comes back too: answer it with ``reply_to``. Raises
+        `AgentRejected`, `AgentNotReached`, `AgentTimeout` or `AgentOutcomeUnknown`.
         """
 
     @abstractmethod

@@ -43,6 +43,15 @@ class Overview:
         found = [question for part in await self._each(queue, ask) for question in part]
         return sorted(found, key=lambda question: question.asked)[:limit]
 
+    async def questions(self, status: RunStatus) -> Sequence[OpenApproval]:
+        """Return the open questions of one run, as its status says that it waits for them."""
+
+        async def ask(lane: Lane) -> Sequence[OpenApproval]:
+            return await listing.questions_of(self._connection, lane, status)
+
+        nothing: Sequence[OpenApproval] = []
+        return await self._queues.look(status.queue, status.id, ask, nothing)
+
     async def record(self, queue: str, run_id: str, step: str) -> Record | None:
         """Return what a run has recorded of one step; None when that is nothing."""
 

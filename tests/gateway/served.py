@@ -204,7 +204,8 @@ async def served(
     config = GatewayConfig(
         redis=url,
         **{
-            "http": 0, "host": "127.0.0.1", "grace": 5.0, "jwt_keys": (str(issuer.path),),
+            "http": 0, "grpc": -1, "host": "127.0.0.1", "grace": 5.0,
+            "jwt_keys": (str(issuer.path),),
             "jwt_issuer": (ISSUER,), "jwt_audience": (AUDIENCE,), "queue": ("default", "other"),
             **settings,
         },
@@ -245,8 +246,14 @@ async def served(
 @asynccontextmanager
 async def worker(url: str) -> AsyncIterator[None]:
     """Serve the workflows for this block."""
-    models = FunctionModels({"poet": poet})
-    embedded = EmbeddedWorker(url, app, lambda _: None, Bank(), models)
+    async with worker_of(url, app):
+        yield
+
+
+@asynccontextmanager
+async def worker_of(url: str, workflows: Workflows) -> AsyncIterator[None]:
+    """Serve some workflows for this block."""
+    embedded = EmbeddedWorker(url, workflows, lambda _: None, Bank(), FunctionModels({"poet": poet}))
     try:
         async with anyio.create_task_group() as group:
             await embedded.start(group)

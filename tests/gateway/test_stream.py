@@ -145,7 +145,7 @@ async def test_a_reader_that_does_not_read_is_let_go_of(
     gateway: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its place is given to others within seconds."""
-    monkeypatch.setattr("millstream_gateway.rest.stream._WRITE_S", 0.1)
+    monkeypatch.setattr("millstream_gateway.outgoing._WRITE_S", 0.1)
     await gateway.post("/runs", {"workflow": "large", "id": "r1"})
     async with worker(gateway.store):
         await gateway.get("/runs/r1/result?wait=20")
@@ -189,7 +189,7 @@ async def test_an_idle_stream_says_that_it_lives(
     gateway: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Proxies cut what is silent."""
-    monkeypatch.setattr("millstream_gateway.rest.stream.PING_S", 0.02)
+    monkeypatch.setattr("millstream_gateway.outgoing.PING_S", 0.02)
     await gateway.post("/runs", {"workflow": "waits", "id": "r1"})
     headers = {"Authorization": f"Bearer {gateway.token}"}
     async with gateway.http.get(f"{gateway.url}/api/v1/runs/r1/events", headers=headers) as answer:

@@ -29,6 +29,7 @@ from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.workflow import Log, Workflows
 from millstream_worker import compose
+from millstream_worker.agents.asked import Agents, NoAgents
 from millstream_worker.config import WorkerConfig
 from millstream_worker.environment import Inference, Tools
 from millstream_worker.serve import Worker
@@ -153,7 +154,10 @@ class EmbeddedWorker:
         emit: Emit,
         tools: Tools,
         inference: Inference,
+        *,
+        agents: Agents | None = None,
     ) -> None:
+        self._agents = agents or NoAgents()
         self._connection = Connection(url)
         self._workflows = with_builtin(workflows)
         self._emit = emit
@@ -182,6 +186,7 @@ class EmbeddedWorker:
             make_log=make_log,
             tools=self._tools,
             inference=self._inference,
+            agents=self._agents,
         )
         worker = await compose.compose(config, self._workflows, parts)
         self._worker = worker

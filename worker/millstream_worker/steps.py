@@ -54,11 +54,15 @@ _FAILURES: dict[str, type[StepError]] = {
         errors.InferenceOverloaded,
         errors.InferenceUnavailable,
         errors.DeadlineExceeded,
+        errors.AgentNotReached,
+        errors.AgentRejected,
+        errors.AgentTimeout,
+        errors.AgentOutcomeUnknown,
     )
 }
 
 #: Kinds whose answers may be as long as a tool's.
-_LARGE = {StepKind.TOOL, StepKind.INFER}
+_LARGE = {StepKind.TOOL, StepKind.INFER, StepKind.AGENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
