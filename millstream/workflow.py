@@ -12,7 +12,7 @@ import re
 import typing
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from millstream.calendar import Calendar
 from millstream.context import Context, Log
@@ -51,6 +51,8 @@ class Workflow:
     retry: RetryPolicy = ONCE
     #: How many of its runs go on at a time, or begin in a period.
     limits: tuple[Limit, ...] = ()
+    #: Whether whoever watches a run of it is told of its steps, too.
+    tells_steps: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -70,17 +72,22 @@ class Workflows(Calendar):
         timeout: float | None = None,
         retry: RetryPolicy = ONCE,
         limits: Sequence[Limit] = (),
+        events: Literal["emitted", "steps"] = "emitted",
     ) -> Callable[[Function], Function]:
         """Register an async function whose first parameter is the context.
 
         Several versions of one name may stand side by side: a new run starts on the one that was
-        registered last, a begun one stays on the version it started on.
+        registered last, a begun one stays on the version it started on. With ``events="steps"``
+        whoever watches a run is told of each step, too: see `EventKind`.
         """
+        if events not in {"emitted", "steps"}:
+            raise UsageError(f"events of a workflow are 'emitted' or 'steps', not {events!r}")
 
         def register(function: Function) -> Function:
             label = name or str(getattr(function, "__name__", ""))
             defined = _define(function, label, version, timeout, retry)
-            self.add(replace(defined, limits=_checked(limits, label)))
+            tells = events == "steps"
+            self.add(replace(defined, limits=_checked(limits, label), tells_steps=tells))
             return function
 
         return register

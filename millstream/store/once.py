@@ -23,7 +23,7 @@ async def enqueue(connection: Connection, lane: Lane, epoch: int, new: NewRun) -
         epoch, once.mode, once.name, round(once.window_s * 1000), round(once.longest_s * 1000),
         new.id, new.workflow, new.version, new.arguments, new.priority,
         "" if new.timeout_s is None else round(new.timeout_s * 1000), new.tenant, new.trace,
-        round(new.delay_s * 1000),
+        round(new.delay_s * 1000), new.attributes,
     ]  # fmt: skip
     with connection.translated():
         what, *rest = await call(connection.scripts, "once", lane, args)

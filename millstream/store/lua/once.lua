@@ -17,6 +17,7 @@
 -- ARGV tenant      empty: none
 -- ARGV trace       empty: none
 -- ARGV delay_ms    with 'dedupe'; empty: none
+-- ARGV attributes  empty: none
 --
 -- Returns  {-1, lanes, epoch}  the queue was resized, or is about to be; nothing was written
 --          {1} accepted, {0, id} that run stands for it, {2, workflow} the one that stands for it is of
@@ -32,7 +33,7 @@ if next_ or (epoch or '0') ~= ARGV[1] then
 end
 local mode, name, window, longest, id = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local workflow, version, arguments, priority = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local timeout, tenant, trace, delay = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
+local timeout, tenant, trace, delay, attributes = ARGV[11], ARGV[12], ARGV[13], ARGV[14], ARGV[15]
 if not BACKLOG[priority] or string.find(window .. longest .. timeout .. delay, '%D') then error('once: malformed run ' .. id) end
 learn(high, normal, low, wide)
 
@@ -71,5 +72,5 @@ if limit and waiting >= limit then return {3, limit, waiting} end
 if mode == 'debounce' then delay = digits(math.min(tonumber(window), tonumber(longest))) end
 local keep = mode == 'debounce' and digits(tonumber(window) + tonumber(longest)) or window
 redis.call('SET', stand, NOW_TEXT .. ' ' .. id, 'PX', math.max(1, tonumber(keep)))
-accept(id, key, workflow, version, arguments, priority, delay, timeout, tenant, trace)
+accept(id, key, workflow, version, arguments, priority, delay, timeout, tenant, trace, attributes)
 return {1}
