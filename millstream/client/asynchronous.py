@@ -168,8 +168,8 @@ class Client(Operations, Overview):
         # By identity: the same id may stand in the list twice, and each has an answer of its own.
         answers: dict[int, bool | str] = {}
         for queue, news in by_queue.items():
-            for new, answer in await self._queues.send_all(queue, news):
-                answers[builtins.id(new)] = answer
+            found = await self._queues.send_all(queue, news)
+            answers.update((builtins.id(new), answer) for new, answer in found)
 
         return [self._handle(item, new, answers[builtins.id(new)]) for item, new in wanted]
 
@@ -294,7 +294,7 @@ class Client(Operations, Overview):
             raise IdConflict(new.id, asked.queue, answer)
 
         # An id of our own making cannot have been here: the first sending's reply was lost.
-        return Run(self, new.id, asked.queue, created=answer or asked.id is None)
+        return Run(self, new.id, asked.queue, answer or asked.id is None)
 
     async def _close_connection(self) -> None:
         with anyio.move_on_after(2, shield=True):

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from millstream.model.approval import Approval
 from millstream.model.attributes import Attributes
 from millstream.model.progress import EventKind
@@ -57,8 +59,7 @@ class RunEvent:
     kind: EventKind = EventKind.EMIT
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True, gc=False):
     """A run, as its caller holds it. Cheap to make and to throw away."""
 
     client: Client

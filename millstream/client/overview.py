@@ -15,9 +15,10 @@ from millstream.client.queues import Queues
 from millstream.model import selection
 from millstream.model.approval import OpenApproval
 from millstream.model.attributes import Attributes, checked
+from millstream.model.journal import Record
 from millstream.model.run import Depth, RunState, RunStatus
 from millstream.model.selection import Selection
-from millstream.store import agents, listing, runs
+from millstream.store import agents, codec, listing, messages, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.layouts import Layout
@@ -42,10 +43,19 @@ class Overview:
         found = [question for part in await self._each(queue, ask) for question in part]
         return sorted(found, key=lambda question: question.asked)[:limit]
 
+    async def record(self, queue: str, run_id: str, step: str) -> Record | None:
+        """Return what a run has recorded of one step; None when that is nothing."""
+
+        async def ask(lane: Lane) -> bytes | None:
+            return await messages.record(self._connection, lane, run_id, step)
+
+        found = await self._queues.look(queue, run_id, ask, None)
+        return None if found is None else codec.decode_record(found)
+
     async def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue, at a cost that does not grow with them."""
         parts = await self._each(queue, functools.partial(runs.depth, self._connection))
-        names = ("waiting", "running", "scheduled", "parked", "dead")
+        names = ("waiting", "running", "scheduled", "parked", "dead", "added", "gone")
         counts = {name: sum(getattr(part, name) for part in parts) for name in names}
         paused = any(part.paused for part in parts)
         return Depth(**counts, oldest_s=max(part.oldest_s for part in parts), paused=paused)
@@ -108,11 +118,15 @@ class Overview:
         By state, and within a state and a lane the newest first. A page costs a bounded number of
         look-ups: it may be short, even empty, and still not be the last. ``dead``: dead letters.
         """
-        places = paging.places_of(frozenset(states), dead=dead)
+        wanted = frozenset(states)
+        places = paging.places_of(wanted, dead=dead)
         lanes = await self._queues.lanes(queue)
-        ask = functools.partial(
-            paging.page, self._connection, lanes, places, cursor, limit, matches
-        )
+
+        def fits(status: RunStatus) -> bool:
+            # What has ended stands in one place, however it ended.
+            return status.state in wanted and matches(status)
+
+        ask = functools.partial(paging.page, self._connection, lanes, places, cursor, limit, fits)
         return await self._queues.insist(ask)
 
     async def select(

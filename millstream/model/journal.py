@@ -70,6 +70,8 @@ class Record(NamedTuple):
     #: The attempt of the run that wrote it, and the process.
     run_attempt: int = 1
     by: str = ""
+    #: What it was called with, for people: an excerpt without its secrets. Never replayed.
+    inputs: Any = None
 
     @property
     def fingerprint(self) -> str:

@@ -100,6 +100,8 @@ class RunStatus:
     forked_from: str | None = None
     #: What its caller wrote on it, to find it by.
     attributes: Attributes = field(default_factory=dict)
+    #: ``"QUEUE/ID"`` of the run that started it as a child.
+    parent: str | None = None
 
     @property
     def waits_for(self) -> str | None:
@@ -128,6 +130,9 @@ class Depth:
     oldest_s: float = field(default=0.0, compare=False)
     #: Whether workers take nothing new from it.
     paused: bool = False
+    #: Deliveries that it has had, and those that are over. They grow, unless Redis forgets.
+    added: int = field(default=0, compare=False)
+    gone: int = field(default=0, compare=False)
 
 
 class Delivery(NamedTuple):

@@ -133,5 +133,7 @@ class Environment:
     traces: Traces | None = None
     #: A sleep longer than this parks the run.
     park_after_s: float = 5.0
+    #: Bytes of what a tool or a model is called with that its record has.
+    inputs_most: int = 0
     limits: Limits = LIMITS
     shapes: Shapes = field(default_factory=Shapes)

@@ -33,6 +33,7 @@ from millstream.model.trace import Place, SpanContext, parsed
 from millstream.store import codec
 from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
+from millstream_worker.excerpts import excerpt
 from millstream_worker.held import Held
 from millstream_worker.progress import Progress
 from millstream_worker.telling import RUNNING, SCORE, scores
@@ -69,6 +70,8 @@ class Step:
     kind: StepKind
     target: str
     digest: str
+    #: What it is called with, as far as its record has that for people to see.
+    given: Any = None
 
 
 class Recorder:
@@ -127,6 +130,7 @@ class Recorder:
             value,
             run_attempt=self._held.delivery.attempt,
             by=self._environment.token,
+            inputs=None if step.given is None else self._inputs(step.given),
             **fields,
         )
 
@@ -225,22 +229,17 @@ class Recorder:
     def tell(self, step: Step, record: Record) -> None:
         """Tell that a step has ended and stands in the journal."""
         delivery = self._held.delivery
-        self._environment.emit(
-            StepEnded(
-                run_id=delivery.run_id,
-                workflow=delivery.workflow,
-                key=step.key,
-                kind=step.kind,
-                target=step.target,
-                status=record.status,
-                attempts=record.attempts,
-                took_s=record.took_s,
-                queue=self._queue,
-                attempt=delivery.attempt,
-                tenant=delivery.tenant,
-                trace=delivery.trace,
-            )
-        )
+        event = StepEnded(
+            run_id=delivery.run_id, workflow=delivery.workflow, key=step.key, kind=step.kind,
+            target=step.target, status=record.status, attempts=record.attempts,
+            took_s=record.took_s, queue=self._queue, attempt=delivery.attempt,
+            tenant=delivery.tenant, trace=delivery.trace,
+        )  # fmt: skip
+        self._environment.emit(event)
+
+    def _inputs(self, given: Any) -> Any:
+        most = self._environment.inputs_most
+        return excerpt(given, most) if most else None
 
     def _encode(self, record: Record) -> bytes:
         limits = self._environment.limits
