@@ -6,7 +6,7 @@ An item is shared by all who asked for the same; it is dropped when the last of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,10 @@ class Item:
     refused_at: int = -1
     #: Since when it waits for room.
     starving_since: float = 0.0
+    #: What a continuous model has written of it, should it have to go on elsewhere.
+    written: Sequence[int] = ()
+    #: How often a continuous model failed while it had a slot, and it may have been the reason.
+    doubts: int = 0
     number: int = field(default_factory=_numbers.__next__)
     #: What the queue is sorted by: the most urgent first.
     rank: tuple[float, int] = field(init=False)
@@ -68,6 +72,16 @@ class Item:
     def dropped(self) -> bool:
         """Whether nobody wants the answer any more."""
         return self.done or not self.waiters
+
+    @property
+    def heard(self) -> bool:
+        """Whether somebody listens to what is written of it."""
+        return any(waiter.on_text is not None for waiter in self.waiters)
+
+    def say(self, text: str) -> None:
+        """Let those who listen have what was written."""
+        for waiter in self.waiters:
+            waiter.say(self, text)
 
     def finish(self, value: Any) -> None:
         """Give the answer to all who wait."""

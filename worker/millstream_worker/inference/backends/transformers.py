@@ -19,7 +19,14 @@ from typing import Any
 
 from millstream import __version__
 from millstream.errors import ConfigError, MissingExtra
-from millstream_worker.inference.backends import Backend, BackendOptions, Prepared, named
+from millstream_worker.inference.backends import (
+    Advanced,
+    Backend,
+    BackendOptions,
+    Joining,
+    Prepared,
+    named,
+)
 from millstream_worker.inference.backends.generation import Generator
 from millstream_worker.inference.footprint import Bytes
 from millstream_worker.inference.shapes import padded
@@ -42,7 +49,6 @@ class TransformersBackend(Backend):
         "device_map": "",
         "max_new_tokens": 256,
         "continuous": True,
-        "continuous_memory": 0.3,
     }
 
     def __init__(self, given: BackendOptions) -> None:
@@ -65,6 +71,7 @@ class TransformersBackend(Backend):
         self._generator: Generator | None = None
         self.max_length = self._longest()
         if self.task == "generation":
+            self.continuous = bool(self._set["continuous"])
             self.call_options = {
                 "max_new_tokens": int(self._set["max_new_tokens"]),
                 "temperature": 0.0,
@@ -95,8 +102,11 @@ class TransformersBackend(Backend):
         token = size * (6.0 * hidden + 2.0 * wide)
         if self.task == "generation":
             layers = int(self._config.get("num_hidden_layers", 12))
-            # Logits of the last position alone, but keys and values of every layer.
-            token += 2.0 * size * layers * hidden
+            # Logits of the last position alone, but keys and values of every layer. Heads of
+            # queries may share them.
+            heads = int(self._config.get("num_attention_heads", 1))
+            shared = int(self._config.get("num_key_value_heads", heads))
+            token += 2.0 * size * layers * hidden * shared / heads
         return Bytes(fixed=8 << 20, per_item=4096.0, per_token=token)
 
     # -- before the batch ----------------------------------------------------------------------
@@ -194,15 +204,21 @@ class TransformersBackend(Backend):
             # longer than the batch. A batcher that forms groups shows it hundreds of shapes.
             torch.backends.cuda.enable_cudnn_sdp(False)
         if self.task == "generation":
-            continuous = bool(self._set["continuous"]) and self._device.type == "cuda"
-            share = float(self._set["continuous_memory"]) if continuous else 0.0
-            self._generator = Generator(self._model, self._tokens, self._device, share)
+            self._generator = Generator(self._model, self._tokens, self._device)
 
     def unload(self) -> None:
         """Let go of the model."""
-        if self._generator is not None:
-            self._generator.close()
         self._model = self._generator = None
+
+    def advance(self, joining: Sequence[Joining], leaving: Sequence[int]) -> Advanced:
+        """Write one token of each text that has a slot."""
+        assert self._generator is not None
+        return self._generator.advance(joining, leaving)
+
+    def clear(self) -> None:
+        """Let go of the texts that are being written."""
+        if self._generator is not None:
+            self._generator.clear()
 
     def run(self, payloads: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
         """Compute a batch."""
