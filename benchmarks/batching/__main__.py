@@ -19,12 +19,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.batching import budget, device, faults, generation, killed, offline, systems
+from benchmarks.batching import (
+    budget,
+    device,
+    faults,
+    footprints,
+    generation,
+    killed,
+    offline,
+    systems,
+)
 from benchmarks.batching.model import Forward
 from benchmarks.batching.workload import Load, closed_loop, inputs
 
 WAITS_MS = (0.0, 1.0, 5.0, 20.0)
-_USUAL = ("device", "mixed", "uniform", "bimodal", "one", "generation", "faults", "budget")
+_USUAL = ("device", "mixed", "uniform", "bimodal", "one", "generation", "bytes", "faults", "budget")
 #: Parts that compute nothing with the model, and need no library for it.
 _PLAYED = {"faults", "budget"}
 
@@ -232,6 +241,7 @@ async def main(options: argparse.Namespace) -> None:
         "generation": functools.partial(
             generation.measure, options.device, bench.say, rounds=options.rounds
         ),
+        "bytes": functools.partial(footprints.measure, forward, bench.say),
         "curve": functools.partial(bench.curve, "mixed"),
         "faults": functools.partial(_faults, bench.say),
         "budget": functools.partial(_budget, bench.say, options),
@@ -279,7 +289,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         default="",
-        help="some of device,mixed,uniform,bimodal,one,generation,faults,budget,curve",
+        help="some of device,mixed,uniform,bimodal,one,generation,bytes,faults,budget,curve",
     )
     parser.add_argument(
         "--isolated", action="store_true", help="on the host too, ours in a process besides"

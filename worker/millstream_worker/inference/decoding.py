@@ -138,12 +138,13 @@ class Decoding:
         return False
 
     def refuse(self, model: str, error: BaseException) -> None:
-        """Fail all that has a slot of a model which cannot be served here."""
+        """Fail all that has a slot of a model which cannot be served here.
+
+        The device hears of it with the next advance, as of all who leave.
+        """
         slots = self._slots.get(model)
-        if slots is not None:
-            for item in slots.items.values():
-                item.fail(error)
-            self._emptied(slots)
+        for item in slots.items.values() if slots is not None else ():
+            item.fail(error)
 
     # -- before it -----------------------------------------------------------------------------
 
@@ -176,8 +177,7 @@ class Decoding:
     def _settle(self, advance: Advance, done: Advanced, now: float) -> None:
         slots = advance.slots
         for number, tokens in done.written.items():
-            item = slots.items[number]
-            item.written = [*item.written, *tokens]
+            slots.items[number].written += tokens
         for number, text in done.texts.items():
             slots.items[number].say(text)
         ended = [slots.items.pop(number) for number in done.ended]

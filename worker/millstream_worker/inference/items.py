@@ -6,7 +6,7 @@ An item is shared by all who asked for the same; it is dropped when the last of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class Item:
     #: Since when it waits for room.
     starving_since: float = 0.0
     #: What a continuous model has written of it, should it have to go on elsewhere.
-    written: Sequence[int] = ()
+    written: list[int] = field(default_factory=list)
     #: How often a continuous model failed while it had a slot, and it may have been the reason.
     doubts: int = 0
     number: int = field(default_factory=_numbers.__next__)

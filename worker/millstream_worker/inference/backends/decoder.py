@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 
+from millstream_worker.inference.backends.generation import READ_AT_ONCE
 from millstream_worker.inference.backends.keyvalues import KeyValues, cache_of_prompts
 
-#: Tokens of prompts that are read at once, padding included: what is written meanwhile waits.
-_READ = 2048
 #: Layers that look at all that was written, or at the latest of it.
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
@@ -102,8 +101,14 @@ class Decoder:
         ids = [[*[self._pad] * (longest - len(row.prompt)), *row.prompt] for row in rows]
         mask = self._mask(lengths, longest)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        cache = cache_of_prompts()
-        logits = self._forward(torch.tensor(ids), mask, positions, cache)
+        cache, logits = cache_of_prompts(), None
+        # A prompt that is longer than may be read at once comes in pieces: what is held of a
+        # piece while it is read is more than what is kept of it.
+        for start in range(0, longest, READ_AT_ONCE):
+            piece = slice(start, start + READ_AT_ONCE)
+            logits = self._forward(
+                torch.tensor(ids)[:, piece], mask[:, : piece.stop], positions[:, piece], cache
+            )
         self._values.add(cache, lengths)
         self.rows += rows
         self._take(rows, logits)
@@ -186,7 +191,7 @@ def _groups(rows: Sequence[Row]) -> Iterator[list[Row]]:
     """Cut rows into groups that are read together, the longest prompt of each at its end."""
     group: list[Row] = []
     for row in sorted(rows, key=lambda row: len(row.prompt)):
-        if group and (len(group) + 1) * len(row.prompt) > _READ:
+        if group and (len(group) + 1) * len(row.prompt) > READ_AT_ONCE:
             yield group
             group = []
         group.append(row)

@@ -15,6 +15,8 @@ from millstream_worker.inference.backends import Advanced, Joining
 if TYPE_CHECKING:
     from millstream_worker.inference.backends.decoder import Decoder, Row
 
+#: Tokens of prompts that are read at once, padding included.
+READ_AT_ONCE = 2048
 #: What stands for a character whose bytes are not all there yet.
 _INCOMPLETE = "\ufffd"
 

@@ -27,7 +27,7 @@ from millstream_worker.inference.backends import (
     Prepared,
     named,
 )
-from millstream_worker.inference.backends.generation import Generator
+from millstream_worker.inference.backends.generation import READ_AT_ONCE, Generator
 from millstream_worker.inference.footprint import Bytes
 from millstream_worker.inference.shapes import padded
 
@@ -100,14 +100,19 @@ class TransformersBackend(Backend):
         wide = int(self._config.get("intermediate_size", 4 * hidden))
         size = _DTYPES.get(str(self._set["dtype"]), 4)
         token = size * (6.0 * hidden + 2.0 * wide)
-        if self.task == "generation":
-            layers = int(self._config.get("num_hidden_layers", 12))
-            # Logits of the last position alone, but keys and values of every layer. Heads of
-            # queries may share them.
-            heads = int(self._config.get("num_attention_heads", 1))
-            shared = int(self._config.get("num_key_value_heads", heads))
-            token += 2.0 * size * layers * hidden * shared / heads
-        return Bytes(fixed=8 << 20, per_item=4096.0, per_token=token)
+        if self.task != "generation":
+            return Bytes(fixed=8 << 20, per_item=4096.0, per_token=token)
+        layers = int(self._config.get("num_hidden_layers", 12))
+        # Keys and values of every layer. Heads of queries may share them.
+        heads = int(self._config.get("num_attention_heads", 1))
+        shared = int(self._config.get("num_key_value_heads", heads))
+        kept = 2.0 * size * layers * hidden * shared / heads
+        # Logits of the last position alone, as they are, in float, and sorted to draw from.
+        row = 16.0 * int(self._config.get("vocab_size", 32_000))
+        if not self.continuous:
+            return Bytes(fixed=8 << 20, per_item=row, per_token=token + kept)
+        # Prompts are read so many tokens at a time, however many texts there are.
+        return Bytes(fixed=(8 << 20) + READ_AT_ONCE * token, per_item=row, per_token=kept)
 
     # -- before the batch ----------------------------------------------------------------------
 
