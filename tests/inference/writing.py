@@ -63,6 +63,8 @@ class Writing(Simulated):
         self._pages = world
         self._texts: dict[int, _Text] = {}
         self._held = 0
+        #: How many texts of how many tokens took the most since the latest advance began.
+        self._taken = 0, 0
 
     def prepare(self, item: Any, options: Mapping[str, Any]) -> Prepared:
         prompt, _, most = item
@@ -81,6 +83,9 @@ class Writing(Simulated):
         names = [text.name for text in self._texts.values()]
         pages.before(names)
         self._stumble()
+        if len(pages.advances) in pages.starve:
+            pages.starve.discard(len(pages.advances))
+            raise MemoryError("CUDA out of memory")
         self._take()
         if names:
             pages.advances.append(names)
@@ -114,7 +119,7 @@ class Writing(Simulated):
             self._keep(0)
         return Advanced(
             ended=through, written=written, texts=texts, wrote=slots, slots=slots,
-            longest=longest, held=self._held,
+            longest=longest, taken=self._taken, held=self._held,
         )  # fmt: skip
 
     def _stumble(self) -> None:
@@ -130,7 +135,10 @@ class Writing(Simulated):
         if self._texts:
             longest = max(text.length + 1 for text in self._texts.values())
             truth = self._pages.truth
-            self._keep(int(len(self._texts) * longest * truth.per_token))
+            size = int(len(self._texts) * longest * truth.per_token)
+            if size >= self._held or not self._texts:
+                self._taken = len(self._texts), longest
+            self._keep(size)
             self._pages.device.compute(int(truth.fixed))
 
     def _keep(self, size: int) -> None:

@@ -169,7 +169,7 @@ class Decoding:
         self._gauge.planned = max(0, self._gauge.claimed - self._gauge.own.cached)
 
     def _emptied(self, slots: Slots) -> None:
-        slots.items, slots.held, slots.claimed = {}, 0, 0
+        slots.items, slots.held, slots.longest, slots.claimed = {}, 0, 0, 0
         self._claim()
 
     # -- after it ------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class Decoding:
         answers = [done.ended[item.number] for item in ended]
         batch = Batch(model=advance.model, items=ended)
         self._mender.settle(batch, Ran(results=answers), advance.room, advance.room)
-        slots.held = done.held
+        slots.held, slots.longest = done.held, done.longest
         slots.claim()
         self._claim()
 
@@ -236,13 +236,13 @@ class Decoding:
         if not done.slots:
             return None
         profile = advance.slots.profile
-        shape = Shape(done.slots, padded(done.longest, profile.batching.step))
         if not done.read:
-            profile.costs.observe(shape, ran.seconds)
-        if ran.peak is None:
+            longest = padded(done.longest, profile.batching.step)
+            profile.costs.observe(Shape(done.slots, longest), ran.seconds)
+        if ran.peak is None or not all(done.taken):
             profile.footprint.ran()
             return None
-        observed = advance.slots.held + ran.peak
+        shape, observed = Shape(*done.taken), advance.slots.held + ran.peak
         profile.last_predicted = profile.footprint.predict(shape)
         profile.last_observed = observed
         profile.footprint.observe(shape, observed)

@@ -80,7 +80,8 @@ class Item:
 
     def say(self, text: str) -> None:
         """Let those who listen have what was written."""
-        for waiter in self.waiters:
+        # A call that asked for it twice waits twice, and knows both places.
+        for waiter in dict.fromkeys(self.waiters):
             waiter.say(self, text)
 
     def finish(self, value: Any) -> None:

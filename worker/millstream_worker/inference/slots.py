@@ -34,6 +34,8 @@ class Slots:
     resident: Resident | None = None
     #: Bytes that their keys and values take, as it was last heard.
     held: int = 0
+    #: Tokens of the longest of them, the same.
+    longest: int = 0
     #: Bytes that they may come to take beyond that: nobody else may have them.
     claimed: int = 0
 
@@ -48,12 +50,16 @@ class Slots:
         self.claimed = max(0, predicted - self.held)
 
     def shed(self, room: int) -> list[Item]:
-        """Return who has to go so that the others fit into ``room`` bytes; the most urgent stays.
+        """Return who has to go so that the next token of the others fits into ``room`` bytes.
 
-        They have no slot any more.
+        They have no slot any more; the most urgent keeps his. What the others will need in the
+        end is no reason yet: many are through before that.
         """
-        gone = []
-        while len(self.items) > 1 and self.profile.footprint.predict(self.shape()) > room:
+        gone: list[Item] = []
+        longest = padded(self.longest + 1, self.profile.batching.step)
+        while len(self.items) > 1:
+            if self.profile.footprint.predict(Shape(len(self.items), longest)) <= room:
+                break
             gone.append(max(self.items.values(), key=lambda item: item.rank))
             del self.items[gone[-1].number]
         return gone

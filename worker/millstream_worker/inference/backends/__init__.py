@@ -61,9 +61,11 @@ class Advanced:
     #: Tokens of prompts that were read, padding included, and tokens that were written.
     read: int = 0
     wrote: int = 0
-    #: Slots that were computed, and how many tokens the longest of them held.
+    #: Slots that were computed, and how many tokens the longest of them holds now.
     slots: int = 0
     longest: int = 0
+    #: Rows and columns of the keys and values, as memory was taken for them.
+    taken: tuple[int, int] = (0, 0)
     #: Bytes that the keys and values take now.
     held: int = 0
 

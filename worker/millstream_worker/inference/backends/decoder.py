@@ -8,6 +8,7 @@ takes no positions, is none for it: `can_decode` says so.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +48,8 @@ class Decoder:
         self._ends = frozenset(ends)
         self._pad = pad
         self._values = KeyValues()
+        #: Rows and columns of the buffers at their largest since `begin`.
+        self.used = 0, 0
         self.rows: list[Row] = []
         parameters = inspect.signature(model.forward).parameters
         # Renamed by the library: the old name is a warning in the new releases.
@@ -63,6 +66,10 @@ class Decoder:
         """Tokens of the longest row."""
         return self._values.width
 
+    def begin(self) -> None:
+        """Measure from here on what is used."""
+        self.used = self._values.shape
+
     def join(self, rows: Sequence[Row]) -> int:
         """Read the prompts of new rows and write the first token of each; return tokens read."""
         read = 0
@@ -70,7 +77,7 @@ class Decoder:
             read += len(group) * len(group[-1].prompt)
             with torch.inference_mode():
                 self._read(group)
-            self._drop_done(len(self.rows) - len(group))
+                self._drop_done(len(self.rows) - len(group))
         return read
 
     def write(self) -> int:
@@ -79,15 +86,16 @@ class Decoder:
         if count:
             with torch.inference_mode():
                 self._write()
-            self._drop_done(0)
+                self._drop_done(0)
         return count
 
     def leave(self, numbers: Iterable[int]) -> None:
         """Let go of rows."""
         leaving = set(numbers)
-        for index in reversed(range(len(self.rows))):
-            if self.rows[index].number in leaving:
-                self._remove(index)
+        with torch.inference_mode():
+            for index in reversed(range(len(self.rows))):
+                if self.rows[index].number in leaving:
+                    self._remove(index)
 
     def clear(self) -> None:
         """Let go of all rows."""
@@ -110,6 +118,7 @@ class Decoder:
                 torch.tensor(ids)[:, piece], mask[:, : piece.stop], positions[:, piece], cache
             )
         self._values.add(cache, lengths)
+        self._measure()
         self.rows += rows
         self._take(rows, logits)
 
@@ -124,7 +133,11 @@ class Decoder:
         ids = torch.tensor(latest).unsqueeze(1)
         logits = self._forward(ids, mask, positions, values.cache)
         values.grew()
+        self._measure()
         self._take(self.rows, logits)
+
+    def _measure(self) -> None:
+        self.used = max(self.used, self._values.shape, key=math.prod)
 
     def _forward(self, ids: Any, mask: Any, positions: Any, cache: Any) -> Any:
         answer = self._model(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Tokens of prompts that are read at once, padding included.
 READ_AT_ONCE = 2048
+#: Tokens of each text that memory is taken for at once.
+BLOCK = 64
 #: What stands for a character whose bytes are not all there yet.
 _INCOMPLETE = "\ufffd"
 
@@ -66,6 +68,7 @@ class Generator:
         if self._decoder is None:
             return self._whole(joining)
         decoder = self._decoder
+        decoder.begin()
         decoder.leave(leaving)
         for number in leaving:
             self._forget(number)
@@ -87,6 +90,7 @@ class Generator:
             wrote=sum(len(row.written) - mark for row, mark in zip(present, marks, strict=True)),
             slots=max(slots, len(rows)),
             longest=decoder.longest,
+            taken=decoder.used,
             held=decoder.bytes,
         )
 
@@ -149,6 +153,7 @@ class Generator:
             read=sum(len(each.payload) for each in joining),
             wrote=sum(len(answer["tokens"]) for answer in found.values()),
             slots=len(joining),
+            longest=max((len(each.payload) for each in joining), default=0),
         )
 
     def _config(self, options: Mapping[str, Any]) -> Any:

@@ -4,8 +4,9 @@ All rows end at the same column, so a token of each is written at one place, and
 back at stands as far behind it as it does in the text: windows of attention and biases by distance
 hold. A row that is shorter than the others has nothing before it begins; a mask says where.
 
-Promise: joining copies the keys of the prompt alone, leaving copies at most one row, and growing
-copies all of them once in `_BLOCK` tokens. It knows no model.
+Promise: leaving copies at most one row, and growing copies all of them once in `BLOCK` tokens.
+The buffers have as many rows as there were at that moment, or joined since, and no more columns
+than the longest row needs, rounded up to `BLOCK`. It knows no model.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from typing import Any
 
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-#: Columns that are added at once, and rows.
-_BLOCK, _ROWS = 64, 4
+from millstream_worker.inference.backends.generation import BLOCK
 
 
 @dataclass(slots=True)
@@ -76,6 +76,14 @@ class KeyValues:
         return self._window.width
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the buffers."""
+        if self.cache is None:
+            return 0, 0
+        rows, _, columns, _ = self.cache.layers[0].keys.shape
+        return int(rows), int(columns)
+
+    @property
     def bytes(self) -> int:
         """What the buffers take."""
         if self.cache is None:
@@ -90,7 +98,7 @@ class KeyValues:
             self.cache = Cache(layers=[_Layer(window, x.keys, x.values) for x in prompts.layers])
             window.end = width
             self._renew(rows, width)
-        elif rows > len(self.cache.layers[0].keys) or width > window.end:
+        elif rows > self.shape[0] or width > window.end:
             self._renew(rows, max(width, window.width))
         new, columns = slice(first, rows), slice(window.end - width, window.end)
         for ours, theirs in zip(self.cache.layers, prompts.layers, strict=True):
@@ -116,7 +124,7 @@ class KeyValues:
 
     def make_room(self) -> None:
         """See to it that one more token of every row has a place."""
-        if self._window.end == self.cache.layers[0].keys.shape[-2]:
+        if self._window.end == self.shape[1]:
             self._renew(len(self._lengths), self._window.width)
 
     def grew(self) -> None:
@@ -142,14 +150,14 @@ class KeyValues:
         One layer after the other: no more than one of them is there twice.
         """
         window, kept = self._window, len(self._lengths)
-        height = -(-rows // _ROWS) * _ROWS
+        columns = (width // BLOCK + 1) * BLOCK
         seen = slice(window.start, window.end)
         new = slice(width - window.width, width)
         for layer in self.cache.layers:
             for name in ("keys", "values"):
                 old = getattr(layer, name)
                 # Zeros, not whatever was there: what is masked is still multiplied, by nothing.
-                fresh = old.new_zeros((height, old.shape[1], width + _BLOCK, old.shape[3]))
+                fresh = old.new_zeros((rows, old.shape[1], columns, old.shape[3]))
                 fresh[:kept, :, new] = old[:kept, :, seen]
                 setattr(layer, name, fresh)
         window.start, window.end = new.start, width

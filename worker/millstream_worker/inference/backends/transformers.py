@@ -27,7 +27,7 @@ from millstream_worker.inference.backends import (
     Prepared,
     named,
 )
-from millstream_worker.inference.backends.generation import READ_AT_ONCE, Generator
+from millstream_worker.inference.backends.generation import BLOCK, READ_AT_ONCE, Generator
 from millstream_worker.inference.footprint import Bytes
 from millstream_worker.inference.shapes import padded
 
@@ -72,6 +72,8 @@ class TransformersBackend(Backend):
         self.max_length = self._longest()
         if self.task == "generation":
             self.continuous = bool(self._set["continuous"])
+            # Memory is taken for so many tokens at once then.
+            self.step = BLOCK if self.continuous else self.step
             self.call_options = {
                 "max_new_tokens": int(self._set["max_new_tokens"]),
                 "temperature": 0.0,
