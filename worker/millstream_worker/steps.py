@@ -33,6 +33,7 @@ from millstream.model.trace import Place, SpanContext, parsed
 from millstream.store import codec
 from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
+from millstream_worker.excerpts import excerpt
 from millstream_worker.held import Held
 from millstream_worker.progress import Progress
 from millstream_worker.telling import RUNNING, SCORE, scores
@@ -133,7 +134,7 @@ class Recorder:
             value,
             run_attempt=self._held.delivery.attempt,
             by=self._environment.token,
-            inputs=None if step.given is None else self._inputs(step.given),
+            inputs=self._excerpt(step.given),
             **fields,
         )
 
@@ -239,6 +240,10 @@ class Recorder:
             tenant=delivery.tenant, trace=delivery.trace,
         )  # fmt: skip
         self._environment.emit(event)
+
+    def _excerpt(self, given: Any) -> Any:
+        most = self._environment.inputs_most
+        return excerpt(given, most) if most and given is not None else None
 
     def _encode(self, record: Record) -> bytes:
         limits = self._environment.limits
