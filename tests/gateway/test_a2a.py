@@ -281,7 +281,8 @@ async def test_a_caller_sees_and_does_what_its_role_and_tenant_allow(
             # Who sees the token of a question can answer it: it is for operators.
             told = await agent.stream("3", task=task["id"])
             assert states(told)[-1] == "input_required"
-            assert "'token': '***'" in str(told)
+            # What was said before the stream began is not told in it: the question may be.
+            assert "'token': '" not in str(told).replace("'token': '***'", "")
             # What a workflow asks of people is not for whoever began it to answer.
             with pytest.raises(A2AClientError, match=r"403|PERMISSION_DENIED"):
                 await agent.send("yes", task=task["id"])
