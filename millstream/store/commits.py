@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from millstream.errors import StoreError
 from millstream.model import outcome
+from millstream.model.limit import Asked
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.progress import Saying
 from millstream.model.run import Delivery, RunState
@@ -33,6 +34,7 @@ class Verdict(IntEnum):
     FULL = 3  # the journal is at its bound; nothing was written
     ANSWERED = 4  # what was looked for stands in the journal
     OCCUPIED = 5  # a key of the run holds something that is not ours; nothing was written
+    LIMITED = 6  # the run has to wait for its limits; its delivery is over
 
 
 _VERDICTS = tuple(Verdict)
@@ -127,6 +129,14 @@ def start_child(held: Delivery, key: str, record: bytes, child: Child, version: 
     """Journal that a child run is waited for, and have it started."""
     place: Item = [held.run_id, held.fence, version, key, record]
     return ["C", *place, child.id, child.queue, child.start]
+
+
+def admit(held: Delivery, asked: Sequence[Asked], version: str) -> Item:
+    """Ask whether a run may go on under its limits; if not, its delivery ends with this."""
+    item: Item = ["K", held.run_id, held.fence, version, held.level, held.entry, len(asked)]
+    for each in asked:
+        item += each
+    return item
 
 
 def adopt(level: str, entry: str) -> Item:

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from millstream.errors import JournalFull, KeyOccupied, LeaseLost, Suspended
+from millstream.model.limit import Asked
 from millstream.model.limits import LIMITS
 from millstream.model.outcome import Completed, Outcome, Released
 from millstream.model.progress import Saying
@@ -33,6 +34,7 @@ class Stop(Enum):
     RELEASED = "released"  # the worker drains
     PARKED = "parked"
     TIMEOUT = "timeout"
+    LIMITED = "limited"  # others go on instead: it is in no worker's hands any more
     ENDED = "ended"  # what is still called has come too late
 
 
@@ -207,6 +209,20 @@ class Held:
         item = commits.start_child(self.delivery, key, record, child, self._take_pin())
         self._later.append(item)
         self.judge(await self._send().wait())
+
+    async def admit(self, asked: Sequence[Asked]) -> None:
+        """Return when the run may go on under its limits; one that may not is stopped.
+
+        Raises `LeaseLost`, or `Suspended` when the run is stopped.
+        """
+        self._check()
+        self._later.append(commits.admit(self.delivery, asked, self._take_pin()))
+        verdict = await self._send().wait()
+        if verdict is Verdict.LIMITED:
+            self.stop(Stop.LIMITED)
+        else:
+            self.judge(verdict)
+        self._check()
 
     async def flush(self) -> None:
         """Write what waits to be written; return when it stands."""
