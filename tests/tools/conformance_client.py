@@ -77,7 +77,7 @@ async def answer_person(caller: ToolCaller, tool: str, arguments: dict[str, Any]
     """Answer what a tool asks, which a worker does not: the transport alone is looked at here."""
     deadline = anyio.current_time() + 20
     session = await caller._peers["suite"]._sessions.get("run", deadline)
-    client = await session.client(deadline)
+    client = session.client
     asked = await client.call_tool(tool, arguments, allow_input_required=True)
     for _ in range(5):
         if not isinstance(asked, InputRequiredResult):

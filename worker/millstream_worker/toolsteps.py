@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import msgspec
 
 from millstream.errors import (
     OutcomeUnknown,
@@ -36,8 +36,7 @@ from millstream_worker.steps import Recorder, Step, replayed
 LONGEST_CALL_S = 120.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     """A tool call as a workflow made it."""
 
     server: str
@@ -81,7 +80,8 @@ async def call_tool(
     attempt = 0
     while True:
         attempt += 1
-        await recorder.ready()
+        if not recorder.is_ready:
+            await recorder.ready()
         try:
             answer = await calling.once()
         except ToolError as error:
@@ -177,7 +177,8 @@ async def _send(
 ) -> ToolResult:
     tools = recorder.environment.tools
     # The lease may have run out while the call was prepared and its intent written.
-    await recorder.ready()
+    if not recorder.is_ready:
+        await recorder.ready()
     try:
         return await tools.call(
             prepared,

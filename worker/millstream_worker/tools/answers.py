@@ -1,24 +1,82 @@
-"""From the SDK's answer to a tool call to the value that a workflow sees.
+"""From the answer to a tool call to the value that a workflow sees.
 
-Promise: what the tool said is kept, error or not. It raises only where a tool asks for something
-that a worker cannot give.
+Promise: what the tool said is kept, error or not. What is not plainly an answer in text is held
+against the SDK's models of the server's era. It raises only where an answer is none, or asks for
+something that a worker cannot give.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
 from mcp_types import CallToolResult, InputRequiredResult
+from mcp_types.methods import validate_server_result
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import TypeAdapter, ValidationError
 
 from millstream.model.tool import ToolResult
-from millstream_worker.tools.faults import Unfit
+from millstream_worker.tools.faults import Malformed, Unfit
+from millstream_worker.tools.listing import first_of
+
+METHOD = "tools/call"
+
+#: What a session is taken for that has not said what it speaks; the same as in the SDK.
+_UNSAID = "2025-11-25"
+#: What an answer may hold before 2026: the models know later members too, and would heed them.
+_EARLIER = frozenset({"content", "structuredContent", "isError", "_meta"})
+_TEXT = {"type", "text"}
+_Answer = CallToolResult | InputRequiredResult
+_ANSWER: TypeAdapter[_Answer] = TypeAdapter(_Answer)
 
 
-def tool_result(answer: CallToolResult | InputRequiredResult) -> ToolResult:
-    """Return what a tool answered, or raise `Unfit` when it asks instead of answering."""
-    if isinstance(answer, InputRequiredResult):
-        wanted = ", ".join(sorted(answer.input_requests or {})) or "input"
+def tool_result(answer: Mapping[str, Any], version: str | None) -> ToolResult:
+    """Return what a tool answered, or raise `Malformed`; `Unfit` when it asks for something."""
+    if _is_plain(answer):
+        return ToolResult.of(
+            answer["content"],
+            answer.get("structuredContent"),
+            is_error=answer.get("isError", False),
+        )
+
+    found = _checked(answer, version or _UNSAID)
+    if isinstance(found, InputRequiredResult):
+        wanted = ", ".join(sorted(found.input_requests or {})) or "input"
         raise Unfit(f"the tool asks a person for {wanted}, which a worker cannot answer")
 
     content = [
-        block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in answer.content
+        block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in found.content
     ]
-    return ToolResult.of(content, answer.structured_content, is_error=answer.is_error)
+    return ToolResult.of(content, found.structured_content, is_error=found.is_error)
+
+
+def _is_plain(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer is complete and in text alone: valid in every era, and the usual one."""
+    content = answer.get("content")
+    if (
+        type(content) is not list
+        or answer.get("resultType", "complete") != "complete"
+        or type(answer.get("isError", False)) is not bool
+        or type(answer.get("structuredContent", {})) is not dict
+        or type(answer.get("_meta", {})) is not dict
+    ):
+        return False
+    for block in content:
+        if type(block) is not dict or block.keys() != _TEXT:
+            return False
+        if block["type"] != "text" or type(block["text"]) is not str:
+            return False
+    return True
+
+
+def _checked(answer: Mapping[str, Any], version: str) -> _Answer:
+    """Return an answer as the SDK's models read it."""
+    try:
+        with suppress(KeyError):  # of a version that the models do not know
+            validate_server_result(METHOD, version, answer)
+        if version not in MODERN_PROTOCOL_VERSIONS:
+            answer = {name: answer[name] for name in answer if name in _EARLIER}
+        return _ANSWER.validate_python(answer, by_name=False)
+    except ValidationError as error:
+        raise Malformed(f"its answer is invalid ({first_of(error)})") from error
