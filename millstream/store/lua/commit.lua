@@ -157,7 +157,8 @@ function apply.E(at)
   local id = ARGV[at + 1]
   local said = ours(redis.pcall('HEXISTS', journal_key(id), ARGV[at + 4]))
   if not said then return '5' end
-  if said == 0 then
+  -- Said already only when it was with this very record: a question takes the place of an intent.
+  if said == 0 or redis.call('HGET', journal_key(id), ARGV[at + 4]) ~= ARGV[at + 5] then
     local verdict = journal(id, key, run, at + 4, 1, pinned(at, run), ARGV[at + 6])
     if verdict == '3' or verdict == '5' then return verdict end
     if not run[7] then redis.call('HSET', key, 'said', '1') end

@@ -1,8 +1,8 @@
-"""From the answer to a tool call to the value that a workflow sees.
+"""From the answer to a tool call to the value that a workflow sees, or to what it asks.
 
 Promise: what the tool said is kept, error or not. What is not plainly an answer in text is held
 against the SDK's models of the server's era. It raises only where an answer is none, or asks for
-something that a worker cannot give.
+something that nobody can give it here.
 """
 
 from __future__ import annotations
@@ -11,11 +11,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from mcp_types import CallToolResult, InputRequiredResult
+from mcp_types import (
+    CallToolResult,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequest,
+    InputRequiredResult,
+)
 from mcp_types.methods import validate_server_result
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
+from millstream.model.elicitation import Ask, InputNeeded, Inputs
 from millstream.model.tool import ToolResult
 from millstream_worker.tools.faults import Malformed, Unfit
 from millstream_worker.tools.listing import first_of
@@ -31,8 +39,11 @@ _Answer = CallToolResult | InputRequiredResult
 _ANSWER: TypeAdapter[_Answer] = TypeAdapter(_Answer)
 
 
-def tool_result(answer: Mapping[str, Any], version: str | None) -> ToolResult:
-    """Return what a tool answered, or raise `Malformed`; `Unfit` when it asks for something."""
+def tool_result(answer: Mapping[str, Any], version: str | None) -> ToolResult | InputNeeded:
+    """Return what a tool answered, or what it asks a person for.
+
+    Raises `Malformed` for what is no answer, `Unfit` where it asks for anything else.
+    """
     if _is_plain(answer):
         return ToolResult.of(
             answer["content"],
@@ -42,13 +53,34 @@ def tool_result(answer: Mapping[str, Any], version: str | None) -> ToolResult:
 
     found = _checked(answer, version or _UNSAID)
     if isinstance(found, InputRequiredResult):
-        wanted = ", ".join(sorted(found.input_requests or {})) or "input"
-        raise Unfit(f"the tool asks a person for {wanted}, which a worker cannot answer")
+        asks = {name: _ask(name, each) for name, each in (found.input_requests or {}).items()}
+        return InputNeeded(asks=asks, state=found.request_state)
 
     content = [
         block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in found.content
     ]
     return ToolResult.of(content, found.structured_content, is_error=found.is_error)
+
+
+def sent_again(inputs: Inputs) -> dict[str, Any]:
+    """Return what the parameters of a call have beside, once its questions were answered."""
+    parts: dict[str, Any] = {}
+    for name, each in inputs.responses.items():
+        answer = ElicitResult.model_validate(each)
+        said = answer.model_dump(mode="json", by_alias=True, exclude_none=True)
+        parts.setdefault("inputResponses", {})[name] = said
+    if inputs.state is not None:
+        parts["requestState"] = inputs.state
+    return parts
+
+
+def _ask(name: str, request: InputRequest) -> Ask:
+    if not isinstance(request, ElicitRequest):
+        raise Unfit(f"the tool asks for {name} by {request.method}, which a worker does not offer")
+    asked = request.params
+    if isinstance(asked, ElicitRequestFormParams):
+        return Ask(message=asked.message, schema=asked.requested_schema)
+    return Ask(message=asked.message, url=asked.url)
 
 
 def _is_plain(answer: Mapping[str, Any]) -> bool:

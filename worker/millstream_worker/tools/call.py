@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from millstream.model.elicitation import Inputs
+
 
 class Call(NamedTuple):
     """What is sent, and for whom."""
@@ -15,3 +17,5 @@ class Call(NamedTuple):
     run_id: str
     #: On the clock of the event loop.
     deadline: float
+    #: What goes back with a call that was answered by a question.
+    inputs: Inputs | None = None

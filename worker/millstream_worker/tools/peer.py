@@ -15,6 +15,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from millstream.events import CircuitMoved, Emit, ToolCatalogueChanged
+from millstream.model.elicitation import InputNeeded
 from millstream.model.tool import ToolResult
 from millstream_worker.tools.breaker import Breaker, Circuit, Pass
 from millstream_worker.tools.call import Call
@@ -90,8 +91,8 @@ class Peer:
             raise Unsent("the list of its tools was not there in time")
         return self.known
 
-    async def call(self, call: Call) -> ToolResult:
-        """Send a call once, and return what the tool answered."""
+    async def call(self, call: Call) -> ToolResult | InputNeeded:
+        """Send a call once, and return what the tool answered, or asks before it does."""
         self._refuse_if_open()
         async with self._gates.passed(call.deadline):
             if self.away:
@@ -117,7 +118,7 @@ class Peer:
 
     # -- one exchange --------------------------------------------------------------------------
 
-    async def _send(self, call: Call) -> ToolResult:
+    async def _send(self, call: Call) -> ToolResult | InputNeeded:
         return await self._exchange(call.run_id, call.deadline, partial(send_call, call=call))
 
     async def _list(self, run_id: str, deadline: float) -> None:
