@@ -8,6 +8,7 @@ written for it here. Knows nothing of workflows.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Protocol
@@ -178,7 +179,15 @@ class Held:
         self._append(key, record)
         if said is not None:
             self.say(said, commits.ONCE_WRITTEN)
-        self.judge(await self._send().wait())
+        if self._drawn:
+            self.judge(await self._send().wait())
+            return
+        # Nobody but the caller waits for this, and what it waits on is all that is made.
+        answered: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._submit(functools.partial(_answer, answered))
+        verdict = await answered
+        if verdict is not Verdict.WRITTEN:
+            self.judge(verdict)
 
     async def look(
         self,
@@ -332,7 +341,8 @@ class Held:
             self._send(self._told)
 
     def _append(self, key: str, record: bytes) -> None:
-        self._check()
+        if self.stopped is not None:
+            raise Suspended
         self._count(len(record))
         self._later.append(commits.journal(self.delivery, [(key, record)], self._take_pin()))
 
@@ -343,3 +353,9 @@ class Held:
     def _take_pin(self) -> str:
         version, self._pin = self._pin, ""
         return version
+
+
+def _answer(waiting: asyncio.Future[Verdict], verdict: Verdict) -> None:
+    # One that was cancelled meanwhile no longer waits.
+    if not waiting.done():
+        waiting.set_result(verdict)
