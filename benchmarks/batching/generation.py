@@ -181,13 +181,15 @@ async def ours(
     }  # fmt: skip
     # In a thread, where it can be counted; a device of its own would be in a process.
     declared = parse_models({"isolation": "thread", "models": {"m": spec}})
-    emit = [].append if events is None else events.append
+    seen: list[Event] = [] if events is None else events
 
     def make_units(declared: Declared, group: Any, **options: Any) -> Units:
-        found = {} if device is None else {"find": lambda _spec, _declared: [device]}
+        found: dict[str, Any] = {}
+        if device is not None:
+            found["find"] = lambda _spec, _declared: [device]
         return Units(declared, group, **found, **options)
 
-    async with InferenceService(declared, emit=emit, make_units=make_units) as service:
+    async with InferenceService(declared, emit=seen.append, make_units=make_units) as service:
 
         async def ask(call: Call) -> list[int]:
             options = CallOptions(dedupe=False, backend={"max_new_tokens": call.most})
