@@ -24,6 +24,7 @@ from millstream.store import commits
 from millstream.store.codec import Parts
 from millstream.store.commits import Child, Item, Verdict
 from millstream.store.keys import Lane
+from millstream_worker.sent import Sent, answer
 from millstream_worker.turns import UNWRITTEN
 
 
@@ -50,36 +51,6 @@ class Outbox(Protocol):
 
     def submit(self, items: Sequence[Item], size: int, answered: Callable[[Verdict], None]) -> None:
         """Queue items of ``size`` bytes; ``answered`` is told the verdict on the last of them."""
-
-
-class Sent:
-    """Something on its way to the store, and who waits to hear what became of it."""
-
-    __slots__ = ("_told", "_waiting", "verdict")
-
-    def __init__(self, told: Callable[[Verdict], None] | None = None) -> None:
-        self.verdict: Verdict | None = None
-        self._told = told
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def answered(self, verdict: Verdict) -> None:
-        """The store has answered."""
-        self.verdict = verdict
-        if self._told is not None:
-            self._told(verdict)
-        for waiter in self._waiting:
-            # One that was cancelled meanwhile no longer waits.
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def wait(self) -> Verdict:
-        """Return the verdict once it is known. Any number of branches may wait."""
-        if self.verdict is None:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
-        assert self.verdict is not None
-        return self.verdict
 
 
 class Held:
@@ -184,7 +155,7 @@ class Held:
             return
         # Nobody but the caller waits for this, and what it waits on is all that is made.
         answered: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._submit(functools.partial(_answer, answered))
+        self._submit(functools.partial(answer, answered))
         verdict = await answered
         if verdict is not Verdict.WRITTEN:
             self.judge(verdict)
@@ -353,9 +324,3 @@ class Held:
     def _take_pin(self) -> str:
         version, self._pin = self._pin, ""
         return version
-
-
-def _answer(waiting: asyncio.Future[Verdict], verdict: Verdict) -> None:
-    # One that was cancelled meanwhile no longer waits.
-    if not waiting.done():
-        waiting.set_result(verdict)
