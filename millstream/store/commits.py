@@ -216,7 +216,7 @@ async def commit(
     return CommitReply(
         now=now / 1000,
         verdicts=tuple([_VERDICTS[digit - 48] for digit in verdicts]),
-        taken=tuple(delivery_from(row) for row in taken),
+        taken=tuple(map(delivery_from, taken)),
         posted=posted > 0,
     )
 

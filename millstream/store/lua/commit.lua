@@ -519,12 +519,13 @@ end
 
 for index, start in ipairs(starts) do verdicts[index] = apply[ARGV[start]](start) end
 
--- What was begun comes first; new runs share the rest.
+-- What was begun comes first; new runs share the rest. What was read to its end is not read again.
+local ended = {}
 local function read(level, count)
-  if count <= 0 then return 0 end
+  if count <= 0 or ended[level] then return 0 end
   local reply = redis.call('XREADGROUP', 'GROUP', GROUP, TOKEN, 'COUNT', count, 'STREAMS', STREAM[level], '>')
-  if not reply then return 0 end
-  local entries = reply[1][2]
+  local entries = reply and reply[1][2] or {}
+  ended[level] = #entries < count
   for _, found in ipairs(entries) do
     if found[2] then take(level, found[1], found[2][2], false) else acknowledge(level, found[1]) end
   end
