@@ -15,6 +15,7 @@ from millstream.model.run import Delivery
 from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.model.trace import Place
 from millstream.workflow import Log
+from millstream_worker.agents.asked import Agents, NoAgents
 from millstream_worker.functions import Shapes
 from millstream_worker.lease import Lease
 from millstream_worker.spilling import Spills
@@ -129,6 +130,7 @@ class Environment:
     in_thread: RunsInThread
     make_log: MakesLog
     spills: Spills
+    agents: Agents = field(default_factory=NoAgents)
     #: None: nothing is traced here.
     traces: Traces | None = None
     #: A sleep longer than this parks the run.

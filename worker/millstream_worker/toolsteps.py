@@ -61,10 +61,19 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 
     def idempotency_key(self, step: Step) -> str:
         """The same for every attempt and every worker: a server can tell a repetition by it."""
-        name = f"{self.queue}\n{self.run_id}\n{step.key}"
-        if self.generation:
-            name += f"\n{self.generation}"
-        return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+        return _key(self.queue, self.run_id, self.generation, step)
+
+
+def key_of(queue: str, delivery: Delivery, step: Step) -> str:
+    """Return an idempotency key of a step: the same for every attempt and every worker."""
+    return _key(queue, delivery.run_id, delivery.generation, step)
+
+
+def _key(queue: str, run_id: str, generation: int, step: Step) -> str:
+    name = f"{queue}\n{run_id}\n{step.key}"
+    if generation:
+        name += f"\n{generation}"
+    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
 def session_of(queue: str, delivery: Delivery) -> str:
