@@ -138,13 +138,16 @@ class Context(ABC):
         timeout: float | None = None,
         priority: str = "normal",
         dedupe: bool = True,
+        stream: bool = False,
         **options: Any,
     ) -> Awaitable[Any]:
         """Ask a model and record its answers; those of many runs are computed together.
 
         A list of inputs gives a list of answers, one input (or one conversation: a list of
         messages) gives one. ``priority`` is high, normal or low; an identical input that is under
-        way is computed once unless ``dedupe`` is false; ``options`` are the model's own. Raises
+        way is computed once unless ``dedupe`` is false. With ``stream`` whoever watches the run is
+        told the text as it comes, where the model can say it in pieces; the answer is the same.
+        ``options`` are the model's own. Raises
         `InferenceRejected`, `ItemTooLarge`, `InferenceFailed`, `InferenceOverloaded`,
         `InferenceUnavailable` or `DeadlineExceeded`.
         """

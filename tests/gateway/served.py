@@ -80,6 +80,19 @@ async def ticks(ctx: Context, to: int) -> int:
     return to
 
 
+async def poet(_: str) -> AsyncIterator[str]:
+    """A model that streams."""
+    yield "the tide "
+    yield "is in"
+
+
+@app.workflow(events="steps")
+async def works(ctx: Context) -> str:
+    """Tell of a step, and of what a model writes."""
+    await ctx.step(double, 1)
+    return str(await ctx.infer("poet", "tides", stream=True))
+
+
 @app.workflow()
 async def large(ctx: Context) -> None:
     """Say more than any buffer between two sockets holds."""
@@ -240,7 +253,9 @@ async def worker(url: str) -> AsyncIterator[None]:
 @asynccontextmanager
 async def worker_of(url: str, workflows: Workflows) -> AsyncIterator[None]:
     """Serve some workflows for this block."""
-    embedded = EmbeddedWorker(url, workflows, lambda _: None, Bank(), FunctionModels({}))
+    embedded = EmbeddedWorker(
+        url, workflows, lambda _: None, Bank(), FunctionModels({"poet": poet})
+    )
     try:
         async with anyio.create_task_group() as group:
             await embedded.start(group)

@@ -63,7 +63,7 @@ async def hook() -> AsyncIterator[Hook]:
         if found.refuse:
             status = found.refuse.pop(0)
             return web.Response(status=status, headers={"Location": found.url})
-        found.told.append(body)
+        found.told.append(body or {})
         found.headers.append(request.headers)
         found.heard.set()
         return web.Response(status=204)

@@ -22,6 +22,7 @@ from millstream.store import codec
 from millstream.workflow import Log
 from millstream_worker import agentsteps, branches, infersteps, liststeps, patches, steps, toolsteps
 from millstream_worker.calls import Call
+from millstream_worker.streaming import Text
 from millstream_worker.waiting import Waiting
 
 #: Function steps and tools are tried this often unless the call says otherwise.
@@ -167,6 +168,7 @@ class RunContext(Waiting):
         timeout: float | None = None,
         priority: str = "normal",
         dedupe: bool = True,
+        stream: bool = False,
         **options: Any,
     ) -> Awaitable[Any]:
         if self._held.stopped is not None:
@@ -186,8 +188,9 @@ class RunContext(Waiting):
             record = self._visit(step)
             if record is not None:
                 return steps.replayed(step, await self._recorder.whole(record), Any)
+            text = Text(self._held, step) if stream else None
             with self._parking.acting:
-                return await infersteps.call_model(self._recorder, step, call)
+                return await infersteps.call_model(self._recorder, step, call, text)
 
         return Call(act, step.key, self._unawaited)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import anyio
@@ -35,14 +34,14 @@ from millstream_worker.environment import Environment
 from millstream_worker.excerpts import excerpt
 from millstream_worker.failures import FAILURES
 from millstream_worker.held import Held
+from millstream_worker.progress import Progress
 from millstream_worker.telling import RUNNING, SCORE, scores
 
 #: Kinds whose answers may be as long as a tool's.
 _LARGE = {StepKind.TOOL, StepKind.INFER, StepKind.AGENT}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A step as it was called: what its record will say."""
 
     key: str
@@ -63,6 +62,8 @@ class Recorder:
         self._environment = environment
         self.wall = wall
         self._queue = queue
+        #: None: whoever watches is told nothing of steps.
+        self.progress = Progress(held) if held.tells_steps else None
 
     @property
     def environment(self) -> Environment:
@@ -107,7 +108,7 @@ class Recorder:
             value,
             run_attempt=self._held.delivery.attempt,
             by=self._environment.token,
-            inputs=None if step.given is None else self._inputs(step.given),
+            inputs=self._excerpt(step.given),
             **fields,
         )
 
@@ -118,8 +119,10 @@ class Recorder:
         if len(data) > spills.above and record.status is RecordStatus.OK:
             spilled = await spills.keep(self._held, step.key, record.value)
             data = self._encode(record._replace(value=spilled))
-        await self._held.write(step.key, data)
-        if record.status in {RecordStatus.OK, RecordStatus.FAILED}:
+        ends = record.status in {RecordStatus.OK, RecordStatus.FAILED}
+        told = self.progress.ended(step, record) if ends and self.progress is not None else None
+        await self._held.write(step.key, data, told)
+        if ends:
             self.tell(step, record)
 
     async def look(
@@ -141,7 +144,8 @@ class Recorder:
         )
         parts = codec.record_parts(taken, waiting.status)
         data = b"" if otherwise is None else self._encode(otherwise)
-        return await self._held.look(step.key, name, parts, data) is Verdict.ANSWERED
+        says = () if self.progress is None else self.progress.closing(step, taken, otherwise)
+        return await self._held.look(step.key, name, parts, data, says) is Verdict.ANSWERED
 
     async def start_child(self, step: Step, record: Record, child: Child) -> None:
         """Journal that a child is waited for, and have it started, together."""
@@ -190,44 +194,30 @@ class Recorder:
 
     def retried(self, step: Step, attempt: int, pause_s: float, error: BaseException) -> None:
         """Tell that a step is tried again."""
+        if self.progress is not None:
+            self.progress.retried(step, attempt, pause_s, error)
         delivery = self._held.delivery
-        self._environment.emit(
-            StepRetried(
-                run_id=delivery.run_id,
-                key=step.key,
-                attempt=attempt,
-                pause_s=pause_s,
-                error=f"{type(error).__name__}: {said(error)}",
-                workflow=delivery.workflow,
-                queue=self._queue,
-                tenant=delivery.tenant,
-                trace=delivery.trace,
-            )
-        )
+        event = StepRetried(
+            run_id=delivery.run_id, key=step.key, attempt=attempt, pause_s=pause_s,
+            error=f"{type(error).__name__}: {said(error)}", workflow=delivery.workflow,
+            queue=self._queue, tenant=delivery.tenant, trace=delivery.trace,
+        )  # fmt: skip
+        self._environment.emit(event)
 
     def tell(self, step: Step, record: Record) -> None:
         """Tell that a step has ended and stands in the journal."""
         delivery = self._held.delivery
-        self._environment.emit(
-            StepEnded(
-                run_id=delivery.run_id,
-                workflow=delivery.workflow,
-                key=step.key,
-                kind=step.kind,
-                target=step.target,
-                status=record.status,
-                attempts=record.attempts,
-                took_s=record.took_s,
-                queue=self._queue,
-                attempt=delivery.attempt,
-                tenant=delivery.tenant,
-                trace=delivery.trace,
-            )
-        )
+        event = StepEnded(
+            run_id=delivery.run_id, workflow=delivery.workflow, key=step.key, kind=step.kind,
+            target=step.target, status=record.status, attempts=record.attempts,
+            took_s=record.took_s, queue=self._queue, attempt=delivery.attempt,
+            tenant=delivery.tenant, trace=delivery.trace,
+        )  # fmt: skip
+        self._environment.emit(event)
 
-    def _inputs(self, given: Any) -> Any:
+    def _excerpt(self, given: Any) -> Any:
         most = self._environment.inputs_most
-        return excerpt(given, most) if most else None
+        return excerpt(given, most) if most and given is not None else None
 
     def _encode(self, record: Record) -> bytes:
         limits = self._environment.limits
@@ -301,6 +291,8 @@ async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: fl
 
 def _settled(value: Any, wanted: Any, step: Step, recorder: Recorder) -> tuple[Any, Any]:
     limit = recorder.environment.limits.record
+    if codec.is_settled(value, wanted, limit):
+        return value, value
     try:
         return codec.settled(value, wanted, f"the result of step {step.target!r}", limit)
     except msgspec.ValidationError as error:

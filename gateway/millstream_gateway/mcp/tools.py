@@ -232,4 +232,5 @@ def _of_run(call: Call, arguments: Any) -> Call:
 
 
 def _event(event: RunEvent, data: Any) -> dict[str, Any]:
-    return {"id": event.id, "name": event.name, "data": data, "at": event.at}
+    said = {"id": event.id, "kind": event.kind, "name": event.name}
+    return {**said, "data": data, "at": event.at}

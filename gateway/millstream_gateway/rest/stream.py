@@ -25,6 +25,7 @@ from aiohttp import web
 
 from millstream.client import Run, RunEvent
 from millstream.errors import MillstreamError, UnknownRun
+from millstream.model.progress import EventKind
 from millstream.telemetry.redaction import HIDDEN, redact
 from millstream_gateway.auth.principals import Principal, Role
 from millstream_gateway.auth.rates import Places
@@ -122,14 +123,15 @@ def _message(event: RunEvent, shown: Callable[[RunEvent], Any]) -> bytes:
         data = {"state": event.name, "error": event.data, "at": event.at}
         return _framed(f"{_END}{event.id}", "end", data)
     data = {"name": event.name, "data": shown(event), "at": event.at}
-    return _framed(event.id, "emit", data)
+    # What is missing has no place to go on from: the reader keeps the one that it has.
+    place = None if event.kind is EventKind.LEFT_OUT else event.id
+    return _framed(place, str(event.kind), data)
 
 
-def _framed(event_id: str, kind: str, data: Any) -> bytes:
+def _framed(event_id: str | None, kind: str, data: Any) -> bytes:
+    head = b"" if event_id is None else b"id: %b\n" % event_id.encode()
     # JSON has no line breaks of its own, so the data is one line.
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (
-        event_id.encode(), kind.encode(), msgspec.json.encode(data)
-    )  # fmt: skip
+    return b"%bevent: %b\ndata: %b\n\n" % (head, kind.encode(), msgspec.json.encode(data))
 
 
 def _seen(call: Call) -> str:
