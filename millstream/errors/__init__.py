@@ -17,6 +17,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from millstream.errors.agents import (
+    AgentError,
+    AgentNotReached,
+    AgentOutcomeUnknown,
+    AgentRejected,
+    AgentTimeout,
+)
 from millstream.errors.audit import BrokenTrail, Unaudited
 from millstream.errors.forks import UnknownStep
 from millstream.errors.messages import RunEnded, SignalsFull
@@ -53,6 +60,7 @@ from millstream.errors.steps import (
 )
 
 __all__ = [
+    "AgentError", "AgentNotReached", "AgentOutcomeUnknown", "AgentRejected", "AgentTimeout",
     "BadSelector", "BrokenTrail", "CallError", "ChildFailed", "ConfigError", "Continued",
     "DeadlineExceeded", "DuplicateKey", "IdConflict", "InferenceError", "InferenceFailed",
     "InferenceOverloaded", "InferenceRejected", "InferenceUnavailable", "InvalidArguments",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from millstream.model.attributes import Attributes
 from millstream.model.message import described
 
 
@@ -97,6 +98,8 @@ class RunStatus:
     awaits: tuple[str, ...] = ()
     #: ``"ID at STEP"``: the run with whose records it began, and where it went its own way.
     forked_from: str | None = None
+    #: What its caller wrote on it, to find it by.
+    attributes: Attributes = field(default_factory=dict)
     #: ``"QUEUE/ID"`` of the run that started it as a child.
     parent: str | None = None
 

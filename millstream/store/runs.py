@@ -21,7 +21,8 @@ _FOREIGN = 2
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
-    "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin", "parent",
+    "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin", "attributes",
+    "parent",
 )  # fmt: skip
 
 
@@ -37,6 +38,8 @@ class NewRun(NamedTuple):
     timeout_s: float | None = None
     tenant: str = ""
     trace: str = ""
+    #: Encoded; empty: none.
+    attributes: bytes = b""
     #: Somebody chose the id, so it may be known already. Not written.
     chosen: bool = True
 
@@ -72,7 +75,7 @@ async def enqueue(
     for run in runs:
         args += (
             run.id, run.workflow, run.version, run.arguments, run.priority, _ms(run.delay_s),
-            _ms(run.timeout_s), run.tenant, run.trace,
+            _ms(run.timeout_s), run.tenant, run.trace, run.attributes,
         )  # fmt: skip
 
     with connection.translated():
@@ -231,6 +234,7 @@ def _status(
         # They count while nobody has taken it since who refused it last.
         refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
         awaits=tuple((_text(fields["awaits"]) or "").splitlines()),
+        attributes=codec.decode(fields["attributes"]) if fields["attributes"] else {},
         forked_from=(_text(fields["origin"]) or "").replace("\n", " at ") or None,
         parent=_parent(_text(fields["parent"])),
     )

@@ -21,6 +21,7 @@ from millstream.errors import (
     RunFailed,
     UnknownRun,
 )
+from millstream.model.attributes import pairs
 from millstream.model.run import RunState, RunStatus
 from millstream.model.selection import Selection
 from millstream_gateway.auth.rates import Places, Rates
@@ -125,6 +126,7 @@ class Runs:
             call.principal.acts_for,
             asked.timeout,
             asked.version,
+            attributes=asked.attributes,
         )
 
     # -- look ----------------------------------------------------------------------------------
@@ -218,6 +220,7 @@ def filters_of(asked: Any) -> Selection:
         cause=asked.cause,
         since=asked.since,
         until=asked.until,
+        attributes=pairs(asked.attribute),
     )
 
 
