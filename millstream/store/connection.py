@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: How long an ordinary command may take before its connection counts as dead.
 COMMAND_TIMEOUT_S = 5.0
+#: Connections of one client that commands share. More at once wait for one another.
+_MOST_CONNECTIONS = 100
 MINIMUM_VERSION = (7, 0)
 
 #: The servers behind ``memory://`` addresses. The one shared value of the project: an address is
@@ -290,7 +292,23 @@ class Connection:
             return library.cluster.RedisCluster(startup_nodes=nodes, **options)
 
         host, port = address.hosts[0]
-        return library.Redis(host=host, port=port, db=address.db, **options)
+        client = library.Redis(host=host, port=port, db=address.db, **options)
+        return _queueing(client) if library is redis.asyncio else client
+
+
+def _queueing(client: Any) -> Any:
+    """Have commands wait for a connection while all are in use, instead of failing at once.
+
+    A thousand streams that hear of something in the same moment would look as if Redis were away.
+    """
+    pool = client.connection_pool
+    client.connection_pool = redis.asyncio.BlockingConnectionPool(
+        max_connections=_MOST_CONNECTIONS,
+        timeout=COMMAND_TIMEOUT_S,
+        connection_class=pool.connection_class,
+        **pool.connection_kwargs,
+    )
+    return client
 
 
 async def _close(clients: Sequence[Any]) -> None:

@@ -253,7 +253,9 @@ async def worker(url: str) -> AsyncIterator[None]:
 @asynccontextmanager
 async def worker_of(url: str, workflows: Workflows) -> AsyncIterator[None]:
     """Serve some workflows for this block."""
-    embedded = EmbeddedWorker(url, workflows, lambda _: None, Bank(), FunctionModels({"poet": poet}))
+    embedded = EmbeddedWorker(
+        url, workflows, lambda _: None, Bank(), FunctionModels({"poet": poet})
+    )
     try:
         async with anyio.create_task_group() as group:
             await embedded.start(group)
