@@ -28,7 +28,8 @@ from millstream.errors.audit import BrokenTrail, Unaudited
 from millstream.errors.forks import UnknownStep
 from millstream.errors.messages import RunEnded, SignalsFull
 from millstream.errors.pipelines import InvalidPipeline
-from millstream.errors.root import MillstreamError, UsageError, said
+from millstream.errors.queues import QueueFull
+from millstream.errors.root import MillstreamError, StoreError, UsageError, said
 from millstream.errors.runs import ResultTimeout, RunCancelled, RunError, RunFailed
 from millstream.errors.scaling import (
     BadSelector,
@@ -67,10 +68,10 @@ __all__ = [
     "InvalidPipeline", "InvalidSchedule", "ItemTooLarge", "JournalFull", "KeyOccupied",
     "KubernetesUnavailable", "LeaseLost", "LoadError", "MillstreamError", "MissingExtra",
     "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism", "NotEncodable",
-    "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled", "RunEnded", "RunError",
-    "RunFailed", "ScalingError", "ScheduleConflict", "SignalTimeout", "SignalsFull",
-    "StaleReading", "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull",
-    "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent",
+    "OutcomeUnknown", "PayloadTooLarge", "QueueFull", "ResultTimeout", "RunCancelled",
+    "RunEnded", "RunError", "RunFailed", "ScalingError", "ScheduleConflict", "SignalTimeout",
+    "SignalsFull", "StaleReading", "StepError", "StepFailed", "StepTimeout", "StoreError",
+    "StoreFull", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent",
     "ToolRejected", "Unaudited", "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep",
     "UnknownWorkflow", "UsageError", "ValueLost", "said",
 ]  # fmt: skip
@@ -260,10 +261,6 @@ class KeyOccupied(UsageError):
 
 
 # -- the store ---------------------------------------------------------------------------------
-
-
-class StoreError(MillstreamError):
-    """Redis could not do what was asked. Safe to try again."""
 
 
 class StoreUnavailable(StoreError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -17,7 +19,11 @@ from tests.gateway.test_a2a import app
 
 async def test_agents_are_found_by_skill_and_tag(memory_url: str, issuer: Issuer) -> None:
     """Each gateway says what it offers; others may, too; who leaves is gone at once."""
-    settings = {"acp_registry": True, "public_url": "https://us.example", "agent_name": "us"}
+    settings: dict[str, Any] = {
+        "acp_registry": True,
+        "public_url": "https://us.example",
+        "agent_name": "us",
+    }
     async with served(memory_url, issuer) as looker:
         data = catalogues.note(describe(app))
         await catalogues.publish(looker.connection, "default", data, 600)

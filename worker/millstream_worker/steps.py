@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import anyio
@@ -33,6 +32,7 @@ from millstream.model.trace import Place, SpanContext, parsed
 from millstream.store import codec
 from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
+from millstream_worker.excerpts import excerpt
 from millstream_worker.held import Held
 from millstream_worker.progress import Progress
 from millstream_worker.telling import RUNNING, SCORE, scores
@@ -65,8 +65,7 @@ _FAILURES: dict[str, type[StepError]] = {
 _LARGE = {StepKind.TOOL, StepKind.INFER, StepKind.AGENT}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A step as it was called: what its record will say."""
 
     key: str
@@ -133,7 +132,7 @@ class Recorder:
             value,
             run_attempt=self._held.delivery.attempt,
             by=self._environment.token,
-            inputs=None if step.given is None else self._inputs(step.given),
+            inputs=self._excerpt(step.given),
             **fields,
         )
 
@@ -240,6 +239,10 @@ class Recorder:
         )  # fmt: skip
         self._environment.emit(event)
 
+    def _excerpt(self, given: Any) -> Any:
+        most = self._environment.inputs_most
+        return excerpt(given, most) if most and given is not None else None
+
     def _encode(self, record: Record) -> bytes:
         limits = self._environment.limits
         return codec.encode_record(
@@ -312,6 +315,8 @@ async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: fl
 
 def _settled(value: Any, wanted: Any, step: Step, recorder: Recorder) -> tuple[Any, Any]:
     limit = recorder.environment.limits.record
+    if codec.is_settled(value, wanted, limit):
+        return value, value
     try:
         return codec.settled(value, wanted, f"the result of step {step.target!r}", limit)
     except msgspec.ValidationError as error:
