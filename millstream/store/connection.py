@@ -30,6 +30,7 @@ from millstream.errors import (
     UnfitStore,
 )
 from millstream.store.addresses import Address, StoreKind, parse_address
+from millstream.store.pooling import queueing
 
 if TYPE_CHECKING:
     from millstream.store.ear import Ear
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 #: How long an ordinary command may take before its connection counts as dead.
 COMMAND_TIMEOUT_S = 5.0
-#: Connections of one client that commands share. More at once wait for one another.
-_MOST_CONNECTIONS = 100
 MINIMUM_VERSION = (7, 0)
 #: Where a connection that redis-py has opened can be taken over: not in memory, nor in a cluster.
 _TAKEN_OVER = frozenset({StoreKind.SINGLE, StoreKind.SENTINEL})
@@ -306,22 +305,7 @@ class Connection:
 
         host, port = address.hosts[0]
         client = library.Redis(host=host, port=port, db=address.db, **options)
-        return _queueing(client) if library is redis.asyncio else client
-
-
-def _queueing(client: Any) -> Any:
-    """Have commands wait for a connection while all are in use, instead of failing at once.
-
-    A thousand streams that hear of something in the same moment would look as if Redis were away.
-    """
-    pool = client.connection_pool
-    client.connection_pool = redis.asyncio.BlockingConnectionPool(
-        max_connections=_MOST_CONNECTIONS,
-        timeout=COMMAND_TIMEOUT_S,
-        connection_class=pool.connection_class,
-        **pool.connection_kwargs,
-    )
-    return client
+        return queueing(client) if library is redis.asyncio else client
 
 
 async def _close(clients: Sequence[Any]) -> None:
