@@ -32,6 +32,8 @@ from millstream.events.scheduling import (
     ScheduleFailed,
     TickFired,
     TicksSkipped,
+    TrialRolledBack,
+    TrialSampled,
 )
 from millstream.events.surroundings import (
     AgentDiscovered,
@@ -81,6 +83,8 @@ __all__ = [
     "TicksSkipped",
     "ToolCalled",
     "ToolCatalogueChanged",
+    "TrialRolledBack",
+    "TrialSampled",
     "WorkerDraining",
     "WorkerStarted",
     "WorkerStopped",
@@ -294,6 +298,8 @@ Event = (
     | TicksSkipped
     | ScheduleFailed
     | QueueSampled
+    | TrialSampled
+    | TrialRolledBack
     | MetricAsked
     | CertificateRead
     | GatewayStarted

@@ -11,7 +11,7 @@ import redis.exceptions as refused
 
 from millstream.model.run import Delivery
 from millstream.store.connection import Connection
-from millstream.store.keys import GROUP, LEVELS, SUSPECT, Lane
+from millstream.store.keys import CANARY, GROUP, LEVELS, SUSPECT, Lane
 from millstream.store.scripts import Argument, call
 
 #: What a run that nobody has held before has of its past.
@@ -61,14 +61,16 @@ async def wait_for_delivery(
     block_s: float,
     *,
     suspect: bool = True,
+    canary: bool = False,
 ) -> list[Stray]:
     """Wait until work arrives, at most ``block_s``; return what was delivered, not yet held.
 
-    At most one delivery a level comes, and none that is suspected of killing its workers unless
-    ``suspect``. Each must be adopted, or handed back. ``client`` is one of its own: the connection
-    is blocked meanwhile.
+    At most one delivery a level comes, none that is suspected of killing its workers unless
+    ``suspect``, and none of a version on trial unless ``canary``. Each must be adopted, or handed
+    back. ``client`` is one of its own: the connection is blocked meanwhile.
     """
-    streams = [lane.stream(level) for level in LEVELS if suspect or level != SUSPECT]
+    wanted = {SUSPECT: suspect, CANARY: canary}
+    streams = [lane.stream(level) for level in LEVELS if wanted.get(level, True)]
     ids = [">"] * len(streams)
     with connection.translated():
         reply = await client.execute_command(

@@ -91,11 +91,12 @@ async def call(client: Executes, name: str, on: Keyed, args: Sequence[Argument])
 
 
 def _without_comments(text: str) -> str:
-    """Return what a server has to know of a script, its lines where they were.
+    """Return what a server has to know of a script, its lines where they were, not indented.
 
     Every server is sent every text once by every process that finds it missing.
     """
-    return "\n".join("" if x.lstrip().startswith("--") else x for x in text.splitlines())
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join("" if line.startswith("--") else line for line in lines)
 
 
 def _read(name: str) -> str:

@@ -24,7 +24,8 @@ RUNS = 1000
 BOUNDS = {
     "commands": 5.6,
     "scripts": 0.035,
-    "bytes in": 201.0,
+    # 51 of them are the text of the scripts, sent once by a process: 3 came with trials.
+    "bytes in": 205.0,
     "bytes out": 152.0,
     "python calls": 110.0,
     "builtin calls": 86.0,

@@ -5,10 +5,13 @@
 
 local META, TIMERS, PARKED, LEASES, ENDED, DEAD, AGENTS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local LEVELS = {'resume', 'high', 'normal', 'low', 'suspect'}
+local LEVELS = {'resume', 'high', 'normal', 'low', 'suspect', 'canary'}
 local STREAM = {resume = KEYS[8], high = KEYS[9], normal = KEYS[10], low = KEYS[11], suspect = KEYS[12]}
 local OUTBOX = KEYS[13]
 local PREFIX = string.sub(META, 1, -5)
+-- What is on trial is read by those alone who know its version. Hardly a call has to do with it: its
+-- name is made here, and not sent with every one.
+STREAM.canary = PREFIX .. 'stream:canary'
 local GROUP = 'workers'
 -- A run that was in the hands of this many dead workers runs alone, so that a poisonous one
 -- cannot take the blameless down with it again.
@@ -115,7 +118,13 @@ local function post(...)
 end
 
 -- What `conclude` has to know of a record before it writes, in this order.
-local LOOSE = {'waiters', 'bytes', 'said', 'error', 'received', 'parent'}
+local LOOSE = {'waiters', 'bytes', 'said', 'error', 'received', 'parent', 'arm'}
+
+-- How runs of a trial end, of both its versions: by this it is judged.
+local function tally(key, state)
+  local workflow, version = unpack(redis.call('HMGET', key, 'workflow', 'version'))
+  if version then redis.call('HINCRBY', PREFIX .. 'tried', workflow .. ' ' .. version .. ' ' .. state, 1) end
+end
 
 -- Give a run its end. The first write is the one that a full memory refuses: all or nothing.
 -- `loose` has what was asked of the record, from `first` on; `...` are further fields of the record.
@@ -126,6 +135,7 @@ local function conclude(id, key, state, payload, retention_ms, loose, first, ...
   indexed[#indexed + 1] = id
   -- The failure of an earlier attempt is not how this run ended.
   if loose[first + 3] and state == 'completed' then redis.call('HDEL', key, 'error') end
+  if loose[first + 6] then tally(key, state) end
   -- Last of what touches the record: without a retention it is gone from here on.
   redis.call('PEXPIRE', key, retention_ms)
   local bytes = loose[first + 1]
@@ -165,16 +175,22 @@ end
 
 local CANCELLED = '["RunCancelled","the run was cancelled"]'
 
+-- The level of a run that is put into a stream again. One on trial must be found by those who know its
+-- version, also when it is a suspect.
+local function level_of(arm, crashes, otherwise)
+  if arm == 'canary' then return arm end
+  return tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or otherwise
+end
+
 -- Put a run that has been started before back into a stream, ahead of what is new. Its owner is
 -- forgotten first, so that whoever held it can write nothing more.
 local function requeue(id, retention_ms)
   local key = run_key(id)
-  local cancel, crashes = unpack(redis.call('HMGET', key, 'cancel', 'crashes'))
+  local cancel, crashes, arm = unpack(redis.call('HMGET', key, 'cancel', 'crashes', 'arm'))
   if cancel then
     redis.call('HSET', key, 'owner', '')
     finish(id, 'cancelled', CANCELLED, retention_ms)
     return
   end
-  local level = tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or 'resume'
-  deliver(id, key, level, 'owner', '')
+  deliver(id, key, level_of(arm, crashes, 'resume'), 'owner', '')
 end

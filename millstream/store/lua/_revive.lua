@@ -2,7 +2,8 @@
 
 local function revive(id, key, attempt, priority, drop)
   attempt = attempt or '1'
-  deliver(id, key, priority or 'normal', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
+  local level = level_of(redis.call('HGET', key, 'arm'), nil, priority or 'normal')
+  deliver(id, key, level, 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
   redis.call('HDEL', key, 'ended', 'error', 'cancel', 'crashes', 'mark', 'refusals', 'ran', 'drop')
   if drop then
     for name in string.gmatch(drop, '[^\n]+') do ours(redis.pcall('HDEL', journal_key(id), name)) end

@@ -1,5 +1,5 @@
 -- enqueue: accept new runs into one lane, or recognise those it already has.
--- USES _lane
+-- USES _lane _trial
 --
 -- ARGV epoch   the caller's idea of how many lanes the queue has
 -- ARGV ...     per run nine values: id, workflow, version, arguments, priority, delay_ms,
@@ -10,9 +10,10 @@
 --          or the name of the workflow that holds this id: nothing was written for it;
 --          2 where the key of the record holds something that is not ours: the same
 --
--- Safe to send twice: the second time every run is already here.
+-- Safe to send twice: the second time every run is already here. While a version of the workflow is on
+-- trial, a run that names none gets one of the two, by a hash of its id, and stays on it.
 
-local epoch, lanes, next_ = unpack(redis.call('HMGET', META, 'epoch', 'lanes', 'next'))
+local epoch, lanes, next_, trials = unpack(redis.call('HMGET', META, 'epoch', 'lanes', 'next', 'trials'))
 if next_ or (epoch or '0') ~= ARGV[1] then
   return {-1, tonumber(lanes or '1'), tonumber(epoch or '0')}
 end
@@ -49,6 +50,9 @@ for at = 2, #ARGV, 9 do
   else
     local wait = delay ~= '' and tonumber(delay) or 0
     local fields = {'workflow', workflow, 'args', arguments, 'enqueued', NOW_TEXT}
+    local arm
+    if trials and version == '' then version, arm = drawn(trials, workflow, id) end
+    if arm then append(fields, 'arm', arm) end
     if version ~= '' then append(fields, 'version', version) end
     if timeout ~= '' then append(fields, 'timeout', timeout) end
     if tenant ~= '' then append(fields, 'tenant', tenant) end
@@ -58,7 +62,7 @@ for at = 2, #ARGV, 9 do
       redis.call('HSET', key, 'state', 'scheduled', unpack(fields))
       redis.call('ZADD', TIMERS, digits(NOW + wait), id)
     else
-      deliver(id, key, priority, unpack(fields))
+      deliver(id, key, level_of(arm, nil, priority), unpack(fields))
     end
     answers[#answers + 1] = 1
   end
