@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from millstream.context import Context
 from millstream.errors import (
+    AgentError,
     ChildFailed,
     IdConflict,
     MillstreamError,
@@ -25,6 +26,7 @@ from millstream.errors import (
     ToolError,
     UnknownRun,
 )
+from millstream.model.agent import AgentReply
 from millstream.model.approval import Approval, OpenApproval
 from millstream.model.backoff import RetryPolicy
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
@@ -50,6 +52,8 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AgentError",
+    "AgentReply",
     "Approval",
     "CatchUp",
     "ChildFailed",

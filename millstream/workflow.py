@@ -11,8 +11,8 @@ import inspect
 import re
 import typing
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 from millstream.calendar import Calendar
 from millstream.context import Context, Log
@@ -48,6 +48,8 @@ class Workflow:
     #: Bounds the running time of one attempt in seconds; parked time does not count.
     timeout: float | None = None
     retry: RetryPolicy = ONCE
+    #: Whether whoever watches a run of it is told of its steps, too.
+    tells_steps: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -66,16 +68,21 @@ class Workflows(Calendar):
         version: str = "1",
         timeout: float | None = None,
         retry: RetryPolicy = ONCE,
+        events: Literal["emitted", "steps"] = "emitted",
     ) -> Callable[[Function], Function]:
         """Register an async function whose first parameter is the context.
 
         Several versions of one name may stand side by side: a new run starts on the one that was
-        registered last, a begun one stays on the version it started on.
+        registered last, a begun one stays on the version it started on. With ``events="steps"``
+        whoever watches a run is told of each step, too: see `EventKind`.
         """
+        if events not in {"emitted", "steps"}:
+            raise UsageError(f"events of a workflow are 'emitted' or 'steps', not {events!r}")
 
         def register(function: Function) -> Function:
             label = name or str(getattr(function, "__name__", ""))
-            self.add(_define(function, label, version, timeout, retry))
+            defined = _define(function, label, version, timeout, retry)
+            self.add(replace(defined, tells_steps=events == "steps"))
             return function
 
         return register

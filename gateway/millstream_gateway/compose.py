@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 
@@ -24,6 +25,10 @@ from millstream.telemetry.health import Health
 from millstream.telemetry.logs import LogSubscriber, make_logger
 from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_registry
 from millstream_gateway import probing
+from millstream_gateway.a2a import compose as a2a
+from millstream_gateway.a2a.cards import Identity
+from millstream_gateway.a2a.destinations import Destinations
+from millstream_gateway.a2a.grpc import GrpcBounds, GrpcPort
 from millstream_gateway.audit import Audit, EmittedAudit
 from millstream_gateway.auth.guard import LOOPBACK, Guard, OpenGuard
 from millstream_gateway.auth.keyring import Keyring
@@ -32,15 +37,24 @@ from millstream_gateway.auth.rates import Places, Rates
 from millstream_gateway.auth.tokens import Tokens
 from millstream_gateway.config import GatewayConfig
 from millstream_gateway.dashboard import table as pages_table
+from millstream_gateway.dashboard.deeds import Deeds
+from millstream_gateway.dashboard.flow import Flow
 from millstream_gateway.dashboard.pages import Pages
 from millstream_gateway.dashboard.rendering import Rendering
+from millstream_gateway.dashboard.views import Views
 from millstream_gateway.dashboard.visitors import Visitors
 from millstream_gateway.listener import IDLE_S, listening
 from millstream_gateway.mcp.host import Host
 from millstream_gateway.mcp.tools import RunTools
 from millstream_gateway.rest import described, table
+from millstream_gateway.rest.acting import Acting
+from millstream_gateway.rest.bulk import Bulk
+from millstream_gateway.rest.operating import Operating
+from millstream_gateway.rest.operating_table import Handlers
+from millstream_gateway.rest.questions import Questions
 from millstream_gateway.rest.queues import Queues
 from millstream_gateway.rest.runs import Runs
+from millstream_gateway.rest.schedules import Schedules
 from millstream_gateway.rest.stream import Streams
 from millstream_gateway.routes import Table
 from millstream_gateway.serve import Duty, Gateway
@@ -50,6 +64,8 @@ from millstream_gateway.server import Api, Bounds
 _OPEN_SHARE = 0.75
 _ANSWER_S = 75.0
 _BODY_S = 15.0
+#: Links to questions that are followed from one address, a second.
+_STRANGERS_RATE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +92,13 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
     keyring = Keyring(parts.connection, mono=parts.mono, wall=parts.wall)
     guard, duties = _guarded(config, parts, keyring)
     visitors = Visitors(guard, keyring, parts.connection)
-    routes, tell_person, more = _table(config, parts, drain, visitors)
+    shared = _shared(config, parts, drain, guard)
+    agent = a2a.compose(_agent_settings(config, queues), shared)
+    routes, tell_person, more = _table(config, parts, shared, visitors, agent)
     api = Api(
         routes,
         guard,
-        Rates(config.rate, parts.mono),
+        shared.requests,
         queues,
         Bounds(body=config.max_body, body_s=parts.body_s, answer_s=_ANSWER_S),
         visitors=visitors,
@@ -99,9 +117,10 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
     )
     return Gateway(
         parts.connection,
-        listens,
+        listens if agent.grpc is None else functools.partial(_both, listens, agent.grpc),
+        grpc=agent.grpc,
         drain=drain,
-        duties=[*duties, *more],
+        duties=[*duties, *more, *agent.duties],
         busy=lambda: api.busy,
         queues=queues,
         health=parts.health,
@@ -110,31 +129,110 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
     )
 
 
+def _shared(
+    config: GatewayConfig, parts: Parts, drain: anyio.Event, guard: Guard | OpenGuard
+) -> a2a.Shared:
+    """Return what all the rooms have in common: allowances, places, whom to tell."""
+    return a2a.Shared(
+        client=parts.client,
+        connection=parts.connection,
+        guard=guard,
+        requests=Rates(config.rate, parts.mono),
+        enqueues=Rates(config.enqueue_rate, parts.mono),
+        places=Places(config.streams, max(1, int(config.connections * _OPEN_SHARE))),
+        audit=parts.audit or EmittedAudit(parts.emit),
+        drain=drain,
+        emit=parts.emit,
+        random=parts.random,
+        mono=parts.mono,
+    )
+
+
+def _agent_settings(config: GatewayConfig, queues: Sequence[str]) -> a2a.Settings:
+    return a2a.Settings(
+        identity=Identity(
+            name=config.agent_name,
+            description=config.agent_description,
+            url=config.public_url,
+            grpc=config.public_grpc,
+            guarded=not config.insecure_open,
+        ),
+        destinations=Destinations(hosts=config.push_hosts, private=config.push_private),
+        served=queues,
+        discovery=config.a2a_discovery,
+        skill=config.a2a_skill,
+        heartbeat_s=config.heartbeat if config.acp_registry else None,
+        host=config.host,
+        port=config.grpc,
+        bounds=GrpcBounds(calls=config.connections, message=config.max_body, grace_s=config.grace),
+    )
+
+
 def _table(
-    config: GatewayConfig, parts: Parts, drain: anyio.Event, visitors: Visitors
+    config: GatewayConfig,
+    parts: Parts,
+    shared: a2a.Shared,
+    visitors: Visitors,
+    agent: a2a.Spoken,
 ) -> tuple[Table, Callable[[Exception], web.Response], list[Duty]]:
     """Return all routes, what tells people of errors, and what has to run for it all."""
-    places = Places(config.streams, max(1, int(config.connections * _OPEN_SHARE)))
-    audit = parts.audit or EmittedAudit(parts.emit)
+    acting = Acting(parts.client, shared.audit)
     runs = Runs(
         parts.client,
-        audit,
-        enqueues=Rates(config.enqueue_rate, parts.mono),
-        places=places,
-        drain=drain,
+        acting,
+        enqueues=shared.enqueues,
+        places=shared.places,
+        drain=shared.drain,
         new_id=functools.partial(ids.new_run_id, parts.random),
     )
-    queues = Queues(parts.client, parts.connection, audit)
-    streams = Streams(runs, places, drain)
+    queues = Queues(parts.client, parts.connection, acting)
+    operate = Handlers(
+        operating=Operating(parts.client, runs, acting, shared.enqueues),
+        questions=Questions(parts.client, acting, Rates(_STRANGERS_RATE, parts.mono)),
+        bulk=Bulk(parts.client, acting),
+        queues=queues,
+        schedules=Schedules(parts.client, acting, shared.enqueues),
+    )
+    streams = Streams(runs, shared.places, shared.drain)
     host = Host(RunTools(runs, parts.client, parts.connection), config.max_body)
-    pages = Pages(parts.client, parts.connection, runs, queues, visitors, Rendering(parts.wall))
+    rendering = Rendering(parts.wall)
+    pages = Pages(parts.client, runs, queues, visitors, rendering, Flow(parts.mono))
+    views = Views(
+        connection=parts.connection,
+        questions=operate.questions,
+        schedules=operate.schedules,
+        rendering=rendering,
+    )
+    deeds = Deeds(
+        runs=runs,
+        queues=queues,
+        bulk=operate.bulk,
+        operating=operate.operating,
+        schedules=operate.schedules,
+    )
     routes = [
         *probing.routes(parts.health),
-        *described.routes(table.routes(runs, queues, streams)),
+        *described.routes(
+            [
+                *table.routes(runs, queues, operate.bulk, streams),
+                *operate.routes(),
+                *agent.described,
+            ]
+        ),
         *host.routes(),
-        *pages_table.routes(pages, streams),
+        *agent.routes,
+        *pages_table.routes(pages, views, deeds, streams),
     ]
     return Table(routes), pages.refused, [host.serve_forever]
+
+
+@asynccontextmanager
+async def _both(
+    http: Callable[[], AbstractAsyncContextManager[int]], grpc: GrpcPort
+) -> AsyncIterator[int]:
+    """Listen on both ports; both take nothing new at the same time."""
+    async with grpc.listening(), http() as port:
+        yield port
 
 
 def _guarded(

@@ -16,9 +16,14 @@ from millstream.errors import (
     IdConflict,
     MillstreamError,
     PayloadTooLarge,
+    RunEnded,
+    ScheduleConflict,
+    SignalsFull,
     StoreError,
     UnfitStore,
     UnknownRun,
+    UnknownSchedule,
+    UnknownStep,
     UsageError,
     said,
 )
@@ -39,7 +44,12 @@ class Problem(msgspec.Struct, kw_only=True, frozen=True):
 #: The first class that fits decides, so a special error stands above its parent.
 _KINDS: tuple[tuple[type[MillstreamError], HTTPStatus, str], ...] = (
     (UnknownRun, HTTPStatus.NOT_FOUND, "unknown-run"),
+    (UnknownSchedule, HTTPStatus.NOT_FOUND, "unknown-schedule"),
+    (UnknownStep, HTTPStatus.NOT_FOUND, "unknown-step"),
     (IdConflict, HTTPStatus.CONFLICT, "id-conflict"),
+    (RunEnded, HTTPStatus.CONFLICT, "run-ended"),
+    (SignalsFull, HTTPStatus.CONFLICT, "signals-full"),
+    (ScheduleConflict, HTTPStatus.CONFLICT, "schedule-conflict"),
     (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large"),
     (UnfitStore, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
     (UsageError, HTTPStatus.BAD_REQUEST, "bad-request"),

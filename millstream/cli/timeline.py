@@ -171,6 +171,8 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
         yield "forked", f"from {clean(status.forked_from)}"
     if status.tenant:
         yield "tenant", clean(status.tenant)
+    if status.attributes:
+        yield "attributes", clean(" ".join(f"{k}={v}" for k, v in status.attributes.items()))
     crashes = f", {status.crashes} of its workers died" if status.crashes else ""
     yield "attempt", f"{status.attempt}{crashes}"
     yield "enqueued", f"{_clock(times.enqueued)} ({ago(times.enqueued)} ago)"
@@ -221,7 +223,9 @@ def _measured(record: Record) -> bool:
 
 def _shown_status(record: Record, state: RunState) -> str:
     # A timer's record is written once, when it is set; whether it has rung is told by the clock.
-    if record.status is RecordStatus.WAITING and (state.final or _end(record) <= time.time()):
+    if record.status is RecordStatus.WAITING and (
+        state.final or (record.kind is StepKind.SLEEP and _end(record) <= time.time())
+    ):
         return str(RecordStatus.OK)
     if record.status is RecordStatus.ENDED:
         ended = RunState(record.value[0])

@@ -8,6 +8,7 @@ from millstream import builtin
 from millstream.client.handles import Enqueue
 from millstream.errors import InvalidArguments, UsageError
 from millstream.model import ids
+from millstream.model.attributes import Attributes, checked
 from millstream.model.limits import Limits
 from millstream.model.run import Priority
 from millstream.model.schedule import Schedule
@@ -36,6 +37,7 @@ def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
         tenant=_text("tenant", asked.tenant) if asked.tenant else "",
         # One that cannot be read begins a trace anew, as the W3C has it: no run fails for it.
         trace=asked.trace if asked.trace and parsed(asked.trace) else "",
+        attributes=_attributes(asked.attributes) if asked.attributes else b"",
         chosen=asked.id is not None,
     )
 
@@ -52,6 +54,10 @@ def run_of(schedule: Schedule, run_id: str) -> Enqueue:
         timeout=schedule.timeout,
         version=schedule.version,
     )
+
+
+def _attributes(attributes: Attributes) -> bytes:
+    return codec.encode(checked(attributes), "the attributes")
 
 
 def _priority(value: Priority | str) -> Priority:

@@ -21,11 +21,10 @@ from millstream.client.auditing import Auditor, audited
 from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.operations import Operations
 from millstream.client.overview import Overview
-from millstream.client.paging import RunPage, page, places_of
 from millstream.client.queues import Queues
 from millstream.client.schedules import Schedules
 from millstream.client.speaking import Speaker
-from millstream.client.telling import tell
+from millstream.client.telling import events_of, tell
 from millstream.client.tracing import TracesEnqueue, traced
 from millstream.client.trials import Trials
 from millstream.client.waiting import Ended
@@ -39,17 +38,20 @@ from millstream.errors import (
     UsageError,
 )
 from millstream.model import ids
+from millstream.model.attributes import Attributes
 from millstream.model.journal import Record
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Priority, RunState, RunStatus
-from millstream.store import codec, journals, results, runs
+from millstream.store import codec, journals, results, runs, sayings
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
+from millstream.store.sayings import Heard
 
 Answer = TypeVar("Answer")
 
 #: How long the record of a run stays after its end, when it is a client that ends it.
 RETENTION_S = 24 * 3600.0
+_NONE: Attributes = {}
 
 
 class Client(Operations, Overview):
@@ -126,16 +128,19 @@ class Client(Operations, Overview):
         timeout: float | None = None,
         version: str | None = None,
         trace: str | None = None,
+        attributes: Attributes | None = None,
     ) -> Run:
         """Accept a run: when this returns, it will reach an end.
 
         The same id, workflow and arguments again return the same run, with ``created`` False;
-        anything else under that id raises `IdConflict`. Raises `NotEncodable`, `PayloadTooLarge`,
+        anything else under that id raises `IdConflict`. ``attributes`` are a few words to find it
+        by; they stay as they were first given. Raises `NotEncodable`, `PayloadTooLarge`,
         `KeyOccupied`, `StoreError`.
         """
         asked = Enqueue(
-            workflow, arguments, id, queue, priority, delay, tenant, timeout, version, trace
-        )
+            workflow, arguments, id, queue, priority, delay, tenant, timeout, version, trace,
+            attributes or _NONE,
+        )  # fmt: skip
         if self._tracing is None:
             new = new_run(asked, self._limits, self._random)
             return self._handle(asked, new, await self._queues.send(queue, new))
@@ -166,8 +171,8 @@ class Client(Operations, Overview):
         # By identity: the same id may stand in the list twice, and each has an answer of its own.
         answers: dict[int, bool | str] = {}
         for queue, news in by_queue.items():
-            for new, answer in await self._queues.send_all(queue, news):
-                answers[builtins.id(new)] = answer
+            found = await self._queues.send_all(queue, news)
+            answers.update((builtins.id(new), answer) for new, answer in found)
 
         return [self._handle(item, new, answers[builtins.id(new)]) for item, new in wanted]
 
@@ -208,10 +213,13 @@ class Client(Operations, Overview):
 
     async def said(self, run: Run, after: str = "", *, most: int = 100) -> Sequence[RunEvent]:
         """Return what a run has said after an event id, without waiting for more."""
+        return events_of(await self.heard(run, after, most=most), after, None if after else 0)
+
+    async def heard(self, run: Run, after: str = "", *, most: int = sayings.PAGE) -> Heard:
+        """Return what a run has said after an event id, and how much it had said before."""
         lane = await self._lane(run)
-        ask = functools.partial(results.said, self._connection, lane, run.id, after, most)
-        said = await self._queues.insist(ask)
-        return [RunEvent(event.id, event.name, event.data, event.at) for event in said]
+        ask = functools.partial(sayings.heard, self._connection, lane, run.id, after, most)
+        return await self._queues.insist(ask)
 
     async def until_said(self, run: Run, after: str) -> None:
         """Return when the run may have said something after an event id, or has ended."""
@@ -257,26 +265,6 @@ class Client(Operations, Overview):
                 f"run {run.id!r} is {answer}; only failed and cancelled runs are retried"
             )
 
-    async def page(
-        self,
-        queue: str = "default",
-        *,
-        states: Iterable[RunState] = tuple(RunState),
-        dead: bool = False,
-        matches: Callable[[RunStatus], bool] = lambda _: True,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> RunPage:
-        """Return some runs of a queue, and a cursor that goes on behind them.
-
-        By state, and within a state and a lane the newest first. A page costs a bounded number of
-        look-ups: it may be short, even empty, and still not be the last. ``dead``: dead letters.
-        """
-        places = places_of(frozenset(states), dead=dead)
-        lanes = await self._queues.lanes(queue)
-        ask = functools.partial(page, self._connection, lanes, places, cursor, limit, matches)
-        return await self._queues.insist(ask)
-
     # -- below ---------------------------------------------------------------------------------
 
     async def _look(
@@ -309,7 +297,7 @@ class Client(Operations, Overview):
             raise IdConflict(new.id, asked.queue, answer)
 
         # An id of our own making cannot have been here: the first sending's reply was lost.
-        return Run(self, new.id, asked.queue, created=answer or asked.id is None)
+        return Run(self, new.id, asked.queue, answer or asked.id is None)
 
     async def _close_connection(self) -> None:
         with anyio.move_on_after(2, shield=True):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from millstream.model.approval import Approval
+from millstream.model.attributes import Attributes
+from millstream.model.progress import EventKind
 from millstream.model.run import Priority, RunState, RunStatus
 
 if TYPE_CHECKING:
@@ -31,11 +35,18 @@ class Enqueue:
     version: str | None = None
     #: The ``traceparent`` of whoever asks: the run becomes a part of that trace.
     trace: str | None = None
+    #: A few words to find it by, such as ``{"customer": "42"}``.
+    attributes: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
-    """Something a run said with ``ctx.emit``, or, as the last event, how it ended."""
+    """Something that a run said, or, as the last event, how it ended.
+
+    By ``kind``: what the workflow emitted; a step that was ``started``, ``retried`` or ``ended``;
+    a piece of ``text`` of a model; and, in place of events that are not kept any more, how many
+    they were (``{"events": 12}``, or None where that is not known).
+    """
 
     #: Where in the run's events it stands; an iteration can go on after it.
     id: str
@@ -45,10 +56,10 @@ class RunEvent:
     at: float
     #: Whether it is how the run ended: ``name`` is its state, ``data`` its error.
     final: bool = False
+    kind: EventKind = EventKind.EMIT
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True, gc=False):
     """A run, as its caller holds it. Cheap to make and to throw away."""
 
     client: Client
@@ -96,10 +107,20 @@ class Run:
     ) -> None:
         """Answer a question of the run, named by its token or its key; None: the only one.
 
-        The first answer stands. Raises `UsageError` when there is no such open question.
+        The first answer stands. What a tool asks is accepted or declined; where it wants more
+        than that, `answer` says it. Raises `UsageError` when there is no such open question.
         """
         answer = Approval(approved=approved, by=by, comment=comment)
         await self.client.speaker.approve(self.queue, self.id, question, answer)
+
+    async def answer(self, content: Mapping[str, Any], question: str | None = None) -> None:
+        """Give a tool what it asks for, named by the key of its step; None: the only question.
+
+        ``content`` fills in the form that `Client.approvals` lists; where a tool asks for several
+        things at once, it has an object for each by its name. The first answer stands. Raises
+        `UsageError` when there is no such open question, or the content does not fit it.
+        """
+        await self.client.speaker.answer(self.queue, self.id, question, content)
 
     async def resolve(self, step: str, verdict: str | Mapping[str, Any]) -> None:
         """Say what became of a tool call whose outcome nobody knows.
@@ -123,6 +144,7 @@ class Run:
         """Iterate over what the run says, until it has ended.
 
         ``after`` is the id of an event: what it said since is told, whoever asked before. Of a run
-        that says much the oldest events are dropped (see `Limits.events`).
+        that says much the oldest events are dropped (see `Limits.events`), and where they stood an
+        event of the kind ``left_out`` says so.
         """
         return self.client.events(self, after)

@@ -16,7 +16,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from millstream.client.asynchronous import Client
 from millstream.client.handles import Enqueue, Run, RunEvent
-from millstream.client.operations import MOST_SELECTED
+from millstream.client.overview import MOST_SELECTED
 from millstream.client.synchronous_schedules import SyncSchedules
 from millstream.client.synchronous_trials import SyncTrials
 from millstream.errors import UsageError
@@ -78,6 +78,10 @@ class SyncRun:
     ) -> None:
         """Answer a question of the run. See `Run.approve`."""
         self.portal.call(partial(self.run.approve, question, approved, **answer))
+
+    def answer(self, content: Mapping[str, Any], question: str | None = None) -> None:
+        """Give a tool what it asks for. See `Run.answer`."""
+        self.portal.call(self.run.answer, content, question)
 
     def resolve(self, step: str, verdict: str | Mapping[str, Any]) -> None:
         """Say what became of a tool call. See `Run.resolve`."""

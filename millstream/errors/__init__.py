@@ -17,6 +17,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from millstream.errors.agents import (
+    AgentError,
+    AgentNotReached,
+    AgentOutcomeUnknown,
+    AgentRejected,
+    AgentTimeout,
+)
 from millstream.errors.audit import BrokenTrail, Unaudited
 from millstream.errors.backups import BrokenBackup, StoreInUse
 from millstream.errors.forks import UnknownStep
@@ -55,19 +62,19 @@ from millstream.errors.steps import (
 from millstream.errors.trials import TrialConflict, UnknownTrial
 
 __all__ = [
+    "AgentError", "AgentNotReached", "AgentOutcomeUnknown", "AgentRejected", "AgentTimeout",
     "BadSelector", "BrokenBackup", "BrokenTrail", "CallError", "ChildFailed", "ConfigError",
     "Continued", "DeadlineExceeded", "DuplicateKey", "IdConflict", "InferenceError",
     "InferenceFailed", "InferenceOverloaded", "InferenceRejected", "InferenceUnavailable",
     "InvalidArguments", "InvalidPipeline", "InvalidSchedule", "ItemTooLarge", "JournalFull",
     "KeyOccupied", "KubernetesUnavailable", "LeaseLost", "LoadError", "MillstreamError",
-    "MissingExtra", "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism",
-    "NotEncodable", "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled",
-    "RunEnded", "RunError", "RunFailed", "ScalingError", "ScheduleConflict", "SignalTimeout",
-    "SignalsFull", "StaleReading", "StepError", "StepFailed", "StepTimeout", "StoreError",
-    "StoreFull", "StoreInUse", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted",
-    "ToolNotSent", "ToolRejected", "TrialConflict", "Unaudited", "UnfitStore", "UnknownRun",
-    "UnknownSchedule", "UnknownStep", "UnknownTrial", "UnknownWorkflow", "UsageError",
-    "ValueLost", "said",
+    "MissingExtra", "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism", "NotEncodable",
+    "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled", "RunEnded", "RunError",
+    "RunFailed", "ScalingError", "ScheduleConflict", "SignalTimeout", "SignalsFull", "StaleReading",
+    "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull", "StoreInUse",
+    "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected",
+    "TrialConflict", "Unaudited", "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep",
+    "UnknownTrial", "UnknownWorkflow", "UsageError", "ValueLost", "said",
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from millstream.events.inference import (
     InferenceSampled,
     ModelEvicted,
     ModelLoaded,
+    SlotsAdvanced,
 )
 from millstream.events.requests import (
     GatewayDraining,
@@ -74,6 +75,7 @@ __all__ = [
     "RunTaken",
     "ScheduleFailed",
     "Scored",
+    "SlotsAdvanced",
     "SpansLeft",
     "StepEnded",
     "StepRetried",
@@ -277,6 +279,7 @@ Event = (
     | CircuitMoved
     | InferenceEnded
     | BatchRan
+    | SlotsAdvanced
     | InferenceSampled
     | DeviceSampled
     | DeviceRanOut

@@ -18,6 +18,7 @@ class StepKind(StrEnum):
     TOOL = "tool"  # an MCP tool call
     TOOLS = "tools"  # the tools that an MCP server offers
     INFER = "infer"  # a call of a model
+    AGENT = "agent"  # a task of another agent
     SLEEP = "sleep"
     SIGNAL = "signal"  # a message from outside
     APPROVAL = "approval"  # a question to a person
@@ -32,6 +33,7 @@ class RecordStatus(StrEnum):
     INTENT = "intent"  # about to have an effect that must not be repeated blindly
     WAITING = "waiting"  # for a time, or for something from outside
     RESOLVED = "resolved"  # nobody knew what became of it, and an operator said
+    ANSWERED = "answered"  # a tool asked for something before it goes on, and somebody answered
     ENDED = "ended"  # a child run ended; the value says how
     OK = "ok"
     FAILED = "failed"
@@ -69,6 +71,8 @@ class Record(NamedTuple):
     #: The attempt of the run that wrote it, and the process.
     run_attempt: int = 1
     by: str = ""
+    #: What it was called with, for people: an excerpt without its secrets. Never replayed.
+    inputs: Any = None
 
     @property
     def fingerprint(self) -> str:

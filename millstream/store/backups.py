@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
+
 from millstream.errors import StoreError
 from millstream.model.limits import KIB, MIB
 from millstream.store import layouts
@@ -24,7 +26,7 @@ from millstream.store.addresses import StoreKind
 from millstream.store.archives import Frame
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
-from millstream.store.plain import plain_keys
+from millstream.store.plain import conversation, plain_keys
 from millstream.store.scripts import Argument, call
 
 #: Keys that are looked at in one call, runs that are read in one, and the bytes at which it ends.
@@ -45,7 +47,7 @@ _OF_RUNS = (b"journal:", b"events:", b"received:", b"spilled:")
 _LEFT_OUT = (b"leases", b"agents", b"timers", b"parked", b"ended", b"dead", b"placing", b"unsaid",
              b"control:", b"stream:")  # fmt: skip
 _LANE_KEYS = (b"meta", b"trials", b"tried", b"outbox")
-_TAGS = (b"scheduler", b"session", b"schedules", b"audit", b"keys", b"restore")
+_TAGS = (b"scheduler", b"session", b"schedules", b"audit", b"keys", b"restore", b"pushes")
 _META = ("lanes", "epoch", "past", "next", "paused", "trials")
 
 
@@ -69,9 +71,17 @@ class Backup:
         with self.connection.translated():
             seconds, micros = await self.connection.client.time()
         self.began_ms = int(seconds) * 1000 + int(micros) // 1000
+        # So that all is read later than that: what a parent starts after it was read is then
+        # no run of before.
+        await anyio.sleep(0.002)
         yield ["began", self.began_ms]
         waiting: dict[Lane, list[str]] = {}
-        async for lane, run_id in self._found():
+        async for found in self._found():
+            if isinstance(found, bytes):
+                async for frame in conversation(self.connection, found):
+                    yield frame
+                continue
+            lane, run_id = found
             ids = waiting.setdefault(lane, [])
             ids.append(run_id)
             if len(ids) == _RUNS:
@@ -109,8 +119,11 @@ class Backup:
 
     # -- finding -------------------------------------------------------------------------------
 
-    async def _found(self) -> AsyncIterator[tuple[Lane, str]]:
-        """Go through every key of every master; a run that stays is met at least once."""
+    async def _found(self) -> AsyncIterator[tuple[Lane, str] | bytes]:
+        """Go through every key of every master: runs, and keys of conversations.
+
+        What stays is met at least once.
+        """
         for node in await self._masters():
             cursor, first = 0, True
             while cursor or first:
@@ -133,9 +146,11 @@ class Backup:
             await self.connection.client.initialize()
             return [{"target_nodes": x} for x in self.connection.client.get_primaries()]
 
-    def _classify(self, key: bytes) -> tuple[Lane, str] | None:
-        """Return the run whose record this key is; note what else it says."""
+    def _classify(self, key: bytes) -> tuple[Lane, str] | bytes | None:
+        """Return the run whose record this key is, or the key; note what else it says."""
         tag, name = found.groups() if (found := _KEY.fullmatch(key)) else (b"", key)
+        if tag.startswith(b"talk:"):
+            return key
         place = _LANE.fullmatch(tag)
         if place is None or tag.startswith(b"board:"):
             if tag not in _TAGS and not tag.startswith((b"board:", b"session")):
@@ -248,7 +263,7 @@ class _Run:
     record: dict[bytes, bytes]
     journal: dict[bytes, bytes]
     received: dict[bytes, bytes]
-    events: list[tuple[bytes, bytes]]
+    events: list[tuple[bytes, dict[bytes, bytes]]]
     ttl_ms: int
     due_ms: bytes
     dead_ms: bytes
@@ -256,7 +271,7 @@ class _Run:
     @classmethod
     def of(cls, lane: Lane, row: Sequence[Any]) -> _Run:
         run_id, record, journal, received, events, ttl, due, dead = row
-        said = [(entry, fields[1]) for entry, fields in events]
+        said = [(entry, _pairs(fields)) for entry, fields in events]
         return cls(
             lane=lane,
             id=run_id.decode(),

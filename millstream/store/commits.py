@@ -15,6 +15,7 @@ from typing import NamedTuple
 from millstream.errors import StoreError
 from millstream.model import outcome
 from millstream.model.limits import LIMITS, Limits
+from millstream.model.progress import Saying
 from millstream.model.run import Delivery, RunState
 from millstream.store import codec
 from millstream.store.connection import Connection
@@ -81,6 +82,9 @@ class Child(NamedTuple):
     start: bytes
 
 
+#: When something is said: the item before it was written, or found what it looked for.
+ONCE_WRITTEN = f"{Verdict.WRITTEN}{Verdict.CANCEL}"
+ONCE_ANSWERED = f"{Verdict.ANSWERED}"
 #: The operations after which a delivery is no longer held.
 ENDINGS = frozenset("DRPLUN")
 
@@ -97,6 +101,15 @@ def journal(held: Delivery, records: Sequence[tuple[str, bytes]], version: str) 
 def emit(held: Delivery, key: str, record: bytes, data: bytes, version: str) -> Item:
     """Journal that something was said, and say it to whoever watches the run."""
     return ["E", held.run_id, held.fence, version, key, record, data]
+
+
+def say(held: Delivery, number: int, saying: Saying, when: str = "") -> Item:
+    """Say something to whoever watches the run, once, though it stands in no journal.
+
+    ``number`` grows with what a delivery says; ``when``: only upon `ONCE_WRITTEN` or
+    `ONCE_ANSWERED` of the item before it, whose verdict it then has, too.
+    """
+    return ["S", held.run_id, held.fence, number, when, saying.kind, saying.data]
 
 
 def look(  # noqa: PLR0917 - a wait, its record, and the run it is of

@@ -12,7 +12,7 @@ from millstream.store.runs import Resized, accepted
 from millstream.store.scripts import Argument, call
 
 _PAGE = 500
-_FIELDS = ("workflow", "args", "version", "priority", "tenant", "timeout")
+_FIELDS = ("workflow", "args", "version", "priority", "tenant", "timeout", "attributes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class Source:
     priority: Priority
     tenant: str
     timeout_ms: str
+    attributes: str
     #: By step key, as they are stored.
     records: dict[str, bytes]
     #: By name: the parts of values that are too large for a journal, those of other records too.
@@ -41,7 +42,9 @@ async def source(connection: Connection, lane: Lane, run_id: str) -> Source | No
         parts = await _whole(connection, lane.spilled(run_id))
 
     workflow, arguments, *rest = row
-    version, priority, tenant, timeout_ms = (part.decode() if part else "" for part in rest)
+    version, priority, tenant, timeout_ms, attributes = (
+        part.decode() if part else "" for part in rest
+    )
     return Source(
         workflow=workflow.decode(),
         arguments=arguments,
@@ -49,6 +52,7 @@ async def source(connection: Connection, lane: Lane, run_id: str) -> Source | No
         priority=Priority(priority or "normal"),
         tenant=tenant,
         timeout_ms=timeout_ms,
+        attributes=attributes,
         records=records,
         parts=parts,
     )
@@ -69,7 +73,7 @@ async def fork(  # noqa: PLR0917 - where, who, and what
     """Accept a run with its first records; answers as `runs.enqueue` does for one run."""
     args: list[Argument] = [
         epoch, run_id, begun.workflow, begun.version, begun.arguments, begun.priority,
-        begun.timeout_ms, begun.tenant, origin, len(begun.records),
+        begun.timeout_ms, begun.tenant, begun.attributes, origin, len(begun.records),
     ]  # fmt: skip
     for key, value in (*begun.records.items(), *begun.parts.items()):
         args += (key, value)

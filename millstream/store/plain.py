@@ -1,4 +1,4 @@
-"""What belongs to no lane and is copied with a store: schedules, the audit trail, the API keys.
+"""What belongs to no lane: conversations, schedules, the audit trail, the API keys.
 
 Read in an order in which what is written meanwhile does no harm: a schedule whole, the end of
 the trail before its entries, a key before the mark that it was revoked. Sessions of people who
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from millstream.store import api_keys, audit, schedules
+from millstream.store import api_keys, audit, pushes, schedules
 from millstream.store.archives import Frame
 from millstream.store.connection import Connection
 
@@ -27,12 +27,23 @@ async def plain_keys(connection: Connection) -> AsyncIterator[Frame]:
         yield frame
 
 
+async def conversation(connection: Connection, key: bytes) -> AsyncIterator[Frame]:
+    """Read what was said about a task, and who wants to be told of it. Raises `StoreError`."""
+    with connection.translated():
+        fields = await connection.client.hgetall(key)
+        ttl_ms = await connection.client.pttl(key)
+    if fields:
+        yield ["talk", key, fields, ttl_ms]
+
+
 async def bring_back(connection: Connection, frame: Frame) -> None:
     """Write what a frame of these says into a store that has none of it. Raises `StoreError`."""
     client = connection.client
     kind, *rest = frame
     with connection.translated():
         match kind:
+            case "talk":
+                await _write_talk(connection, *rest)
             case "schedule":
                 name, fields, due = rest
                 await client.hset(schedules.key(name), mapping=fields)
@@ -47,6 +58,17 @@ async def bring_back(connection: Connection, frame: Frame) -> None:
                 await _write_trail(connection, rest[0])
             case "trail-end":
                 await _end_trail(connection, rest[0])
+
+
+async def _write_talk(
+    connection: Connection, key: bytes, fields: dict[bytes, bytes], ttl_ms: int
+) -> None:
+    await connection.client.hset(key, mapping=fields)
+    if ttl_ms > 0:
+        await connection.client.pexpire(key, ttl_ms)
+    # Whoever wants to be told is looked after at once: nobody knows when it would have been.
+    for errand in pushes.errands(key.decode(), fields):
+        await connection.client.zadd(pushes.DUE, {errand.member: 0})
 
 
 async def _schedules(connection: Connection) -> AsyncIterator[Frame]:

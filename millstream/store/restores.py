@@ -29,7 +29,7 @@ _BYTES = 4 * MIB
 _FIELDS = 500
 _ENTRIES = 500
 _LINE = 500
-_PLAIN = frozenset({"schedule", "revision", "keys", "trail", "trail-end"})
+_PLAIN = frozenset({"talk", "schedule", "revision", "keys", "trail", "trail-end"})
 
 
 @dataclass(slots=True)
@@ -214,8 +214,8 @@ def _write(pipe: Any, lane: Lane, frame: Frame) -> None:
         rows = list(fields.items())
         for first in range(0, len(rows), _FIELDS):
             pipe.hset(key, mapping=dict(rows[first : first + _FIELDS]))
-    for entry, data in events:
-        pipe.xadd(lane.events(run_id), {"data": data}, id=entry)
+    for entry, said in events:
+        pipe.xadd(lane.events(run_id), said, id=entry)
 
 
 def _places(frames: Sequence[Frame], retention_s: float) -> list[Argument]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -21,7 +21,8 @@ _FOREIGN = 2
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
-    "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin",
+    "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin", "attributes",
+    "parent",
 )  # fmt: skip
 
 
@@ -37,6 +38,8 @@ class NewRun(NamedTuple):
     timeout_s: float | None = None
     tenant: str = ""
     trace: str = ""
+    #: Encoded; empty: none.
+    attributes: bytes = b""
     #: Somebody chose the id, so it may be known already. Not written.
     chosen: bool = True
 
@@ -57,9 +60,6 @@ class LaneDepth(Depth):
     #: Age of the oldest run that nobody holds, in seconds.
     oldest_s: float = 0.0
     workers: int = 0
-    #: Deliveries that the lane has had, and those that are over. They grow, unless Redis forgets.
-    added: int = field(default=0, compare=False)
-    gone: int = field(default=0, compare=False)
 
 
 async def enqueue(
@@ -75,7 +75,7 @@ async def enqueue(
     for run in runs:
         args += (
             run.id, run.workflow, run.version, run.arguments, run.priority, _ms(run.delay_s),
-            _ms(run.timeout_s), run.tenant, run.trace,
+            _ms(run.timeout_s), run.tenant, run.trace, run.attributes,
         )  # fmt: skip
 
     with connection.translated():
@@ -234,8 +234,18 @@ def _status(
         # They count while nobody has taken it since who refused it last.
         refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
         awaits=tuple((_text(fields["awaits"]) or "").splitlines()),
+        attributes=codec.decode(fields["attributes"]) if fields["attributes"] else {},
         forked_from=(_text(fields["origin"]) or "").replace("\n", " at ") or None,
+        parent=_parent(_text(fields["parent"])),
     )
+
+
+def _parent(at: str | None) -> str | None:
+    """Return a parent without its lane, which only scripts need: it stands as QUEUE:LANE:ID."""
+    if not at:
+        return None
+    queue, _, run_id = at.split(":", 2)
+    return f"{queue}/{run_id}"
 
 
 def _text(data: bytes | None) -> str | None:

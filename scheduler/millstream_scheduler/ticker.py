@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 import anyio
+import anyio.lowlevel
 
 from millstream.client.asking import new_run, run_of
 from millstream.client.queues import Queues
@@ -81,6 +82,11 @@ class Ticker:
                 else:
                     self._outage.answered()
             await anyio.sleep(pause_s)
+
+    async def fire_due(self) -> None:
+        """Fire what is due now, a page at a time, whoever leads. Raises `StoreError`."""
+        while await self._tick() <= 0:
+            await anyio.lowlevel.checkpoint()
 
     async def _tick(self) -> float:
         """Do one page; return how long to wait before the next."""

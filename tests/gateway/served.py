@@ -11,7 +11,9 @@ import aiohttp
 import anyio
 
 from millstream import Client, Context, Workflows
+from millstream.errors import ToolInterrupted
 from millstream.events import Event
+from millstream.model.tool import OnUnknown
 from millstream.store.connection import Connection
 from millstream.telemetry.health import Health
 from millstream_gateway.compose import Parts, compose
@@ -78,11 +80,70 @@ async def ticks(ctx: Context, to: int) -> int:
     return to
 
 
+async def poet(_: str) -> AsyncIterator[str]:
+    """A model that streams."""
+    yield "the tide "
+    yield "is in"
+
+
+@app.workflow(events="steps")
+async def works(ctx: Context) -> str:
+    """Tell of a step, and of what a model writes."""
+    await ctx.step(double, 1)
+    return str(await ctx.infer("poet", "tides", stream=True))
+
+
 @app.workflow()
 async def large(ctx: Context) -> None:
     """Say more than any buffer between two sockets holds."""
     for number in range(300):
         ctx.emit("large", [number, "x" * 60_000])
+
+
+@app.workflow()
+async def asks(ctx: Context) -> list[Any]:
+    """Ask a person."""
+    found = await ctx.approve("Deploy?", data={"to": "prod", "password": "hunter2"}, key="prod")
+    return [found.approved, found.by, found.comment]
+
+
+@app.workflow()
+async def hears(ctx: Context) -> Any:
+    """Wait for a program."""
+    return await ctx.wait_signal("go")
+
+
+@app.workflow()
+async def pays(ctx: Context) -> Any:
+    """Call a tool that does not answer the first time."""
+    return (await ctx.tool("bank", "pay", {"sum": 5, "token": "hunter2"})).data
+
+
+@app.workflow()
+async def parent(ctx: Context) -> Any:
+    """Have another run do it."""
+    return await ctx.child("add", {"a": 1}, id="kid", queue="default")
+
+
+class Bank(FunctionTools):
+    """Pays, and is cut off the first time, before anybody hears of it. People are asked then."""
+
+    def __init__(self) -> None:
+        super().__init__({"bank": {"pay": self.pay}})
+        self.paid = 0
+
+    def pay(self, sum: int, token: str) -> str:
+        """Pay."""
+        self.paid += 1
+        if self.paid == 1:
+            raise ToolInterrupted("cut off", cause="ConnectionError")
+        return f"paid {sum}"
+
+    async def prepare(self, *args: Any, **options: Any) -> Any:
+        """Find the tool."""
+        prepared = await super().prepare(*args, **options)
+        prepared.on_unknown = OnUnknown.ASK
+        return prepared
 
 
 @dataclass(slots=True)
@@ -128,6 +189,12 @@ class Served:
             "POST", f"/api/v1{path}", json={} if body is None else body, **options
         )
 
+    async def parked(self, run_id: str) -> None:
+        """Return once a run waits for somebody."""
+        with anyio.fail_after(20):
+            while (await self.client.run(run_id).status()).state != "parked":
+                await anyio.sleep(0.005)
+
 
 @asynccontextmanager
 async def served(
@@ -137,7 +204,8 @@ async def served(
     config = GatewayConfig(
         redis=url,
         **{
-            "http": 0, "host": "127.0.0.1", "grace": 5.0, "jwt_keys": (str(issuer.path),),
+            "http": 0, "grpc": -1, "host": "127.0.0.1", "grace": 5.0,
+            "jwt_keys": (str(issuer.path),),
             "jwt_issuer": (ISSUER,), "jwt_audience": (AUDIENCE,), "queue": ("default", "other"),
             **settings,
         },
@@ -178,7 +246,16 @@ async def served(
 @asynccontextmanager
 async def worker(url: str) -> AsyncIterator[None]:
     """Serve the workflows for this block."""
-    embedded = EmbeddedWorker(url, app, lambda _: None, FunctionTools({}), FunctionModels({}))
+    async with worker_of(url, app):
+        yield
+
+
+@asynccontextmanager
+async def worker_of(url: str, workflows: Workflows) -> AsyncIterator[None]:
+    """Serve some workflows for this block."""
+    embedded = EmbeddedWorker(
+        url, workflows, lambda _: None, Bank(), FunctionModels({"poet": poet})
+    )
     try:
         async with anyio.create_task_group() as group:
             await embedded.start(group)

@@ -112,6 +112,26 @@ async def test_runs_are_listed_page_by_page(gateway: Served) -> None:
         assert len(found) == len(set(found)) == count
 
 
+async def test_runs_are_found_by_their_attributes(gateway: Served) -> None:
+    """What a caller wrote on a run is shown with it, and chooses it."""
+    for run_id, customer in (("a", "42"), ("b", "7")):
+        body = {**ADD, "id": run_id, "attributes": {"customer": customer, "by": "desk"}}
+        assert (await gateway.post("/runs", body))[0] == 201
+
+    async def found(query: str) -> list[str]:
+        status, listed = await gateway.get(f"/runs?{query}")
+        assert status == 200
+        return [run["id"] for run in listed["runs"]]
+
+    assert await found("attribute=customer=42") == ["a"]
+    assert sorted(await found("attribute=by=desk")) == ["a", "b"]
+    assert await found("attribute=by=desk&attribute=customer=7") == ["b"]
+    _, view = await gateway.get("/runs/a")
+    assert view["attributes"] == {"by": "desk", "customer": "42"}
+    assert (await gateway.get("/runs?attribute=customer"))[0] == 400
+    assert (await gateway.post("/runs", {**ADD, "attributes": {"a b": "x"}}))[0] == 400
+
+
 @pytest.mark.parametrize(
     "cursor", ["x", "W10", "WzAsImVuZGVkIiwiXHJcbiIsMV0", "WzksImVuZGVkIiwiIiwwXQ", "%00"]
 )

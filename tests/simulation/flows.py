@@ -14,6 +14,8 @@ from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from tests.simulation.plans import Plan
 from tests.simulation.processes import current
 
+#: The workflow that tells of its steps.
+TELLS = "stubborn"
 _STEP_RETRY = RetryPolicy(max_attempts=3, initial=0.1)
 
 
@@ -168,7 +170,8 @@ def workflows(world: World, *, versions: tuple[str, ...], rare: bool) -> Workflo
 
     for version in versions:
         app.workflow(name="flow", version=version)(flow)
-    app.workflow(name="stubborn", retry=RetryPolicy(max_attempts=3, initial=0.3))(flow)
+    stubborn = RetryPolicy(max_attempts=3, initial=0.3)
+    app.workflow(name=TELLS, retry=stubborn, events="steps")(flow)
     app.workflow(name="hasty", timeout=1.5)(flow)
     if rare:
         app.workflow(name="rare")(flow)

@@ -22,8 +22,10 @@ from millstream.store import (
     audit,
     codec,
     commits,
+    conversations,
     messages,
     outbox,
+    pushes,
     schedules,
     spills,
     trials,
@@ -32,6 +34,7 @@ from millstream.store.archives import MAGIC, Frame, Reader, Writer
 from millstream.store.backups import Backup
 from millstream.store.commits import Child
 from millstream.store.connection import Connection
+from millstream.store.conversations import Subject
 from millstream.store.keys import Lane
 from millstream.store.messages import Message
 from millstream.store.restores import MARK, Restore
@@ -311,6 +314,25 @@ async def test_queues_trials_schedules_keys_and_the_trail_come_along(bench: Benc
     assert found.revoked is not None
     assert (await audit.bounds(bench.store))[1] == end
     assert (await audit.append(bench.store, [act])).seq == 3
+
+
+async def test_conversations_come_along_and_whoever_wants_to_be_told_is_told(bench: Bench) -> None:
+    """Of what was told after the copy nobody knows: it is told again."""
+    subject = Subject("default", "r/1")
+    await conversations.begin(bench.store, subject, context="c", owner="key:a")
+    wish = pushes.Wish(id="w", url="https://example.com/hook")
+    await pushes.put(bench.store, subject, wish, pushes.Progress(after="5-0"))
+    await bench.redis.zadd(pushes.DUE, {pushes.Errand(subject, "w").member: 9e15})
+    copy = Backup(bench.store)
+    async for _ in copy.frames():
+        pass
+    assert copy.unknown == 0
+    await round_trip(bench)
+
+    (errand,) = await pushes.claim(bench.store, 10.0)
+    assert errand == pushes.Errand(subject, "w")
+    assert await pushes.read(bench.store, errand) == (wish, pushes.Progress(after="5-0"))
+    assert await bench.redis.pttl(subject.key) > 0
 
 
 async def test_a_trail_that_was_trimmed_is_still_a_chain(bench: Bench) -> None:

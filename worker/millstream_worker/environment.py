@@ -8,12 +8,14 @@ from random import Random
 from typing import Any, Protocol
 
 from millstream.events import Emit
+from millstream.model.elicitation import InputNeeded, Inputs
 from millstream.model.inference import CallOptions
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Delivery
 from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.model.trace import Place
 from millstream.workflow import Log
+from millstream_worker.agents.asked import Agents, NoAgents
 from millstream_worker.functions import Shapes
 from millstream_worker.lease import Lease
 from millstream_worker.spilling import Spills
@@ -59,10 +61,11 @@ class Tools(Protocol):
         idempotency_key: str,
         run_id: str,
         place: Place | None,
-    ) -> ToolResult:
+        inputs: Inputs | None,
+    ) -> ToolResult | InputNeeded:
         """Send the call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`.
 
-        The server is told in which trace it is called.
+        The server is told in which trace it is called, and what was answered to what it asked.
         """
 
     async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
@@ -127,9 +130,12 @@ class Environment:
     in_thread: RunsInThread
     make_log: MakesLog
     spills: Spills
+    agents: Agents = field(default_factory=NoAgents)
     #: None: nothing is traced here.
     traces: Traces | None = None
     #: A sleep longer than this parks the run.
     park_after_s: float = 5.0
+    #: Bytes of what a tool or a model is called with that its record has.
+    inputs_most: int = 0
     limits: Limits = LIMITS
     shapes: Shapes = field(default_factory=Shapes)

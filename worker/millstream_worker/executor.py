@@ -103,6 +103,7 @@ class Executor:
             return self._unknown(delivery), ()
 
         held.pin(workflow.version)
+        held.tells_steps = workflow.tells_steps
         attempt = _Attempt(held, workflow, self._environment, consumer, self._mono)
         return await attempt.outcome(began)
 

@@ -8,13 +8,14 @@ written for it here. Knows nothing of workflows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Protocol
 
 from millstream.errors import JournalFull, KeyOccupied, LeaseLost, Suspended
 from millstream.model.limits import LIMITS
 from millstream.model.outcome import Completed, Outcome, Released
+from millstream.model.progress import Saying
 from millstream.model.run import Delivery
 from millstream.model.trace import Place
 from millstream.store import commits
@@ -99,6 +100,9 @@ class Held:
         #: What was recorded so far, by this account: the store has the last word.
         self._records = delivery.records
         self._bytes = 0
+        #: Whether whoever watches is told of steps, and how much this delivery has said so far.
+        self.tells_steps = False
+        self._sayings = 0
         #: The version to pin with the next write; empty once it is pinned.
         self._pin = ""
         self._on_stop: Callable[[], None] | None = None
@@ -152,22 +156,44 @@ class Held:
         self._count(len(record) + len(data))
         self._later.append(commits.emit(self.delivery, key, record, data, self._take_pin()))
 
-    async def write(self, key: str, record: bytes) -> None:
-        """Journal a record; return when it stands.
+    def say(self, saying: Saying, when: str = "") -> None:
+        """Say something with whatever is written next; it is in no journal. See `commits.say`."""
+        self._check()
+        self._sayings += 1
+        self._size += len(saying.data)
+        self._later.append(commits.say(self.delivery, self._sayings, saying, when))
+
+    def send(self) -> Sent:
+        """Send what waits to be written; what comes of it is heard, whoever waits for it."""
+        return self._send(self._told)
+
+    async def write(self, key: str, record: bytes, said: Saying | None = None) -> None:
+        """Journal a record, and say so in the same commit; return when it stands.
 
         Raises `LeaseLost` when the run is no longer ours, `JournalFull` at the bound,
         `KeyOccupied` when something else stands where the journal belongs.
         """
         self._append(key, record)
+        if said is not None:
+            self.say(said, commits.ONCE_WRITTEN)
         self.judge(await self._send().wait())
 
-    async def look(self, key: str, name: str, record: Parts, otherwise: bytes) -> Verdict:
+    async def look(
+        self,
+        key: str,
+        name: str,
+        record: Parts,
+        otherwise: bytes,
+        says: Iterable[tuple[Saying, str]] = (),
+    ) -> Verdict:
         """Take a message into the journal, or write ``otherwise``. See `commits.look`."""
         self._check()
         if otherwise:
             self._count(len(otherwise))
         item = commits.look(self.delivery, key, name, record, otherwise, self._take_pin())
         self._later.append(item)
+        for saying, when in says:
+            self.say(saying, when)
         verdict = await self._send().wait()
         if verdict is not Verdict.ANSWERED:
             self.judge(verdict)

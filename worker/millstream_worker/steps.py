@@ -33,7 +33,9 @@ from millstream.model.trace import Place, SpanContext, parsed
 from millstream.store import codec
 from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
+from millstream_worker.excerpts import excerpt
 from millstream_worker.held import Held
+from millstream_worker.progress import Progress
 from millstream_worker.telling import RUNNING, SCORE, scores
 
 #: What a recorded failure is raised as again. Only errors of steps are ever recorded.
@@ -53,11 +55,15 @@ _FAILURES: dict[str, type[StepError]] = {
         errors.InferenceOverloaded,
         errors.InferenceUnavailable,
         errors.DeadlineExceeded,
+        errors.AgentNotReached,
+        errors.AgentRejected,
+        errors.AgentTimeout,
+        errors.AgentOutcomeUnknown,
     )
 }
 
 #: Kinds whose answers may be as long as a tool's.
-_LARGE = {StepKind.TOOL, StepKind.INFER}
+_LARGE = {StepKind.TOOL, StepKind.INFER, StepKind.AGENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +74,8 @@ class Step:
     kind: StepKind
     target: str
     digest: str
+    #: What it is called with, as far as its record has that for people to see.
+    given: Any = None
 
 
 class Recorder:
@@ -80,6 +88,8 @@ class Recorder:
         self._environment = environment
         self.wall = wall
         self._queue = queue
+        #: None: whoever watches is told nothing of steps.
+        self.progress = Progress(held) if held.tells_steps else None
 
     @property
     def environment(self) -> Environment:
@@ -124,6 +134,7 @@ class Recorder:
             value,
             run_attempt=self._held.delivery.attempt,
             by=self._environment.token,
+            inputs=self._excerpt(step.given),
             **fields,
         )
 
@@ -134,8 +145,10 @@ class Recorder:
         if len(data) > spills.above and record.status is RecordStatus.OK:
             spilled = await spills.keep(self._held, step.key, record.value)
             data = self._encode(record._replace(value=spilled))
-        await self._held.write(step.key, data)
-        if record.status in {RecordStatus.OK, RecordStatus.FAILED}:
+        ends = record.status in {RecordStatus.OK, RecordStatus.FAILED}
+        told = self.progress.ended(step, record) if ends and self.progress is not None else None
+        await self._held.write(step.key, data, told)
+        if ends:
             self.tell(step, record)
 
     async def look(
@@ -157,7 +170,8 @@ class Recorder:
         )
         parts = codec.record_parts(taken, waiting.status)
         data = b"" if otherwise is None else self._encode(otherwise)
-        return await self._held.look(step.key, name, parts, data) is Verdict.ANSWERED
+        says = () if self.progress is None else self.progress.closing(step, taken, otherwise)
+        return await self._held.look(step.key, name, parts, data, says) is Verdict.ANSWERED
 
     async def start_child(self, step: Step, record: Record, child: Child) -> None:
         """Journal that a child is waited for, and have it started, together."""
@@ -182,6 +196,13 @@ class Recorder:
             for scored in scores(self._held.delivery, self._queue, data):
                 self._environment.emit(scored)
 
+    async def publish(self, step: Step, record: Record, name: str, data: Any) -> None:
+        """Journal a record and tell whoever watches, together; return when it stands."""
+        limit = self._environment.limits.event
+        said = codec.encode([name, data], f"event {name!r}", limit)
+        self._held.emit_later(step.key, self._encode(record), said)
+        await self._held.flush()
+
     async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
         """Record that a step failed for good, then raise its error."""
         error.key = step.key
@@ -199,40 +220,30 @@ class Recorder:
 
     def retried(self, step: Step, attempt: int, pause_s: float, error: BaseException) -> None:
         """Tell that a step is tried again."""
+        if self.progress is not None:
+            self.progress.retried(step, attempt, pause_s, error)
         delivery = self._held.delivery
-        self._environment.emit(
-            StepRetried(
-                run_id=delivery.run_id,
-                key=step.key,
-                attempt=attempt,
-                pause_s=pause_s,
-                error=f"{type(error).__name__}: {said(error)}",
-                workflow=delivery.workflow,
-                queue=self._queue,
-                tenant=delivery.tenant,
-                trace=delivery.trace,
-            )
-        )
+        event = StepRetried(
+            run_id=delivery.run_id, key=step.key, attempt=attempt, pause_s=pause_s,
+            error=f"{type(error).__name__}: {said(error)}", workflow=delivery.workflow,
+            queue=self._queue, tenant=delivery.tenant, trace=delivery.trace,
+        )  # fmt: skip
+        self._environment.emit(event)
 
     def tell(self, step: Step, record: Record) -> None:
         """Tell that a step has ended and stands in the journal."""
         delivery = self._held.delivery
-        self._environment.emit(
-            StepEnded(
-                run_id=delivery.run_id,
-                workflow=delivery.workflow,
-                key=step.key,
-                kind=step.kind,
-                target=step.target,
-                status=record.status,
-                attempts=record.attempts,
-                took_s=record.took_s,
-                queue=self._queue,
-                attempt=delivery.attempt,
-                tenant=delivery.tenant,
-                trace=delivery.trace,
-            )
-        )
+        event = StepEnded(
+            run_id=delivery.run_id, workflow=delivery.workflow, key=step.key, kind=step.kind,
+            target=step.target, status=record.status, attempts=record.attempts,
+            took_s=record.took_s, queue=self._queue, attempt=delivery.attempt,
+            tenant=delivery.tenant, trace=delivery.trace,
+        )  # fmt: skip
+        self._environment.emit(event)
+
+    def _excerpt(self, given: Any) -> Any:
+        most = self._environment.inputs_most
+        return excerpt(given, most) if most and given is not None else None
 
     def _encode(self, record: Record) -> bytes:
         limits = self._environment.limits

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from millstream.model.limits import LIMITS
 from millstream.model.run import RunState, RunStatus
 
 #: Items of one bulk request.
@@ -27,7 +28,24 @@ RunId = Annotated[
 ]
 Cursor = Annotated[str, Meta(max_length=500, description="Where the last page ended: its `next`.")]
 Limit = Annotated[int, Meta(ge=1, le=200, description="At most so many.")]
+AttributeValue = Annotated[str, Meta(min_length=1, max_length=LIMITS.attribute)]
+AttributePair = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*=",
+        max_length=400,
+        description="`NAME=VALUE`: only runs with this attribute; may be repeated.",
+    ),
+]
 Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
+Cause = Annotated[
+    str,
+    Meta(min_length=1, max_length=200, description="Of a failure: `ValueError`, `worker_lost`."),
+]
+Tenant = Annotated[str, Meta(min_length=1, max_length=200, description="For who sees several.")]
+Moment = Annotated[
+    float, Meta(ge=0, le=1e11, description="Of enqueueing, in epoch seconds: not before, before.")
+]
 
 
 # -- what is asked -----------------------------------------------------------------------------
@@ -46,18 +64,14 @@ class NewRun(Struct, kw_only=True, forbid_unknown_fields=True):
     #: Bounds the running time of one attempt, in seconds.
     timeout: Seconds | None = None
     version: Name | None = None
+    #: A few words to find it by.
+    attributes: Annotated[dict[Name, AttributeValue], Meta(max_length=LIMITS.attributes)] = {}
 
 
 class NewRuns(Struct, kw_only=True, forbid_unknown_fields=True):
     """Runs to enqueue in one request."""
 
     runs: Annotated[list[NewRun], Meta(min_length=1, max_length=MOST_AT_ONCE)]
-
-
-class Chosen(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Ids of runs to act on."""
-
-    ids: Annotated[list[RunId], Meta(min_length=1, max_length=MOST_AT_ONCE)]
 
 
 class NoQuery(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -74,7 +88,12 @@ class RunsQuery(OfQueue, kw_only=True, forbid_unknown_fields=True):
     """Which runs to list."""
 
     state: list[RunState] = []
+    attribute: list[AttributePair] = []
     workflow: Name | None = None
+    cause: Cause | None = None
+    tenant: Tenant | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -83,6 +102,7 @@ class DeadQuery(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which dead letters to list."""
 
     workflow: Name | None = None
+    cause: Cause | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -159,7 +179,13 @@ class RunView(Struct, kw_only=True):
     crashes: int
     #: Why it does not start, when that is for want of a worker.
     waits_for: str | None
+    #: `QUEUE/ID` of the run that started it as a child.
+    parent: str | None
+    #: `ID at STEP` of the run that it was forked from.
+    forked_from: str | None
     times: RunTimes
+    #: What its caller wrote on it, to find it by.
+    attributes: dict[str, str] = {}
 
 
 class RunList(Struct, kw_only=True):
@@ -195,12 +221,6 @@ class Moved(Struct, kw_only=True):
     state: RunState
 
 
-class Replayed(Struct, kw_only=True):
-    """What became of each dead letter: queued, unknown, or the state it is in instead."""
-
-    runs: dict[str, str]
-
-
 class QueueView(Struct, kw_only=True):
     """What a queue holds, and who serves it."""
 
@@ -214,6 +234,8 @@ class QueueView(Struct, kw_only=True):
     oldest_s: float
     workers: int
     slots: int
+    #: Whether workers take nothing new from it.
+    paused: bool
 
 
 class QueueList(Struct, kw_only=True):
@@ -260,9 +282,12 @@ def view(status: RunStatus) -> RunView:
         tenant=status.tenant,
         crashes=status.crashes,
         waits_for=status.waits_for,
+        parent=status.parent,
+        forked_from=status.forked_from,
         times=RunTimes(
             enqueued=times.enqueued, started=times.started, ended=times.ended, due=times.due
         ),
+        attributes=dict(status.attributes),
     )
 
 

@@ -15,6 +15,9 @@
 -- ARGV ...           items, each an operation and its values:
 --   J id fence version n (key record){n}        journal
 --   E id fence version key record data          journal and publish to whoever watches
+--   S id fence number when kind data            publish what is in no journal. What is said under one
+--     fence is numbered, and each number is said once. `when` names verdicts: it is said if the item
+--     before it got one of them, and answers with that one's verdict; empty: always
 --   D id fence version level entry retention_ms state payload dead drop   settle
 --   R id fence version level entry retention_ms pause_ms n error key{n}   try again later, without these records
 --   N id fence version level entry retention_ms arguments           begin anew with these arguments
@@ -54,10 +57,10 @@ local SEQUENCE = tonumber(ARGV[10])
 
 -- Read every item before the first write: a script that fails half-way is not rolled back. Items are
 -- not copied: what follows reads them where they stand. An item begins at `at`, with its operation.
-local SHAPE = {J = 4, E = 6, D = 10, R = 8, P = 10, W = 9, N = 7, C = 8, L = 6, U = 7, A = 2, H = 3}
+local SHAPE = {J = 4, E = 6, S = 6, D = 10, R = 8, P = 10, W = 9, N = 7, C = 8, L = 6, U = 7, A = 2, H = 3}
 -- Where the numbers of an item stand, and its level, which an entry follows.
 local NUMBERS = {
-  J = {4}, E = {}, D = {6}, R = {6, 7, 8}, P = {6, 7, 8, 9}, W = {}, N = {6}, C = {}, L = {6}, U = {6, 7}, A = {}, H = {3},
+  J = {4}, E = {}, S = {3}, D = {6}, R = {6, 7, 8}, P = {6, 7, 8, 9}, W = {}, N = {6}, C = {}, L = {6}, U = {6, 7}, A = {}, H = {3},
 }
 local LEVEL = {D = 4, R = 4, P = 4, N = 4, L = 4, U = 4, A = 1, H = 1}
 local FINAL = {completed = true, failed = true, cancelled = true}
@@ -144,7 +147,7 @@ local function journal(id, key, run, first, count, version, event)
   return run[4] and '2' or '1'
 end
 
-local apply = {}
+local apply, verdicts = {}, {}
 
 function apply.J(at)
   local mine, key, run = held(at)
@@ -158,11 +161,31 @@ function apply.E(at)
   local id = ARGV[at + 1]
   local said = ours(redis.pcall('HEXISTS', journal_key(id), ARGV[at + 4]))
   if not said then return '5' end
-  if said == 0 then
+  -- Said already only when it was with this very record: a question takes the place of an intent.
+  if said == 0 or redis.call('HGET', journal_key(id), ARGV[at + 4]) ~= ARGV[at + 5] then
     local verdict = journal(id, key, run, at + 4, 1, pinned(at, run), ARGV[at + 6])
     if verdict == '3' or verdict == '5' then return verdict end
     if not run[7] then redis.call('HSET', key, 'said', '1') end
   end
+  return run[4] and '2' or '1'
+end
+
+function apply.S(at)
+  local before, when = verdicts[#verdicts], ARGV[at + 4]
+  if when ~= '' and not (before and string.find(when, before, 1, true)) then return before or '0' end
+  local mine, key, run = held(at)
+  if not mine or run[1] ~= 'running' then return when ~= '' and before or '0' end
+  local id, fence, number = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local last = string.match(redis.call('HGET', key, 'told') or '', '^' .. fence .. ':(%d+)$')
+  if not last or tonumber(last) < tonumber(number) then
+    if not ours(redis.pcall('XADD', events_key(id), 'MAXLEN', '~', MAX_EVENTS, '*',
+      'data', ARGV[at + 6], 'kind', ARGV[at + 5])) then
+      return '5'
+    end
+    redis.call('HSET', key, 'told', fence .. ':' .. number)
+    if not run[7] then redis.call('HSET', key, 'said', '1') end
+  end
+  if when ~= '' then return before end
   return run[4] and '2' or '1'
 end
 
@@ -400,7 +423,6 @@ function apply.H(at)
   return '1'
 end
 
-local verdicts = {}
 for index, start in ipairs(starts) do verdicts[index] = apply[ARGV[start]](start) end
 
 -- What was begun comes first; new runs share the rest.

@@ -1,8 +1,8 @@
 -- copy: read runs whole, each at one moment: its record, journal, messages, events and times.
 -- USES _lane
 --
--- ARGV side    'before' for runs that were accepted before a time, 'since' for the others
--- ARGV began   that time, in ms
+-- ARGV side    'before' for runs that were accepted until a time, 'since' for those since then
+-- ARGV began   that time, in ms; what was accepted within it is on both sides
 -- ARGV budget  bytes after which no further run is read
 -- ARGV ...     ids
 --
@@ -29,7 +29,7 @@ for index = 4, #ARGV do
   local id = ARGV[index]
   local key = run_key(id)
   local enqueued = tonumber(ours(redis.pcall('HGET', key, 'enqueued')) or '')
-  if enqueued and (enqueued < BEGAN) == (SIDE == 'before') then
+  if enqueued and (SIDE == 'before' and enqueued <= BEGAN or SIDE == 'since' and enqueued >= BEGAN) then
     answer[#answer + 1] = {
       id, weighed(redis.pcall('HGETALL', key)), weighed(redis.pcall('HGETALL', journal_key(id))),
       weighed(redis.pcall('HGETALL', received_key(id))), weighed(redis.pcall('XRANGE', events_key(id), '-', '+')),

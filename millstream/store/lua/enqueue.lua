@@ -2,8 +2,8 @@
 -- USES _lane _trial
 --
 -- ARGV epoch   the caller's idea of how many lanes the queue has
--- ARGV ...     per run nine values: id, workflow, version, arguments, priority, delay_ms,
---              timeout_ms, tenant, trace; an empty string where there is none
+-- ARGV ...     per run ten values: id, workflow, version, arguments, priority, delay_ms,
+--              timeout_ms, tenant, trace, attributes; an empty string where there is none
 --
 -- Returns  {-1, lanes, epoch}  the queue was resized, or is about to be; nothing was written
 --          per run: 1 accepted, 0 already here with the same workflow and arguments,
@@ -19,8 +19,8 @@ if next_ or (epoch or '0') ~= ARGV[1] then
 end
 
 -- Read every run before the first write: a script that fails half-way is not rolled back.
-if (#ARGV - 1) % 9 ~= 0 then error('enqueue: a run is cut short') end
-for at = 2, #ARGV, 9 do
+if (#ARGV - 1) % 10 ~= 0 then error('enqueue: a run is cut short') end
+for at = 2, #ARGV, 10 do
   local priority, delay, timeout = unpack(ARGV, at + 4, at + 6)
   if not STREAM[priority] or string.find(delay .. timeout, '%D') then
     error('enqueue: malformed run ' .. ARGV[at])
@@ -33,9 +33,9 @@ local function append(fields, name, value)
 end
 
 local answers = {}
-for at = 2, #ARGV, 9 do
-  local id, workflow, version, arguments, priority, delay, timeout, tenant, trace =
-    unpack(ARGV, at, at + 8)
+for at = 2, #ARGV, 10 do
+  local id, workflow, version, arguments, priority, delay, timeout, tenant, trace, attributes =
+    unpack(ARGV, at, at + 9)
   local key = run_key(id)
   -- A run that has begun anew is still the one that was asked for.
   local known = ours(redis.pcall('HMGET', key, 'workflow', 'args', 'asked'))
@@ -57,6 +57,7 @@ for at = 2, #ARGV, 9 do
     if timeout ~= '' then append(fields, 'timeout', timeout) end
     if tenant ~= '' then append(fields, 'tenant', tenant) end
     if trace ~= '' then append(fields, 'trace', trace) end
+    if attributes ~= '' then append(fields, 'attributes', attributes) end
     if priority ~= 'normal' then append(fields, 'priority', priority) end
     if wait > 0 then
       redis.call('HSET', key, 'state', 'scheduled', unpack(fields))

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import aiohttp
 
 from millstream.errors import ConfigError
-from millstream_worker.tools.egress import PinningResolver
+from millstream_worker.tools.egress import resolver
 from millstream_worker.tools.faults import AddressRefused, Cut, Unfit, Unsent
 
 CONNECT_S = 5.0
@@ -41,7 +41,7 @@ async def open_http(*, allow_private: bool) -> AsyncIterator[aiohttp.ClientSessi
     connector = aiohttp.TCPConnector(
         # Its own limit starves waiters when more tasks contend than it allows.
         limit=0,
-        resolver=PinningResolver(allow_private=allow_private),
+        resolver=resolver(allow_private=allow_private),
         keepalive_timeout=_KEEP_ALIVE_S,
     )
     async with aiohttp.ClientSession(
