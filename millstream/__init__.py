@@ -12,6 +12,7 @@ from millstream.errors import (
     IdConflict,
     MillstreamError,
     OutcomeUnknown,
+    QueueFull,
     ResultTimeout,
     RunCancelled,
     RunEnded,
@@ -29,6 +30,7 @@ from millstream.errors import (
 from millstream.model.agent import AgentReply
 from millstream.model.approval import Approval, OpenApproval
 from millstream.model.backoff import RetryPolicy
+from millstream.model.limit import Limit
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
 from millstream.model.schedule import CatchUp, Overlap, Schedule, ScheduleStatus
 from millstream.model.selection import Selection
@@ -62,11 +64,13 @@ __all__ = [
     "Depth",
     "Enqueue",
     "IdConflict",
+    "Limit",
     "MillstreamError",
     "OpenApproval",
     "OutcomeUnknown",
     "Overlap",
     "Priority",
+    "QueueFull",
     "ResultTimeout",
     "RetryPolicy",
     "Run",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +18,7 @@ from millstream.calendar import Calendar
 from millstream.context import Context, Log
 from millstream.errors import UsageError
 from millstream.model.backoff import ONCE, RetryPolicy
+from millstream.model.limit import MOST_LIMITS, Limit
 
 __all__ = ["Context", "Log", "Parameter", "Workflow", "Workflows"]
 
@@ -48,6 +49,8 @@ class Workflow:
     #: Bounds the running time of one attempt in seconds; parked time does not count.
     timeout: float | None = None
     retry: RetryPolicy = ONCE
+    #: How many of its runs go on at a time, or begin in a period.
+    limits: tuple[Limit, ...] = ()
     #: Whether whoever watches a run of it is told of its steps, too.
     tells_steps: bool = False
 
@@ -68,6 +71,7 @@ class Workflows(Calendar):
         version: str = "1",
         timeout: float | None = None,
         retry: RetryPolicy = ONCE,
+        limits: Sequence[Limit] = (),
         events: Literal["emitted", "steps"] = "emitted",
     ) -> Callable[[Function], Function]:
         """Register an async function whose first parameter is the context.
@@ -82,7 +86,8 @@ class Workflows(Calendar):
         def register(function: Function) -> Function:
             label = name or str(getattr(function, "__name__", ""))
             defined = _define(function, label, version, timeout, retry)
-            self.add(replace(defined, tells_steps=events == "steps"))
+            tells = events == "steps"
+            self.add(replace(defined, limits=_checked(limits, label), tells_steps=tells))
             return function
 
         return register
@@ -116,6 +121,12 @@ class Workflows(Calendar):
 
     def __len__(self) -> int:
         return sum(len(versions) for versions in self._by_name.values())
+
+
+def _checked(limits: Sequence[Limit], name: str) -> tuple[Limit, ...]:
+    if len(limits) > MOST_LIMITS:
+        raise UsageError(f"workflow {name!r} has {len(limits)} limits; {MOST_LIMITS} are allowed")
+    return tuple(limits)
 
 
 def _define(

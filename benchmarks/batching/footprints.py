@@ -7,18 +7,25 @@ batch: it is for measuring the law, not for running by it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
+from benchmarks.batching import generation
 from benchmarks.batching.model import Forward
 from benchmarks.batching.systems import service_of
 from benchmarks.batching.workload import inputs
-from millstream.events import BatchRan, Event
+from millstream.events import BatchRan, Event, SlotsAdvanced
 from millstream.model.inference import CallOptions
-from millstream_worker.inference.engine import NoMemory
+from millstream_worker.inference.engine import Engine, NoMemory
+from millstream_worker.inference.monitors.host import HostMonitor
+from millstream_worker.inference.unit import Device
 
 CALLERS, TEXTS = 100, 2000
+#: Texts that are written, all asked for at once.
+WRITTEN = 120
 #: Batches after which the law counts as learned.
 WARM = 20
 
@@ -64,10 +71,34 @@ async def measure(forward: Forward, say: Callable[..., None]) -> None:
                 await service.infer("m", [text], options, run=str(number))
 
         await asyncio.gather(*(caller(n) for n in range(CALLERS)))
-    batches = [x for x in events if isinstance(x, BatchRan)][WARM:]
-    ratios = sorted(x.observed / x.predicted for x in batches if x.observed and x.predicted)
+    _tell(say, "batches", [x for x in events if isinstance(x, BatchRan)])
+    _tell(say, "texts", await _texts())
+
+
+async def _texts() -> list[SlotsAdvanced]:
+    """Have texts written, and return what was seen of each token."""
+    events: list[Event] = []
+    device = Device(
+        name="cpu",
+        uuid="cpu",
+        monitor=HostMonitor(),
+        start=lambda backend, _spec: Engine("cpu", backend, ProfiledMemory),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        generation.model_of("cpu").save_pretrained(folder)
+        opened = generation.ours(Path(folder), "cpu", events=events, device=device)
+        async with opened as ask:
+            await asyncio.gather(*(ask(call) for call in generation.calls(WRITTEN, seed=6)))
+    return [x for x in events if isinstance(x, SlotsAdvanced)]
+
+
+def _tell(
+    say: Callable[..., None], what: str, seen: Sequence[BatchRan] | Sequence[SlotsAdvanced]
+) -> None:
+    measured = [x for x in seen[WARM:] if x.observed and x.predicted]
+    ratios = sorted((x.observed or 0) / x.predicted for x in measured)
     say(
-        measure="bytes", of="host", batches=len(ratios),
+        measure="bytes", of=what, on="host", count=len(ratios),
         observed_over_predicted={
             "p1": round(ratios[len(ratios) // 100], 3),
             "p50": round(ratios[len(ratios) // 2], 3),

@@ -23,8 +23,10 @@ from benchmarks.batching.systems import BATCH
 from millstream.events import Event
 from millstream.model.inference import CallOptions
 from millstream_worker.inference.backends.transformers import TransformersBackend
-from millstream_worker.inference.declared import parse_models
+from millstream_worker.inference.declared import Declared, parse_models
+from millstream_worker.inference.local import Units
 from millstream_worker.inference.service import InferenceService
+from millstream_worker.inference.unit import Device
 
 CALLERS = 100
 #: Of the single caller's turn: it is slow.
@@ -100,21 +102,15 @@ def calls(count: int, seed: int = 5) -> list[Call]:
 
 async def measure(device: str, say: Say, *, count: int = 300, rounds: int = 3) -> None:
     """Have the systems write the same texts in turns, and tell what that took."""
-    import torch  # noqa: PLC0415 - the benchmark says itself when it is missing
-    import transformers  # noqa: PLC0415 - the same
-
-    wide = 256 if device == "cpu" else 1024
     with tempfile.TemporaryDirectory() as folder:
-        torch.manual_seed(0)
-        config = transformers.LlamaConfig(hidden_size=wide, intermediate_size=4 * wide, **_CONFIG)
-        model = transformers.LlamaForCausalLM(config).eval()
+        model = model_of(device)
         model.save_pretrained(folder)
         model.generation_config.eos_token_id = None
         counts = Tally()
         model.to(device).register_forward_pre_hook(counts, with_kwargs=True)
         asked = calls(count)
         systems = {
-            "millstream": (functools.partial(_ours, Path(folder), device), Counted.tally, asked),
+            "millstream": (functools.partial(ours, Path(folder), device), Counted.tally, asked),
             "static batches": (functools.partial(_static, model, device, BATCH), counts, asked),
             "one by one": (functools.partial(_static, model, device, 1), counts, asked[:SINGLES]),
         }
@@ -126,13 +122,24 @@ async def measure(device: str, say: Say, *, count: int = 300, rounds: int = 3) -
                 _tell(
                     functools.partial(say, system=name, round=turn), tally, turns[name][-1], wanted
                 )
-    ours, static = turns["millstream"][0], turns["static batches"][0]
+    written, static = turns["millstream"][0].answers, turns["static batches"][0].answers
     say(
         measure="generation",
         of="answers",
-        same=sum(ours.answers[n] == static.answers[n] for n in ours.answers),
+        same=sum(written[number] == static[number] for number in written),
         count=count,
     )
+
+
+def model_of(device: str) -> Any:
+    """Return a model of random weights, small enough for a device."""
+    import torch  # noqa: PLC0415 - the benchmark says itself when it is missing
+    import transformers  # noqa: PLC0415 - the same
+
+    wide = 256 if device == "cpu" else 1024
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(hidden_size=wide, intermediate_size=4 * wide, **_CONFIG)
+    return transformers.LlamaForCausalLM(config).eval()
 
 
 async def _turn(opens: Callable[[], AbstractAsyncContextManager[Ask]], asked: list[Call]) -> Turn:
@@ -164,15 +171,25 @@ def _tell(say: Say, tally: Tally, found: Turn, asked: list[Call]) -> None:
 
 
 @asynccontextmanager
-async def _ours(folder: Path, device: str) -> AsyncIterator[Ask]:
+async def ours(
+    folder: Path, name: str, *, events: list[Event] | None = None, device: Device | None = None
+) -> AsyncIterator[Ask]:
+    """Open our service on the model of a directory; ``device`` in place of the one of that name."""
     spec = {
         "backend": f"{__name__}:Counted", "path": str(folder), "task": "generation",
-        "device": device.partition(":")[0], "batch_size": BATCH,
+        "device": name.partition(":")[0], "batch_size": BATCH,
     }  # fmt: skip
     # In a thread, where it can be counted; a device of its own would be in a process.
     declared = parse_models({"isolation": "thread", "models": {"m": spec}})
-    events: list[Event] = []
-    async with InferenceService(declared, emit=events.append) as service:
+    seen: list[Event] = [] if events is None else events
+
+    def make_units(declared: Declared, group: Any, **options: Any) -> Units:
+        found: dict[str, Any] = {}
+        if device is not None:
+            found["find"] = lambda _spec, _declared: [device]
+        return Units(declared, group, **found, **options)
+
+    async with InferenceService(declared, emit=seen.append, make_units=make_units) as service:
 
         async def ask(call: Call) -> list[int]:
             options = CallOptions(dedupe=False, backend={"max_new_tokens": call.most})

@@ -16,6 +16,7 @@ from millstream.errors import (
     IdConflict,
     MillstreamError,
     PayloadTooLarge,
+    QueueFull,
     RunEnded,
     ScheduleConflict,
     SignalsFull,
@@ -53,6 +54,7 @@ _KINDS: tuple[tuple[type[MillstreamError], HTTPStatus, str], ...] = (
     (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large"),
     (UnfitStore, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
     (UsageError, HTTPStatus.BAD_REQUEST, "bad-request"),
+    (QueueFull, HTTPStatus.TOO_MANY_REQUESTS, "queue-full"),
     (StoreError, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
 )
 _BUG = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "this should not happen; see the log")
@@ -89,4 +91,5 @@ def _told(error: Exception) -> tuple[HTTPStatus, str, str]:
 def _headers(error: Exception, status: HTTPStatus) -> Mapping[str, str]:
     if isinstance(error, Refused):
         return error.headers
-    return {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    later = status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+    return {"Retry-After": "1"} if later else {}

@@ -78,6 +78,19 @@ Watch = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Enqueue although no worker knows the workflow.")
 ]
+Dedupe = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Within --window, the run of whoever named it first."),
+]
+Debounce = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Begin when nobody has named it for --window seconds."),
+]
+Window = Annotated[float | None, typer.Option(metavar="SECONDS", help="Of --dedupe or --debounce.")]
+Longest = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="With --debounce: begin so long after the first at most."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -105,6 +118,10 @@ async def enqueue(
     wait_timeout: WaitTimeout = None,
     watch: Watch = False,
     force: Force = False,
+    dedupe: Dedupe = None,
+    debounce: Debounce = None,
+    window: Window = None,
+    longest: Longest = None,
 ) -> Exit:
     """Enqueue a run; print its id, or with --wait its result."""
     queue = one_queue(config)
@@ -127,6 +144,10 @@ async def enqueue(
             attributes=pairs(attribute or ()),
             # As build servers and shells hand their trace on.
             trace=os.environ.get("TRACEPARENT"),
+            dedupe=dedupe,
+            debounce=debounce,
+            window=window,
+            longest=longest,
         )
         if not run.created:
             out.note(f"run {run.id!r} was already there; nothing was added")

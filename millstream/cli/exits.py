@@ -13,6 +13,7 @@ from millstream.errors import (
     IdConflict,
     LeaseLost,
     MillstreamError,
+    QueueFull,
     ResultTimeout,
     RunError,
     ScalingError,
@@ -43,6 +44,7 @@ class Exit(IntEnum):
     TIMEOUT = 5
     CONFLICT = 6
     TRAIL = 7
+    FULL = 8
     BUG = 70
     INTERRUPTED = 130
 
@@ -56,6 +58,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.TIMEOUT: "the run did not end in time; it goes on",
     Exit.CONFLICT: "an id or a name belongs to something else, or the store is not empty",
     Exit.TRAIL: "the audit trail was changed or has a gap",
+    Exit.FULL: "the queue holds as many waiting runs as it may",
     Exit.BUG: "an error in millstream itself",
     Exit.INTERRUPTED: "interrupted",
 }
@@ -72,6 +75,7 @@ _CODES: tuple[tuple[type[MillstreamError], Exit], ...] = (
     (UnknownTrial, Exit.NOT_FOUND),
     (UnfitStore, Exit.REDIS),
     (UsageError, Exit.USAGE),
+    (QueueFull, Exit.FULL),
     (StoreError, Exit.REDIS),
     (ResultTimeout, Exit.TIMEOUT),
     (RunError, Exit.RUN_ENDED_BADLY),

@@ -31,6 +31,7 @@ from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
     KeyOccupied,
+    QueueFull,
     ResultTimeout,
     RunCancelled,
     RunFailed,
@@ -129,17 +130,21 @@ class Client(Operations, Overview):
         version: str | None = None,
         trace: str | None = None,
         attributes: Attributes | None = None,
+        dedupe: str | None = None,
+        debounce: str | None = None,
+        window: float | None = None,
+        longest: float | None = None,
     ) -> Run:
         """Accept a run: when this returns, it will reach an end.
 
         The same id, workflow and arguments again return the same run, with ``created`` False;
         anything else under that id raises `IdConflict`. ``attributes`` are a few words to find it
-        by; they stay as they were first given. Raises `NotEncodable`, `PayloadTooLarge`,
-        `KeyOccupied`, `StoreError`.
+        by; they stay as they were first given. ``dedupe`` and ``debounce``: see `Enqueue`. Raises
+        `NotEncodable`, `PayloadTooLarge`, `KeyOccupied`, `QueueFull`, `StoreError`.
         """
         asked = Enqueue(
             workflow, arguments, id, queue, priority, delay, tenant, timeout, version, trace,
-            attributes or _NONE,
+            attributes or _NONE, dedupe, debounce, window, longest,
         )  # fmt: skip
         if self._tracing is None:
             new = new_run(asked, self._limits, self._random)
@@ -152,8 +157,8 @@ class Client(Operations, Overview):
     async def enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
         """Accept many runs, a few hundred in one round trip.
 
-        An `IdConflict` is raised after the others of its batch were accepted; nothing is sent when
-        one of them cannot be encoded.
+        An `IdConflict` is raised after the others were accepted, and so is `QueueFull`, which says
+        which were not; nothing is sent when one of them cannot be encoded.
         """
         with contextlib.ExitStack() as spans:
             if self._tracing is not None:
@@ -169,12 +174,20 @@ class Client(Operations, Overview):
             ids.check_queue(queue)
 
         # By identity: the same id may stand in the list twice, and each has an answer of its own.
-        answers: dict[int, bool | str] = {}
+        answers: dict[int, runs.Answer] = {}
         for queue, news in by_queue.items():
-            found = await self._queues.send_all(queue, news)
-            answers.update((builtins.id(new), answer) for new, answer in found)
+            sent = await self._queues.send_all(queue, news)
+            answers.update((builtins.id(new), answer) for new, answer in sent)
 
-        return [self._handle(item, new, answers[builtins.id(new)]) for item, new in wanted]
+        found = [answers[builtins.id(new)] for _, new in wanted]
+        full = next(((at, x) for at, x in enumerate(found) if isinstance(x, runs.Full)), None)
+        if full is not None:
+            refused = [at for at, each in enumerate(found) if isinstance(each, str | runs.Full)]
+            raise QueueFull(wanted[full[0]][0].queue, *full[1], refused)
+        return [
+            self._handle(item, new, answer)
+            for (item, new), answer in zip(wanted, found, strict=True)
+        ]
 
     # -- follow --------------------------------------------------------------------------------
 
@@ -290,7 +303,11 @@ class Client(Operations, Overview):
 
         return found
 
-    def _handle(self, asked: Enqueue, new: runs.NewRun, answer: bool | str) -> Run:
+    def _handle(self, asked: Enqueue, new: runs.NewRun, answer: runs.Answer) -> Run:
+        if isinstance(answer, runs.Full):
+            raise QueueFull(asked.queue, *answer, refused=(0,))
+        if isinstance(answer, runs.Stands):
+            return Run(self, answer.id, asked.queue, created=answer.new)
         if answer == runs.OCCUPIED:
             raise KeyOccupied(new.id, "record")
         if isinstance(answer, str):

@@ -37,6 +37,13 @@ class Enqueue:
     trace: str | None = None
     #: A few words to find it by, such as ``{"customer": "42"}``.
     attributes: Attributes = field(default_factory=dict)
+    #: Whoever names this within ``window`` seconds gets the run of whoever came first.
+    dedupe: str | None = None
+    #: Whoever names this gives the run other arguments until it begins: when nobody has for
+    #: ``window`` seconds, or ``longest`` seconds after the first (ten windows, unless said).
+    debounce: str | None = None
+    window: float | None = None
+    longest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from millstream.client.forking import Forking
 from millstream.client.handles import Run
 from millstream.client.queues import Queues
 from millstream.model import ids
-from millstream.store import pausing, runs
+from millstream.store import depth_limits, pausing, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.layouts import Layout
@@ -67,6 +67,17 @@ class Operations:
         was cut off by a `StoreError`, say it again. Raises `UsageError` at a bound.
         """
         return await self._queues.resize(queue, lanes)
+
+    @audited("limit")
+    async def limit_depth(self, queue: str, *, depth: int | None) -> None:
+        """Let a queue hold at most so many runs that nobody has begun; None: as many as come.
+
+        At the limit `enqueue` raises `QueueFull`. A queue of several lanes gives each its part.
+        What is there stays. Raises `UsageError` when it is no positive number.
+        """
+        ids.check_queue(queue)
+        ask = functools.partial(depth_limits.limit, self._connection, queue, depth)
+        await self._queues.insist(ask)
 
     @audited("fork")
     async def fork(

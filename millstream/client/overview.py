@@ -64,7 +64,7 @@ class Overview:
     async def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue, at a cost that does not grow with them."""
         parts = await self._each(queue, functools.partial(runs.depth, self._connection))
-        names = ("waiting", "running", "scheduled", "parked", "dead", "added", "gone")
+        names = ("waiting", "running", "scheduled", "parked", "dead", "limited", "added", "gone")
         counts = {name: sum(getattr(part, name) for part in parts) for name in names}
         paused = any(part.paused for part in parts)
         return Depth(**counts, oldest_s=max(part.oldest_s for part in parts), paused=paused)

@@ -201,6 +201,11 @@ class SyncClient:
         portal, client = self._parts()
         return portal.call(partial(client.resize, queue, lanes=lanes))
 
+    def limit_depth(self, queue: str, *, depth: int | None) -> None:
+        """Let a queue hold at most so many waiting runs. See `Client.limit_depth`."""
+        portal, client = self._parts()
+        portal.call(partial(client.limit_depth, queue, depth=depth))
+
     def _parts(self) -> tuple[BlockingPortal, Client]:
         if self._portal is None or self._client is None:
             raise UsageError("the client is not open; use it as: with SyncClient(url) as client")

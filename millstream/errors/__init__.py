@@ -29,7 +29,8 @@ from millstream.errors.backups import BrokenBackup, StoreInUse
 from millstream.errors.forks import UnknownStep
 from millstream.errors.messages import RunEnded, SignalsFull
 from millstream.errors.pipelines import InvalidPipeline
-from millstream.errors.root import MillstreamError, UsageError, said
+from millstream.errors.queues import QueueFull
+from millstream.errors.root import MillstreamError, StoreError, UsageError, said
 from millstream.errors.runs import ResultTimeout, RunCancelled, RunError, RunFailed
 from millstream.errors.scaling import (
     BadSelector,
@@ -69,12 +70,12 @@ __all__ = [
     "InvalidArguments", "InvalidPipeline", "InvalidSchedule", "ItemTooLarge", "JournalFull",
     "KeyOccupied", "KubernetesUnavailable", "LeaseLost", "LoadError", "MillstreamError",
     "MissingExtra", "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism", "NotEncodable",
-    "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled", "RunEnded", "RunError",
-    "RunFailed", "ScalingError", "ScheduleConflict", "SignalTimeout", "SignalsFull", "StaleReading",
-    "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull", "StoreInUse",
-    "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected",
-    "TrialConflict", "Unaudited", "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep",
-    "UnknownTrial", "UnknownWorkflow", "UsageError", "ValueLost", "said",
+    "OutcomeUnknown", "PayloadTooLarge", "QueueFull", "ResultTimeout", "RunCancelled", "RunEnded",
+    "RunError", "RunFailed", "ScalingError", "ScheduleConflict", "SignalTimeout", "SignalsFull",
+    "StaleReading", "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull",
+    "StoreInUse", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent",
+    "ToolRejected", "TrialConflict", "Unaudited", "UnfitStore", "UnknownRun", "UnknownSchedule",
+    "UnknownStep", "UnknownTrial", "UnknownWorkflow", "UsageError", "ValueLost", "said",
 ]  # fmt: skip
 
 
@@ -262,10 +263,6 @@ class KeyOccupied(UsageError):
 
 
 # -- the store ---------------------------------------------------------------------------------
-
-
-class StoreError(MillstreamError):
-    """Redis could not do what was asked. Safe to try again."""
 
 
 class StoreUnavailable(StoreError):

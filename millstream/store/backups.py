@@ -44,11 +44,14 @@ _KEY = re.compile(rb"millstream:\{([^}]*)\}:?(.*)", re.DOTALL)
 _LANE = re.compile(rb"([^:]+):(\d+)")
 #: What belongs to a run goes with its record. The rest is said anew by whoever is alive.
 _OF_RUNS = (b"journal:", b"events:", b"received:", b"spilled:")
-_LEFT_OUT = (b"leases", b"agents", b"timers", b"parked", b"ended", b"dead", b"placing", b"unsaid",
-             b"control:", b"stream:")  # fmt: skip
+_LEFT_OUT = (
+    b"leases", b"agents", b"timers", b"parked", b"ended", b"dead", b"placing", b"unsaid",
+    b"control:", b"stream:", b"backlog:", b"turns", b"limited", b"permits:", b"dedupe:",
+    b"debounce:",
+)  # fmt: skip
 _LANE_KEYS = (b"meta", b"trials", b"tried", b"outbox")
 _TAGS = (b"scheduler", b"session", b"schedules", b"audit", b"keys", b"restore", b"pushes")
-_META = ("lanes", "epoch", "past", "next", "paused", "trials")
+_META = ("lanes", "epoch", "past", "next", "paused", "trials", "depth")
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from millstream.errors import StoreError
 from millstream.model import outcome
+from millstream.model.limit import Asked
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.progress import Saying
 from millstream.model.run import Delivery, RunState
@@ -33,6 +34,7 @@ class Verdict(IntEnum):
     FULL = 3  # the journal is at its bound; nothing was written
     ANSWERED = 4  # what was looked for stands in the journal
     OCCUPIED = 5  # a key of the run holds something that is not ours; nothing was written
+    LIMITED = 6  # the run has to wait for its limits; its delivery is over
 
 
 _VERDICTS = tuple(Verdict)
@@ -131,6 +133,14 @@ def start_child(held: Delivery, key: str, record: bytes, child: Child, version: 
     return ["C", *place, child.id, child.queue, child.start]
 
 
+def admit(held: Delivery, asked: Sequence[Asked], version: str) -> Item:
+    """Ask whether a run may go on under its limits; if not, its delivery ends with this."""
+    item: Item = ["K", held.run_id, held.fence, version, held.level, held.entry, len(asked)]
+    for each in asked:
+        item += each
+    return item
+
+
 def adopt(level: str, entry: str) -> Item:
     """Begin to hold a delivery that the blocking read brought, or that was found to be ours."""
     return ["A", level, entry]
@@ -208,7 +218,7 @@ async def commit(
     return CommitReply(
         now=now / 1000,
         verdicts=tuple([_VERDICTS[digit - 48] for digit in verdicts]),
-        taken=tuple(delivery_from(row) for row in taken),
+        taken=tuple(map(delivery_from, taken)),
         posted=posted > 0,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,18 +70,15 @@ async def wait_for_delivery(
     ``suspect``, and none of a version on trial unless ``canary``. Each must be adopted, or handed
     back. ``client`` is one of its own: the connection is blocked meanwhile.
     """
-    wanted = {SUSPECT: suspect, CANARY: canary}
-    streams = [lane.stream(level) for level in LEVELS if wanted.get(level, True)]
-    ids = [">"] * len(streams)
+    level_of, asked = _asked(lane, suspect, canary)
     with connection.translated():
         reply = await client.execute_command(
             "XREADGROUP", "GROUP", GROUP, token, "COUNT", 1, "BLOCK", max(1, round(block_s * 1000)),
-            "STREAMS", *streams, *ids,
+            "STREAMS", *asked,
         )  # fmt: skip
 
-    level_of = {lane.stream(level): level for level in LEVELS}
     found = [
-        Stray(level_of[stream.decode()], entry[0].decode())
+        Stray(level_of[stream], entry[0].decode())
         for stream, entries in _streams(reply)
         for entry in entries
     ]
@@ -89,6 +87,15 @@ async def wait_for_delivery(
         await anyio.sleep(0.001)
 
     return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _asked(lane: Lane, suspect: bool, canary: bool) -> tuple[dict[bytes, str], tuple[str, ...]]:
+    """Return which level a stream of a lane is, and what is read of them."""
+    wanted = {SUSPECT: suspect, CANARY: canary}
+    level_of = {lane.stream(x): x for x in LEVELS if wanted.get(x, True)}
+    names = {stream.encode(): level for stream, level in level_of.items()}
+    return names, (*level_of, *[">"] * len(level_of))
 
 
 async def holdings(

@@ -1,7 +1,7 @@
 """Find runs without an index that the fast path would pay for.
 
-What is alive is found in the structures that exist anyway: streams, timers, leases. What has
-ended stands in one sorted set, written in the batch that settled it.
+What is alive is found in the structures that exist anyway: streams, backlogs, timers, leases. What
+has ended stands in one sorted set, written in the batch that settled it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from millstream.model.message import MessageKind
 from millstream.model.run import RunState, RunStatus
 from millstream.store import codec, runs
 from millstream.store.connection import Connection
-from millstream.store.keys import GROUP, LEVELS, Lane
+from millstream.store.keys import FRESH, GROUP, LEVELS, Lane
 
 _PAGE = 200
 
@@ -112,6 +112,8 @@ def _sources(connection: Connection, lane: Lane, states: frozenset[RunState]) ->
         sources += [_pending(connection, lane.stream(level)) for level in LEVELS]
     if RunState.QUEUED in states:
         sources += [_entries(connection, lane.stream(level)) for level in LEVELS]
+        waiting = [*(lane.backlog(level) for level in FRESH), lane.limited]
+        sources += [_ranked(connection, key) for key in waiting]
     if RunState.SCHEDULED in states:
         sources.append(_ranked(connection, lane.timers))
     if RunState.PARKED in states:

@@ -15,6 +15,33 @@ from millstream.store.foreign import is_foreign, sifted
 from millstream.store.keys import NEVER_MS, Lane
 from millstream.store.scripts import Argument, call
 
+
+class Full(NamedTuple):
+    """The lane holds as many runs as it may that nobody has begun; nothing was written."""
+
+    limit: int
+    waiting: int
+
+
+class Stands(NamedTuple):
+    """Which run stands for the one that was asked for, and whether it is that one."""
+
+    id: str
+    new: bool
+
+
+class Once(NamedTuple):
+    """That a run is to happen once. See ``lua/once.lua``."""
+
+    #: ``dedupe`` or ``debounce``.
+    mode: str
+    name: str
+    window_s: float
+    longest_s: float
+
+
+#: What becomes of a run that is to be accepted: see `enqueue`.
+Answer = bool | str | Full | Stands
 #: Who an id belongs to whose key holds something that is not ours: no workflow has this name.
 OCCUPIED = ""
 _FOREIGN = 2
@@ -22,7 +49,7 @@ _FOREIGN = 2
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
     "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin", "attributes",
-    "parent",
+    "parent", "limit",
 )  # fmt: skip
 
 
@@ -42,6 +69,8 @@ class NewRun(NamedTuple):
     attributes: bytes = b""
     #: Somebody chose the id, so it may be known already. Not written.
     chosen: bool = True
+    #: Written beside it: others that ask for the same get this run.
+    once: Once | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +93,12 @@ class LaneDepth(Depth):
 
 async def enqueue(
     connection: Connection, lane: Lane, epoch: int, runs: Sequence[NewRun]
-) -> list[bool | str] | Resized:
+) -> list[Answer] | Resized:
     """Accept runs; at most `Limits.batch` in one call.
 
     Returns per run True when it is new, False when it was already here, and the name of the
     workflow that owns the id when that is another one or has other arguments; `OCCUPIED` when
-    what stands there is no run at all.
+    what stands there is no run at all; and `Full` when the lane has no room for it.
     """
     args: list[Argument] = [epoch]
     for run in runs:
@@ -84,7 +113,7 @@ async def enqueue(
     if answers and answers[0] == -1:
         return Resized(answers[1], answers[2])
 
-    return [accepted(answer) for answer in answers]
+    return [Full(*x) if isinstance(x, list) else accepted(x) for x in answers]
 
 
 async def owners(
@@ -167,7 +196,20 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
     with connection.translated():
         reply = await call(connection.scripts, "depth", lane, [])
 
-    waiting, running, scheduled, due, parked, dead, oldest_ms, workers, added, gone, paused = reply
+    (
+        waiting,
+        running,
+        scheduled,
+        due,
+        parked,
+        dead,
+        oldest_ms,
+        workers,
+        added,
+        gone,
+        paused,
+        limited,
+    ) = reply
     return LaneDepth(
         waiting=waiting,
         running=running,
@@ -178,6 +220,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
         oldest_s=oldest_ms / 1000,
         workers=workers,
         paused=bool(paused),
+        limited=limited,
         added=added,
         gone=gone,
     )
@@ -234,6 +277,7 @@ def _status(
         # They count while nobody has taken it since who refused it last.
         refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
         awaits=tuple((_text(fields["awaits"]) or "").splitlines()),
+        limited_by=_text(fields["limit"]),
         attributes=codec.decode(fields["attributes"]) if fields["attributes"] else {},
         forked_from=(_text(fields["origin"]) or "").replace("\n", " at ") or None,
         parent=_parent(_text(fields["parent"])),

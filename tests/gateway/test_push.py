@@ -59,7 +59,7 @@ async def hook() -> AsyncIterator[Hook]:
     found = Hook()
 
     async def take(request: web.BaseRequest) -> web.Response:
-        body = await request.json() if request.method == "POST" else None
+        body: dict[str, Any] = await request.json() if request.method == "POST" else {}
         if found.refuse:
             status = found.refuse.pop(0)
             return web.Response(status=status, headers={"Location": found.url})

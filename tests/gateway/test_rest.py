@@ -67,6 +67,21 @@ async def test_an_id_that_means_something_else_is_a_conflict(gateway: Served) ->
     assert (await gateway.post("/runs", both, headers={"Idempotency-Key": "k"}))[0] == 400
 
 
+async def test_a_full_queue_is_too_many_requests(gateway: Served) -> None:
+    """The caller comes back later; of many runs each has an answer of its own."""
+    await gateway.client.limit_depth("default", depth=1)
+    assert (await gateway.post("/runs", {**ADD, "id": "r1"}))[0] == 201
+
+    status, problem = await gateway.post("/runs", {**ADD, "id": "r2"})
+    assert (status, problem["type"]) == (429, "urn:millstream:queue-full")
+    status, many = await gateway.post(
+        "/runs/batch", {"runs": [{**ADD, "id": "r1"}, {**ADD, "id": "r3"}]}
+    )
+    first, second = many["runs"]
+    assert (first["id"], first["created"]) == ("r1", False)
+    assert "is full" in second["error"]
+
+
 async def test_an_id_with_a_slash_is_found_again(gateway: Served) -> None:
     """Ids may hold what a path gives another meaning to."""
     await gateway.post("/runs", {**ADD, "id": "2026/tides:7@x"})

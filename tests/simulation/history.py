@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import fakeredis
+
 from millstream.model.run import FINAL
 from millstream.store.keys import Lane
 from millstream_scheduler.config import SchedulerConfig
@@ -105,7 +107,13 @@ class History:
         self.network = Network(loop, Random(random.getrandbits(64)))
         self.operator = drawn(seed)
         queue = self.config.queue[0]
-        self.view = View(self.network, [Lane(queue, n) for n in range(self.operator.lanes)])
+        lanes = [Lane(queue, n) for n in range(self.operator.lanes)]
+        if seed % 2:
+            # A few runs make a crowd, so that tenants have to take turns.
+            server = fakeredis.FakeRedis(server=self.network.server)
+            for lane in lanes:
+                server.hset(lane.meta, "window", "1")
+        self.view = View(self.network, lanes)
         self.shadow = Shadow(self.view, self.broken)
         self.memory = Memory()
         self.world = World(loop.time, self._about_to)

@@ -38,7 +38,7 @@ def _check_lane(history: History, view: LaneView) -> Iterator[Violation]:
     now, patience_s = history.loop.time(), HOMELESS_LEASES * history.config.lease
     healed = history.director.healed
     timers, parked = view.scores(lane.timers), view.scores(lane.parked)
-    leases = view.scores(lane.leases)
+    leases, beside = view.scores(lane.leases), view.beside()
     alive = {
         process.token for process in history.processes.values() if process.worker and process.alive
     }
@@ -56,7 +56,7 @@ def _check_lane(history: History, view: LaneView) -> Iterator[Violation]:
                 sound = key in parked
             case RunState.QUEUED | RunState.RUNNING:
                 entry = run[b"entry"].decode()
-                sound = any(
+                sound = (not entry and key in beside) or any(
                     consumer is None or consumer.encode() in leases or consumer in alive
                     for _, at, consumer in places.get(run_id, ())
                     if at == entry
@@ -112,6 +112,8 @@ def check(history: History) -> Iterator[Violation]:
     yield from check_left(history)
     if history.view.posted():
         yield ("what is said is heard", f"{history.view.posted()} entries stand in the outbox")
+    if history.view.waits():
+        yield ("a permit comes back", f"{history.view.waits()}")
     for run_id in history.view.ids():
         state = RunState(history.view.run(run_id)[b"state"].decode())
         if state not in FINAL:

@@ -106,7 +106,7 @@ class Shadow:
             self._check_lane(view, name)
 
     def _check_lane(self, view: LaneView, name: str) -> None:
-        lane = view.lane
+        lane, beside = view.lane, view.beside()
         standing = {(entry, run_id) for _, entry, run_id, _ in view.entries()}
         for run_id in view.ids():
             run = self._runs.get(run_id)
@@ -114,7 +114,8 @@ class Shadow:
                 continue
             state, key = run[b"state"], run_id.encode()
             if state in {b"queued", b"running"}:
-                sound = (run[b"entry"].decode(), run_id) in standing
+                entry = run[b"entry"].decode()
+                sound = (entry, run_id) in standing or (not entry and key in beside)
             elif state in _INDEXES:
                 sound = key in view.scores(getattr(lane, _INDEXES[state]))
             else:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from millstream.model import ids
-from millstream.store.keys import GROUP, LEVELS, Lane
+from millstream.store.keys import FRESH, GROUP, LEVELS, Lane
 from tests.simulation.network import Network
 
 _EMPTY: Mapping[bytes, Any] = {}
@@ -55,6 +55,11 @@ class View:
     def said(self, run_id: str) -> list[tuple[bytes, bytes]]:
         """Return what a run has said: kind and data of each event."""
         return self.of(run_id).said(run_id)
+
+    def waits(self) -> set[str]:
+        """Return what is kept of those who wait for a turn or a permit, or hold one."""
+        waiting = {run_id.decode() for lane in self.lanes for run_id in lane.beside()}
+        return waiting.union(*(lane.permits() for lane in self.lanes))
 
     def posted(self) -> int:
         """Return how much stands in the outboxes."""
@@ -123,6 +128,20 @@ class LaneView:
         found = self._item(key.encode())
         return _EMPTY if found is None else found._bylex
 
+    def beside(self) -> set[bytes]:
+        """Return the queued runs that stand in no stream: they wait for a turn, or for a permit."""
+        lane = self.lane
+        return {
+            run_id
+            for key in (*(lane.backlog(level) for level in FRESH), lane.limited)
+            for run_id in self.scores(key)
+        }
+
+    def permits(self) -> set[str]:
+        """Return the keys that say who holds a permit."""
+        prefix = f"{self.lane.prefix}permits:"
+        return {key.decode() for key in self._db._dict if key.startswith(prefix.encode())}
+
     def members(self, key: str) -> list[bytes]:
         """Return a set."""
         found = self._item(key.encode())
@@ -167,6 +186,7 @@ class LaneView:
             *(0 if stream is None else len(stream._ids) for stream in streams),
             len(self.scores(self.lane.timers)),
             len(self.scores(self.lane.parked)),
+            len(self.beside()),
         )
 
     def received(self, run_id: str) -> Mapping[bytes, bytes]:

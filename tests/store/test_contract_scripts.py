@@ -31,7 +31,8 @@ UNBOUNDED = {
 BOUNDED_BY = {
     "ZRANGEBYSCORE": r"'LIMIT', 0, \d+",
     "ZREMRANGEBYRANK": r"math\.min\(",
-    "ZRANGE": r", (0, 0|#names, #names), 'WITHSCORES'|PLACING, 0, tonumber\(ARGV\[2\]\) - 1$",
+    "ZRANGE": r", (0, 0|#names, #names|0, count - 1)(, 'WITHSCORES')?$"
+    r"|PLACING, 0, tonumber\(ARGV\[2\]\) - 1$",
     # What belongs to one run has bounds of its own: as much as whoever takes it loads.
     "HGETALL": r", (key|journal_key\(id\)|received_key\(id\))$",
     "XRANGE": r"'COUNT', (1\b|count|some|ARGV\[2\])|(\w+\[1\]|entry), (\w+\[1\]|entry)$"
@@ -41,7 +42,7 @@ BOUNDED_BY = {
     # As many as one process holds.
     "SMEMBERS": r"control$",
     # Some of what the processes of a fleet say of themselves.
-    "HRANDFIELD": r"(AGENTS, \d+|BOARD, \d+, 'WITHVALUES')$",
+    "HRANDFIELD": r"((AGENTS|TURNS), \d+|BOARD, \d+, 'WITHVALUES')$",
     # One group a stream; of a stream its counters and two entries, as long as it is not FULL;
     # consumers, once a lease: as many as the fleet has processes.
     "XINFO": r"'(GROUPS', stream|STREAM', stream|CONSUMERS', STREAM\[level\], GROUP)$",

@@ -27,6 +27,7 @@ from millstream.errors import (
 from millstream.events import RunLost, RunSettled
 from millstream.model import outcome as outcomes
 from millstream.model.journal import Record
+from millstream.model.limit import Asked
 from millstream.model.outcome import (
     Cancelled,
     Completed,
@@ -86,6 +87,10 @@ class Executor:
         finally:
             self._environment.tools.release_run(session_of(consumer.lane.queue, held.delivery))
 
+        if held.stopped is Stop.LIMITED:
+            # It has not begun, so there is nothing to tell.
+            consumer.forget(held)
+            return
         if outcome is None:
             self._leave(consumer, held, None, began)
             return
@@ -212,6 +217,8 @@ class _Attempt:
 
     async def _ended(self, began: float) -> _Verdict:
         try:
+            if self._workflow.limits:
+                await self._held.admit(self._asked())
             records = await self._reader.journal() if self._held.delivery.records else {}
             result = await self._run(records)
             if self._held.stopped is not None:
@@ -238,6 +245,11 @@ class _Attempt:
         else:
             return Completed(encoded), ()
 
+    def _asked(self) -> list[Asked]:
+        delivery, workflow = self._held.delivery, self._workflow
+        arguments = codec.decode(delivery.arguments)
+        return [x.asked(workflow.name, delivery.tenant, arguments) for x in workflow.limits]
+
     def put_aside(self, began: float) -> _Verdict:
         """Return the outcome of an attempt that was stopped from outside."""
         match self._held.stopped:
@@ -249,7 +261,7 @@ class _Attempt:
             case Stop.TIMEOUT:
                 limit = f"its timeout of {self._timeout_s:g} s"
                 return self._failed(TimeoutError(f"the attempt ran longer than {limit}"))
-            case Stop.LOST:
+            case Stop.LOST | Stop.LIMITED:
                 return None, ()
             case _:
                 return Released(), ()

@@ -8,11 +8,13 @@ written for it here. Knows nothing of workflows.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Protocol
 
 from millstream.errors import JournalFull, KeyOccupied, LeaseLost, Suspended
+from millstream.model.limit import Asked
 from millstream.model.limits import LIMITS
 from millstream.model.outcome import Completed, Outcome, Released
 from millstream.model.progress import Saying
@@ -22,6 +24,7 @@ from millstream.store import commits
 from millstream.store.codec import Parts
 from millstream.store.commits import Child, Item, Verdict
 from millstream.store.keys import Lane
+from millstream_worker.sent import Sent, answer
 from millstream_worker.turns import UNWRITTEN
 
 
@@ -33,6 +36,7 @@ class Stop(Enum):
     RELEASED = "released"  # the worker drains
     PARKED = "parked"
     TIMEOUT = "timeout"
+    LIMITED = "limited"  # others go on instead: it is in no worker's hands any more
     ENDED = "ended"  # what is still called has come too late
 
 
@@ -47,36 +51,6 @@ class Outbox(Protocol):
 
     def submit(self, items: Sequence[Item], size: int, answered: Callable[[Verdict], None]) -> None:
         """Queue items of ``size`` bytes; ``answered`` is told the verdict on the last of them."""
-
-
-class Sent:
-    """Something on its way to the store, and who waits to hear what became of it."""
-
-    __slots__ = ("_told", "_waiting", "verdict")
-
-    def __init__(self, told: Callable[[Verdict], None] | None = None) -> None:
-        self.verdict: Verdict | None = None
-        self._told = told
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def answered(self, verdict: Verdict) -> None:
-        """The store has answered."""
-        self.verdict = verdict
-        if self._told is not None:
-            self._told(verdict)
-        for waiter in self._waiting:
-            # One that was cancelled meanwhile no longer waits.
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def wait(self) -> Verdict:
-        """Return the verdict once it is known. Any number of branches may wait."""
-        if self.verdict is None:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
-        assert self.verdict is not None
-        return self.verdict
 
 
 class Held:
@@ -176,7 +150,15 @@ class Held:
         self._append(key, record)
         if said is not None:
             self.say(said, commits.ONCE_WRITTEN)
-        self.judge(await self._send().wait())
+        if self._drawn:
+            self.judge(await self._send().wait())
+            return
+        # Nobody but the caller waits for this, and what it waits on is all that is made.
+        answered: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._submit(functools.partial(answer, answered))
+        verdict = await answered
+        if verdict is not Verdict.WRITTEN:
+            self.judge(verdict)
 
     async def look(
         self,
@@ -207,6 +189,20 @@ class Held:
         item = commits.start_child(self.delivery, key, record, child, self._take_pin())
         self._later.append(item)
         self.judge(await self._send().wait())
+
+    async def admit(self, asked: Sequence[Asked]) -> None:
+        """Return when the run may go on under its limits; one that may not is stopped.
+
+        Raises `LeaseLost`, or `Suspended` when the run is stopped.
+        """
+        self._check()
+        self._later.append(commits.admit(self.delivery, asked, self._take_pin()))
+        verdict = await self._send().wait()
+        if verdict is Verdict.LIMITED:
+            self.stop(Stop.LIMITED)
+        else:
+            self.judge(verdict)
+        self._check()
 
     async def flush(self) -> None:
         """Write what waits to be written; return when it stands."""
@@ -316,7 +312,8 @@ class Held:
             self._send(self._told)
 
     def _append(self, key: str, record: bytes) -> None:
-        self._check()
+        if self.stopped is not None:
+            raise Suspended
         self._count(len(record))
         self._later.append(commits.journal(self.delivery, [(key, record)], self._take_pin()))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import anyio
@@ -66,8 +65,7 @@ _FAILURES: dict[str, type[StepError]] = {
 _LARGE = {StepKind.TOOL, StepKind.INFER, StepKind.AGENT}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A step as it was called: what its record will say."""
 
     key: str
@@ -317,6 +315,8 @@ async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: fl
 
 def _settled(value: Any, wanted: Any, step: Step, recorder: Recorder) -> tuple[Any, Any]:
     limit = recorder.environment.limits.record
+    if codec.is_settled(value, wanted, limit):
+        return value, value
     try:
         return codec.settled(value, wanted, f"the result of step {step.target!r}", limit)
     except msgspec.ValidationError as error:

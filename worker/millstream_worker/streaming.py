@@ -12,8 +12,9 @@ import asyncio
 from typing import Any
 
 from millstream.model.progress import EventKind
-from millstream_worker.held import Held, Sent
+from millstream_worker.held import Held
 from millstream_worker.progress import saying
+from millstream_worker.sent import Sent
 from millstream_worker.steps import Step
 
 #: Characters that leave at once, and after how long fewer do.

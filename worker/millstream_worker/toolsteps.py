@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import msgspec
 
 from millstream.errors import (
     OutcomeUnknown,
@@ -44,8 +44,7 @@ _MOMENT_S = 0.05
 _LONGEST_MOMENT_S = 0.25
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     """A tool call as a workflow made it."""
 
     server: str
@@ -98,7 +97,8 @@ async def call_tool(
     attempt = 0
     while True:
         attempt += 1
-        await recorder.ready()
+        if not recorder.is_ready:
+            await recorder.ready()
         try:
             answer = await calling.once()
         except ToolError as error:
@@ -168,7 +168,8 @@ class _Calling:
         recorder, call, target = self._recorder, self._call, self._step.target
         self._sent += 1
         # The lease may have run out while the call was prepared and its intent written.
-        await recorder.ready()
+        if not recorder.is_ready:
+            await recorder.ready()
         try:
             return await recorder.environment.tools.call(
                 prepared,

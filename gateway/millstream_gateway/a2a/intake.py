@@ -6,12 +6,13 @@ run's conversation is written before the run is accepted, so nobody sees the one
 
 from __future__ import annotations
 
+import json
+
 from a2a.types.a2a_pb2 import Message, SendMessageRequest
 from a2a.utils.errors import InvalidParamsError, UnsupportedOperationError
 from google.protobuf.json_format import MessageToJson
 
 from millstream.client import Client, Run
-from millstream.errors import IdConflict
 from millstream.store import conversations
 from millstream.store.connection import Connection
 from millstream.store.conversations import Subject
@@ -23,7 +24,7 @@ from millstream_gateway.a2a.seeing import visible
 from millstream_gateway.a2a.tasks import Tasks, context_of
 from millstream_gateway.auth.principals import Role
 from millstream_gateway.auth.rates import Rates
-from millstream_gateway.offered import Offered, offered
+from millstream_gateway.offered import offered
 
 
 class Intake:
@@ -63,29 +64,20 @@ class Intake:
         queue = caller.queue(Role.SUBMITTER, skill.queue)
         self._enqueues.take(caller.principal.name)
         thread = thread_of(caller.principal.acts_for, message.context_id, message.message_id)
-        subject = Subject(queue, thread.run_id(message.message_id))
+        said = json.dumps(arguments, sort_keys=True)
+        subject = Subject(queue, thread.run_id(message.message_id, skill.name, said))
         await conversations.begin(
             self._connection, subject, context=thread.context_id, owner=caller.principal.name
         )
         await self._keep(subject, message)
         await self._pushes.wish(subject, request)
-        return await self._accepted(caller, skill, subject, arguments)
-
-    async def _accepted(
-        self, caller: Caller, skill: Offered, subject: Subject, arguments: dict[str, object]
-    ) -> Run:
-        try:
-            return await self._client.enqueue(
-                skill.described.name,
-                arguments,
-                id=subject.run_id,
-                queue=subject.queue,
-                tenant=caller.principal.acts_for,
-            )
-        except IdConflict as error:
-            raise InvalidParamsError(
-                "another message of this conversation has this messageId; choose a new one"
-            ) from error
+        return await self._client.enqueue(
+            skill.described.name,
+            arguments,
+            id=subject.run_id,
+            queue=queue,
+            tenant=caller.principal.acts_for,
+        )
 
     async def _answer(self, caller: Caller, request: SendMessageRequest) -> Run:
         message = request.message

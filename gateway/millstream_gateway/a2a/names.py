@@ -1,8 +1,9 @@
 """Names of tasks and conversations: a task is a run, and its name says which.
 
-The id of a run that a message began is made from the conversation and the message, so the same
-message again is the same run, whichever gateway takes it; and the runs of a conversation are known
-by their ids alone.
+The id of a run that a message began is made from the conversation and the message: its id, what it
+is for and what it says. So the same message again is the same run, whichever gateway takes it, and
+another message is another run, also where somebody has given it an id of an earlier one. The runs
+of a conversation are known by their ids alone.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ class Thread:
         """With this the ids of all its runs begin."""
         return f"{_PREFIX}{_digest(8, self.tenant, self.context_id)}-"
 
-    def run_id(self, message_id: str) -> str:
-        """Return the id of the run that a message begins."""
-        return self.prefix + _digest(16, self.tenant, self.context_id, message_id)
+    def run_id(self, *message: str) -> str:
+        """Return the id of the run that a message begins, from all that makes it that message."""
+        return self.prefix + _digest(16, self.tenant, self.context_id, *message)
 
 
 def thread_of(tenant: str | None, context_id: str, message_id: str) -> Thread:

@@ -41,6 +41,8 @@ def routes(rpc: JsonRpc, rest: HttpJson, cards: Cards, *, discovery: bool) -> li
     return [
         _card_route(cards, discovery=discovery),
         _route("POST", JSONRPC_PATH, "rpc", rpc.answer),
+        # Clients that take the address for a folder add a slash.
+        _route("POST", f"{JSONRPC_PATH}/", "rpcFolder", rpc.answer),
         *(_route(method, REST_PATH + path, name, handler) for method, path, name, handler in asked),
     ]
 

@@ -117,8 +117,57 @@ local function post(...)
   posted = posted + 1
 end
 
+-- Put a run into a stream. Its record names the entry, so that the loss of the entry can be found.
+local function deliver(id, key, level, ...)
+  local entry = redis.call('XADD', STREAM[level], '*', 'id', id)
+  redis.call('HSET', key, 'state', 'queued', 'entry', entry, ...)
+end
+
+-- The level of a run that is put into a stream again. One on trial must be found by those who know its
+-- version, also when it is a suspect.
+local function level_of(arm, crashes, otherwise)
+  if arm == 'canary' then return arm end
+  return tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or otherwise
+end
+
+-- A limit lets so many runs go on at a time. Whoever goes on under it holds one of its permits, and its
+-- record says so; whoever finds none left waits, queued but in no stream, until one is handed over.
+--
+--   permits:<limit>  hash: run id -> the fence it was granted under, 0 while nobody has taken the run
+--   limited:<limit>  sorted set: id of a run that waits for a permit -> its place in the line
+--   limited          sorted set: all of these
+local LIMITED = PREFIX .. 'limited'
+local function permits_key(limit) return PREFIX .. 'permits:' .. limit end
+local function limited_key(limit) return PREFIX .. 'limited:' .. limit end
+
+-- Hand a permit to the first in line; whether there was one. Each turn takes somebody out of it.
+local function grant_next(limit)
+  while true do
+    local id = (ours(redis.pcall('ZPOPMIN', limited_key(limit))) or {})[1]
+    if not id then return false end
+    redis.call('ZREM', LIMITED, id)
+    local key = run_key(id)
+    local state, waits, crashes, arm =
+      unpack(ours(redis.pcall('HMGET', key, 'state', 'limit', 'crashes', 'arm')) or {})
+    if state == 'queued' and waits == limit then
+      redis.call('HSET', permits_key(limit), id, '0')
+      redis.call('HDEL', key, 'limit')
+      deliver(id, key, level_of(arm, crashes, 'resume'), 'permits', limit)
+      return true
+    end
+  end
+end
+
+-- Give back the permits that a record names, a line each.
+local function give_back(id, key, permits)
+  redis.call('HDEL', key, 'permits')
+  for limit in string.gmatch(permits, '[^\n]+') do
+    if ours(redis.pcall('HDEL', permits_key(limit), id)) == 1 then grant_next(limit) end
+  end
+end
+
 -- What `conclude` has to know of a record before it writes, in this order.
-local LOOSE = {'waiters', 'bytes', 'said', 'error', 'received', 'parent', 'arm'}
+local LOOSE = {'waiters', 'bytes', 'said', 'error', 'received', 'parent', 'permits', 'arm'}
 
 -- How runs of a trial end, of both its versions: by this it is judged.
 local function tally(key, state)
@@ -135,7 +184,7 @@ local function conclude(id, key, state, payload, retention_ms, loose, first, ...
   indexed[#indexed + 1] = id
   -- The failure of an earlier attempt is not how this run ended.
   if loose[first + 3] and state == 'completed' then redis.call('HDEL', key, 'error') end
-  if loose[first + 6] then tally(key, state) end
+  if loose[first + 7] then tally(key, state) end
   -- Last of what touches the record: without a retention it is gone from here on.
   redis.call('PEXPIRE', key, retention_ms)
   local bytes = loose[first + 1]
@@ -152,6 +201,7 @@ local function conclude(id, key, state, payload, retention_ms, loose, first, ...
   if loose[first + 5] then
     post('kind', 'end', 'to', loose[first + 5], 'id', id, 'state', state, 'payload', payload)
   end
+  if loose[first + 6] then give_back(id, key, loose[first + 6]) end
   if loose[first] then wake(id, loose[first], state, payload) end
 end
 
@@ -167,30 +217,19 @@ local function bury(id, dead_max)
   if over > 0 then redis.call('ZREMRANGEBYRANK', DEAD, 0, math.min(over, 100) - 1) end
 end
 
--- Put a run into a stream. Its record names the entry, so that the loss of the entry can be found.
-local function deliver(id, key, level, ...)
-  local entry = redis.call('XADD', STREAM[level], '*', 'id', id)
-  redis.call('HSET', key, 'state', 'queued', 'entry', entry, ...)
-end
-
 local CANCELLED = '["RunCancelled","the run was cancelled"]'
-
--- The level of a run that is put into a stream again. One on trial must be found by those who know its
--- version, also when it is a suspect.
-local function level_of(arm, crashes, otherwise)
-  if arm == 'canary' then return arm end
-  return tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or otherwise
-end
 
 -- Put a run that has been started before back into a stream, ahead of what is new. Its owner is
 -- forgotten first, so that whoever held it can write nothing more.
 local function requeue(id, retention_ms)
   local key = run_key(id)
-  local cancel, crashes, arm = unpack(redis.call('HMGET', key, 'cancel', 'crashes', 'arm'))
+  local cancel, crashes, permits, arm = unpack(redis.call('HMGET', key, 'cancel', 'crashes', 'permits', 'arm'))
   if cancel then
     redis.call('HSET', key, 'owner', '')
     finish(id, 'cancelled', CANCELLED, retention_ms)
     return
   end
+  -- Somebody else may go on meanwhile.
+  if permits then give_back(id, key, permits) end
   deliver(id, key, level_of(arm, crashes, 'resume'), 'owner', '')
 end

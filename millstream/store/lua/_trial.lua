@@ -1,7 +1,10 @@
 -- Which version a new run gets while one of its workflow is on trial.
 --
 -- What is on trial stands in META as lines of four words: workflow, the version that is tried, the
--- version that is kept, and the share of new runs that the first one gets, in ten-thousandths.
+-- version that is kept, and the share of new runs that the first one gets, in ten-thousandths. The
+-- script that uses this reads it along with the rest.
+
+local trials
 
 local function trial_of(trials, workflow)
   for name, version, kept, share in string.gmatch(trials or '', '(%S+) (%S+) (%S+) (%d+)') do

@@ -1,5 +1,5 @@
 -- fork: accept a run that begins with records of another one.
--- USES _lane
+-- USES _lane _backlog _turns _place
 --
 -- ARGV epoch      the caller's idea of how many lanes the queue has
 -- ARGV id
@@ -29,7 +29,7 @@ end
 
 local id, workflow, version, arguments, priority, timeout, tenant, attributes, origin = unpack(ARGV, 2, 10)
 local LAST = 11 + 2 * tonumber(ARGV[11])
-if #ARGV % 2 ~= 1 or LAST > #ARGV or not STREAM[priority] or string.find(timeout, '%D') then
+if #ARGV % 2 ~= 1 or LAST > #ARGV or not BACKLOG[priority] or string.find(timeout, '%D') then
   error('fork: malformed run ' .. id)
 end
 
@@ -68,5 +68,5 @@ local function fill(place, first, last)
 end
 fill(journal_key(id), 12, LAST)
 fill(spilled_key(id), LAST + 1, #ARGV)
-deliver(id, key, priority, unpack(fields))
+place(id, key, priority, tenant, unpack(fields))
 return {1}

@@ -40,7 +40,7 @@ for at = 1, #ARGV, 4 do
   for _, index in ipairs({TIMERS, PARKED, ENDED, DEAD, PLACING}) do redis.call('ZREM', index, id) end
   local state, entry, enqueued, parent, result, failure =
     unpack(redis.call('HMGET', key, 'state', 'entry', 'enqueued', 'parent', 'result', 'error'))
-  redis.call('HDEL', key, 'waiters', 'unowned', 'entry')
+  redis.call('HDEL', key, 'waiters', 'unowned', 'entry', 'permits', 'limit')
   if redis.call('HEXISTS', key, 'owner') == 1 then redis.call('HSET', key, 'owner', '') end
   if FINAL[state] then
     if dead ~= '' then redis.call('ZADD', DEAD, dead, id) end

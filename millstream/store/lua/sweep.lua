@@ -1,5 +1,5 @@
 -- sweep: look after a lane. Any worker may, as often as it likes; one at a time does the work.
--- USES _lane _trial
+-- USES _lane _backlog _turns _place _trial
 --
 -- ARGV token         the process that sweeps
 -- ARGV interval_ms   how often the work is done, at most
@@ -47,8 +47,9 @@ local function next_due()
   return math.min(timer or parked or 0, parked or timer or 0)
 end
 
-local swept, hold, epoch, paused, server, trials =
+local swept, hold, epoch, paused, server, tried =
   unpack(redis.call('HMGET', META, 'swept', 'hold', 'epoch', 'paused', 'server', 'trials'))
+trials = tried
 paused = paused and 1 or 0
 swept, hold, epoch = tonumber(swept or '0'), tonumber(hold or '0'), tonumber(epoch or '0')
 local gap = NOW - swept
@@ -80,11 +81,12 @@ local promoted = 0
 local function promote(index, expected, resumed)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', digits(NOW), 'LIMIT', 0, 200)) do
     local key = run_key(id)
-    local state, priority, fence, crashes, arm =
-      unpack(ours(redis.pcall('HMGET', key, 'state', 'priority', 'fence', 'crashes', 'arm')) or {})
+    local state, priority, fence, crashes, tenant, arm =
+      unpack(ours(redis.pcall('HMGET', key, 'state', 'priority', 'fence', 'crashes', 'tenant', 'arm')) or {})
     if state == expected then
       if arm == 'canary' and not fence and recalled(key, trials) then arm = 'stable' end
-      deliver(id, key, level_of(arm, crashes, (resumed or fence) and 'resume' or priority or 'normal'))
+      local level = level_of(arm, crashes, (resumed or fence) and 'resume')
+      if level then deliver(id, key, level) else place(id, key, priority or 'normal', tenant or '') end
       promoted = promoted + 1
     end
     redis.call('ZREM', index, id)
@@ -179,6 +181,23 @@ if NOW >= hold then
     list_consumers()
     forget_strangers()
   end
+end
+
+-- Forget the turns of tenants that have none ahead. Some of them: a sweep comes often.
+local function forget_turns()
+  for _, name in ipairs(redis.call('HRANDFIELD', TURNS, 100) or {}) do
+    local level = string.match(name, '^(%a+):')
+    if level and BACKLOG[level] then
+      local turn, passed = unpack(redis.call('HMGET', TURNS, name, level))
+      if tonumber(turn) <= tonumber(passed or '0') then redis.call('HDEL', TURNS, name) end
+    end
+  end
+end
+
+-- Runs that wait for their turn.
+if turns_wait() then
+  top_up()
+  forget_turns()
 end
 
 -- Indexes of what has expired.

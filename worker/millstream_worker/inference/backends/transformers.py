@@ -29,6 +29,7 @@ from millstream_worker.inference.backends import (
 )
 from millstream_worker.inference.backends.generation import BLOCK, READ_AT_ONCE, Generator
 from millstream_worker.inference.footprint import Bytes
+from millstream_worker.inference.heap import keep_memory
 from millstream_worker.inference.shapes import padded
 
 TASKS = ("embedding", "classification", "reranking", "generation")
@@ -210,6 +211,8 @@ class TransformersBackend(Backend):
             # cuDNN's attention makes a plan for each shape that it has not seen, which takes
             # longer than the batch. A batcher that forms groups shows it hundreds of shapes.
             torch.backends.cuda.enable_cudnn_sdp(False)
+        elif self._device.type == "cpu":
+            keep_memory()
         if self.task == "generation":
             self._generator = Generator(self._model, self._tokens, self._device)
 
