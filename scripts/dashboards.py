@@ -16,6 +16,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "monitoring" / "grafana"
+#: The same for the component: kustomize reads nothing outside of its own folder.
+COMPONENT = ROOT / "k8s" / "components" / "grafana"
 #: Panels of a row, on Grafana's grid of 24 columns.
 _ACROSS = 3
 _WIDE, _HIGH = 24 // _ACROSS, 8
@@ -157,6 +159,40 @@ _QUEUES = (
         },
     ),
 )
+_TRIALS = (
+    Panel(
+        title="Runs of a trial that ended",
+        why="By version: the share of the one that is tried is what was asked for.",
+        unit="ops",
+        asks={
+            "{{workflow_type}} {{version}} {{arm}}": _rate(
+                "millstream_trial_runs_total", "workflow_type, version, arm"
+            )
+        },
+    ),
+    Panel(
+        title="Failed share by version",
+        why="Of versions on trial, and of those beside them.",
+        unit="percentunit",
+        asks={
+            "{{workflow_type}} {{version}} {{arm}}": _rate(
+                "millstream_trial_runs_total", "workflow_type, version, arm", ', status="failed"'
+            )
+            + " / "
+            + _rate("millstream_trial_runs_total", "workflow_type, version, arm")
+        },
+    ),
+    Panel(
+        title="Rolled back",
+        why="Versions that failed more often than the kept one.",
+        unit="short",
+        asks={
+            "{{workflow_type}} {{version}}": _total(
+                "millstream_trial_rollbacks_total", "workflow_type, version"
+            )
+        },
+    ),
+)
 _TOOLS = (
     Panel(
         title="MCP calls",
@@ -245,6 +281,7 @@ DASHBOARDS = (
         rows=(
             ("Runs", _RUNS),
             ("Queues", _QUEUES),
+            ("Versions on trial", _TRIALS),
             ("Tools and models", _TOOLS),
             ("Processes", _PROCESSES),
         ),
@@ -255,8 +292,9 @@ DASHBOARDS = (
 def written() -> dict[Path, str]:
     """The files as they should be."""
     return {
-        FOLDER / f"{each.uid}.json": json.dumps(_document(each), indent=2) + "\n"
+        folder / f"{each.uid}.json": json.dumps(_document(each), indent=2) + "\n"
         for each in DASHBOARDS
+        for folder in (FOLDER, COMPONENT)
     }
 
 

@@ -23,31 +23,27 @@ RIGHTS = (
     "~millstream:* &millstream:* +@read +@write +@stream +@scripting +@pubsub +@connection"
     " +@transaction -@dangerous +info +time"
 )
-#: What a replica may do, and no more: it reads everything and writes nothing.
-COPYING = "+ping +psync +sync +replconf"
 
 
 def manifests(redis: str | None = None) -> dict[str, Any]:
     """Return a List of Secrets; ``redis`` is the address of a Redis elsewhere."""
-    password, copying = secrets.token_hex(24), secrets.token_hex(24)
+    password = secrets.token_hex(24)
     made = [
         _secret(
             "millstream-redis", {"url": redis or f"redis://millstream:{password}@{HOST}:6379/0"}
         )
     ]
     if redis is None:
-        made.append(_secret("redis-acl", {"users.acl": users(password, copying)}))
-        made.append(_secret("redis-backup", {"password": copying}))
+        made.append(_secret("redis-acl", {"users.acl": users(password)}))
     return {"apiVersion": "v1", "kind": "List", "items": made}
 
 
-def users(password: str, copying: str) -> str:
-    """Return the ACL file of a Redis whose users have these passwords."""
+def users(password: str) -> str:
+    """Return the ACL file of a Redis whose user has this password."""
     return "\n".join(
         [
             "user default off",
             f"user millstream on #{_hash(password)} {RIGHTS}",
-            f"user backup on #{_hash(copying)} {COPYING}",
             # Its password stands in a script, so it may do nothing.
             f"user probe on #{_hash('probe')} +ping",
             "",

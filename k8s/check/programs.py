@@ -104,6 +104,8 @@ def settings(place: Place) -> Iterator[Fault]:
 def ports(place: Place) -> Iterator[Fault]:
     """The ports are those that the process listens on, and the probes ask what it answers."""
     for process in processes(place):
+        if not process.pod.long_running:
+            continue
         declared = {each["name"]: each["containerPort"] for each in process.container["ports"]}
         for name, default in (("http", 8080), ("metrics", 9090)):
             wanted = int(process.environment.get(f"MILLSTREAM_{name.upper()}", default))

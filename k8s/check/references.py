@@ -16,7 +16,7 @@ OTHERS = {
     ("ClusterIssuer", "public"): "the platform; see components/cert-manager",
 }
 #: Secrets that scripts/k8s_secrets.py makes, for places that hold none in Git.
-MADE = {"millstream-redis", "redis-acl", "redis-backup"}
+MADE = {"millstream-redis", "redis-acl"}
 
 
 @dataclass(frozen=True, slots=True)

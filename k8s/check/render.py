@@ -28,8 +28,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "scale-to-zero": ("cert-manager", "metrics-api", "metrics-api-external"),
     "istio": ("cert-manager",),
     "istio-faults": ("cert-manager", "istio"),
-    "backup": ("redis-standalone",),
-    "external-secrets-redis": ("redis-standalone", "backup", "external-secrets"),
+    "external-secrets-redis": ("redis-standalone", "external-secrets"),
     "redis-cluster": ("external-secrets",),
 }
 #: Sets that people will want, beside the overlays.
@@ -43,7 +42,7 @@ SETS: tuple[tuple[str, ...], ...] = (
         "istio",
     ),
     ("redis-standalone", "backup", "sealed-secrets", "prometheus-plain", "otel", "example-app"),
-    ("redis-sentinel", "keda", "prometheus-operator", "canary", "node-pool"),
+    ("backup", "redis-sentinel", "keda", "prometheus-operator", "grafana", "canary", "node-pool"),
     (
         "redis-cluster",
         "external-secrets",
@@ -93,13 +92,10 @@ def render(target: Target) -> Place:
     with tempfile.TemporaryDirectory(prefix="millstream-k8s-") as directory:
         # Components and bases are named by relative paths only.
         root = Path(os.path.relpath(ROOT, Path(directory).resolve()))
-        resources = [str(root / "base")]
-        if "backup" in target.components:
-            resources.append(str(root / "components/backup/restore"))
         wanted: dict[str, Any] = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
-            "resources": resources,
+            "resources": [str(root / "base")],
             "components": [str(root / "components" / each) for each in target.components],
             "images": _IMAGES,
         }

@@ -26,6 +26,7 @@ from millstream.client.schedules import Schedules
 from millstream.client.speaking import Speaker
 from millstream.client.telling import events_of, tell
 from millstream.client.tracing import TracesEnqueue, traced
+from millstream.client.trials import Trials
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
@@ -95,6 +96,8 @@ class Client(Operations, Overview):
             self._connection, self._queues.insist, self.enqueue_many, random=self._random,
             auditor=self.auditor, limits=limits,
         )  # fmt: skip
+        #: Versions of workflows that are tried out: see `Trials`.
+        self.trials = Trials(self._connection, self._queues, auditor=self.auditor)
         self._stack = contextlib.AsyncExitStack()
         self._tracing = tracing
 

@@ -18,6 +18,7 @@ from millstream.client.asynchronous import Client
 from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.overview import MOST_SELECTED
 from millstream.client.synchronous_schedules import SyncSchedules
+from millstream.client.synchronous_trials import SyncTrials
 from millstream.errors import UsageError
 from millstream.model.approval import OpenApproval
 from millstream.model.run import Depth, RunState, RunStatus
@@ -136,6 +137,12 @@ class SyncClient:
         """What is run again and again. See `Client.schedules`."""
         portal, client = self._parts()
         return SyncSchedules(portal, client.schedules, partial(SyncRun, portal))
+
+    @property
+    def trials(self) -> SyncTrials:
+        """Versions of workflows that are tried out. See `Client.trials`."""
+        portal, client = self._parts()
+        return SyncTrials(portal, client.trials)
 
     def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue."""

@@ -25,6 +25,7 @@ from millstream.errors.agents import (
     AgentTimeout,
 )
 from millstream.errors.audit import BrokenTrail, Unaudited
+from millstream.errors.backups import BrokenBackup, StoreInUse
 from millstream.errors.forks import UnknownStep
 from millstream.errors.messages import RunEnded, SignalsFull
 from millstream.errors.pipelines import InvalidPipeline
@@ -59,21 +60,22 @@ from millstream.errors.steps import (
     ToolNotSent,
     ToolRejected,
 )
+from millstream.errors.trials import TrialConflict, UnknownTrial
 
 __all__ = [
     "AgentError", "AgentNotReached", "AgentOutcomeUnknown", "AgentRejected", "AgentTimeout",
-    "BadSelector", "BrokenTrail", "CallError", "ChildFailed", "ConfigError", "Continued",
-    "DeadlineExceeded", "DuplicateKey", "IdConflict", "InferenceError", "InferenceFailed",
-    "InferenceOverloaded", "InferenceRejected", "InferenceUnavailable", "InvalidArguments",
-    "InvalidPipeline", "InvalidSchedule", "ItemTooLarge", "JournalFull", "KeyOccupied",
-    "KubernetesUnavailable", "LeaseLost", "LoadError", "MillstreamError", "MissingExtra",
-    "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism", "NotEncodable",
-    "OutcomeUnknown", "PayloadTooLarge", "QueueFull", "ResultTimeout", "RunCancelled",
-    "RunEnded", "RunError", "RunFailed", "ScalingError", "ScheduleConflict", "SignalTimeout",
-    "SignalsFull", "StaleReading", "StepError", "StepFailed", "StepTimeout", "StoreError",
-    "StoreFull", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent",
-    "ToolRejected", "Unaudited", "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep",
-    "UnknownWorkflow", "UsageError", "ValueLost", "said",
+    "BadSelector", "BrokenBackup", "BrokenTrail", "CallError", "ChildFailed", "ConfigError",
+    "Continued", "DeadlineExceeded", "DuplicateKey", "IdConflict", "InferenceError",
+    "InferenceFailed", "InferenceOverloaded", "InferenceRejected", "InferenceUnavailable",
+    "InvalidArguments", "InvalidPipeline", "InvalidSchedule", "ItemTooLarge", "JournalFull",
+    "KeyOccupied", "KubernetesUnavailable", "LeaseLost", "LoadError", "MillstreamError",
+    "MissingExtra", "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism", "NotEncodable",
+    "OutcomeUnknown", "PayloadTooLarge", "QueueFull", "ResultTimeout", "RunCancelled", "RunEnded",
+    "RunError", "RunFailed", "ScalingError", "ScheduleConflict", "SignalTimeout", "SignalsFull",
+    "StaleReading", "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull",
+    "StoreInUse", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent",
+    "ToolRejected", "TrialConflict", "Unaudited", "UnfitStore", "UnknownRun", "UnknownSchedule",
+    "UnknownStep", "UnknownTrial", "UnknownWorkflow", "UsageError", "ValueLost", "said",
 ]  # fmt: skip
 
 

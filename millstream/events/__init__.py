@@ -33,6 +33,8 @@ from millstream.events.scheduling import (
     ScheduleFailed,
     TickFired,
     TicksSkipped,
+    TrialRolledBack,
+    TrialSampled,
 )
 from millstream.events.surroundings import (
     AgentDiscovered,
@@ -83,6 +85,8 @@ __all__ = [
     "TicksSkipped",
     "ToolCalled",
     "ToolCatalogueChanged",
+    "TrialRolledBack",
+    "TrialSampled",
     "WorkerDraining",
     "WorkerStarted",
     "WorkerStopped",
@@ -297,6 +301,8 @@ Event = (
     | TicksSkipped
     | ScheduleFailed
     | QueueSampled
+    | TrialSampled
+    | TrialRolledBack
     | MetricAsked
     | CertificateRead
     | GatewayStarted

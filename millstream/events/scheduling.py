@@ -75,6 +75,28 @@ class QueueSampled(_Event, frozen=True, kw_only=True):
         )
 
 
+class TrialSampled(_Event, frozen=True, kw_only=True):
+    """Runs of one version of a trial have ended in a state since the last look."""
+
+    queue: str
+    workflow: str
+    version: str
+    #: ``canary``, the version that is tried, or ``stable``.
+    arm: str
+    state: str
+    ended: int
+
+
+class TrialRolledBack(_Event, frozen=True, kw_only=True):
+    """A version on trial did worse than the kept one, and gets no new runs any more."""
+
+    queue: str
+    workflow: str
+    version: str
+    kept: str
+    reason: str
+
+
 class MetricAsked(_Event, frozen=True, kw_only=True):
     """An autoscaler, or a person, asked the Kubernetes metrics API for a metric."""
 

@@ -20,8 +20,9 @@ from millstream.store.connection import Connection
 
 #: Keys that may exist at the same time.
 MOST_KEYS = 10_000
-_KEYS = "millstream:{keys}:known"
-_REVOKED = "millstream:{keys}:revoked"
+#: Hash: public name -> what is known of a key; and -> when it was revoked.
+KEYS = "millstream:{keys}:known"
+REVOKED = "millstream:{keys}:revoked"
 _FORM = re.compile(r"ms_([a-z2-7]{16})_([A-Za-z0-9_-]{43})")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 #: What a secret of an unknown key is compared with, so that both take the same time.
@@ -62,7 +63,7 @@ async def create(
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(16))
     secret = secrets.token_urlsafe(32)
     with connection.translated():
-        if await connection.client.hlen(_KEYS) >= MOST_KEYS:
+        if await connection.client.hlen(KEYS) >= MOST_KEYS:
             raise UsageError(
                 f"there are {MOST_KEYS:,} keys already; remove those that are over:"
                 " millstream keys prune"
@@ -77,7 +78,7 @@ async def create(
             created=now,
             expires=None if lasts_s is None else now + lasts_s,
         )
-        await connection.client.hset(_KEYS, key_id, msgspec.json.encode(key))
+        await connection.client.hset(KEYS, key_id, msgspec.json.encode(key))
     return key, f"ms_{key_id}_{secret}"
 
 
@@ -97,8 +98,8 @@ async def find(connection: Connection, key_id: str) -> ApiKey | None:
     """Return a key by its id, revoked or not. Raises `StoreError`."""
     with connection.translated():
         pipe = connection.client.pipeline(transaction=False)
-        pipe.hget(_KEYS, key_id)
-        pipe.hget(_REVOKED, key_id)
+        pipe.hget(KEYS, key_id)
+        pipe.hget(REVOKED, key_id)
         row, revoked = await pipe.execute()
 
     return None if row is None else _read(row, revoked)
@@ -108,8 +109,8 @@ async def every(connection: Connection) -> list[ApiKey]:
     """Return all keys, the newest first. Raises `StoreError`."""
     with connection.translated():
         pipe = connection.client.pipeline(transaction=False)
-        pipe.hgetall(_KEYS)
-        pipe.hgetall(_REVOKED)
+        pipe.hgetall(KEYS)
+        pipe.hgetall(REVOKED)
         rows, revoked = await pipe.execute()
 
     keys = [_read(row, revoked.get(key_id)) for key_id, row in rows.items()]
@@ -119,9 +120,9 @@ async def every(connection: Connection) -> list[ApiKey]:
 async def revoke(connection: Connection, key_id: str) -> bool:
     """Have a key open nothing any more; False when there is no such key. Safe to send twice."""
     with connection.translated():
-        if not await connection.client.hexists(_KEYS, key_id):
+        if not await connection.client.hexists(KEYS, key_id):
             return False
-        await connection.client.hsetnx(_REVOKED, key_id, f"{await _now(connection):.3f}")
+        await connection.client.hsetnx(REVOKED, key_id, f"{await _now(connection):.3f}")
     return True
 
 
@@ -133,8 +134,8 @@ async def prune(connection: Connection) -> int:
     if over:
         with connection.translated():
             # The mark of a revoked key goes last: in between it is revoked still, or gone.
-            await connection.client.hdel(_KEYS, *over)
-            await connection.client.hdel(_REVOKED, *over)
+            await connection.client.hdel(KEYS, *over)
+            await connection.client.hdel(REVOKED, *over)
     return len(over)
 
 

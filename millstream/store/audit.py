@@ -38,6 +38,7 @@ TRAIL = Trail()
 class Line:
     """An entry as it is stored."""
 
+    number: int
     text: bytes
     hash: str
 
@@ -84,6 +85,6 @@ async def lines(connection: Connection, after: int = 0) -> AsyncIterator[Line]:
             )
         for id_, fields in page:
             after = int(id_.partition(b"-")[0])
-            yield Line(fields[b"entry"], fields[b"hash"].decode())
+            yield Line(after, fields[b"entry"], fields[b"hash"].decode())
         if len(page) < _PAGE:
             return

@@ -49,6 +49,8 @@ class Want:
     low: int = 0
     #: Whether a run suspected of killing its workers may be among them.
     suspect: bool = False
+    #: Whether this process knows the versions that are on trial.
+    canary: bool = False
 
     @property
     def total(self) -> int:
@@ -200,7 +202,7 @@ async def commit(
     ``sequence`` grows with every call of a process: one that is held up on its way, and sent again
     meanwhile, then does nothing when it comes after a later one.
     """
-    args: list[Argument] = [token, want.high, want.normal, want.low, int(want.suspect)]
+    args: list[Argument] = [token, want.high, want.normal, want.low, _apart(want)]
     args += (limits.journal_records, limits.journal_bytes, limits.events, limits.dead_letters)
     args.append(sequence)
     for item in items:
@@ -226,6 +228,10 @@ def encode_error(cause: str, message: str) -> bytes:
     # What an error says may be anything, also text that is no UTF-8.
     said = message[: LIMITS.error].encode("utf-8", "replace").decode()
     return codec.encode([cause, said], "an error")
+
+
+def _apart(want: Want) -> int:
+    return int(want.suspect) + 2 * int(want.canary)
 
 
 def _ms(seconds: float) -> int:

@@ -12,7 +12,7 @@ import redis.exceptions as refused
 
 from millstream.model.run import Delivery
 from millstream.store.connection import Connection
-from millstream.store.keys import GROUP, LEVELS, SUSPECT, Lane
+from millstream.store.keys import CANARY, GROUP, LEVELS, SUSPECT, Lane
 from millstream.store.scripts import Argument, call
 
 #: What a run that nobody has held before has of its past.
@@ -62,14 +62,15 @@ async def wait_for_delivery(
     block_s: float,
     *,
     suspect: bool = True,
+    canary: bool = False,
 ) -> list[Stray]:
     """Wait until work arrives, at most ``block_s``; return what was delivered, not yet held.
 
-    At most one delivery a level comes, and none that is suspected of killing its workers unless
-    ``suspect``. Each must be adopted, or handed back. ``client`` is one of its own: the connection
-    is blocked meanwhile.
+    At most one delivery a level comes, none that is suspected of killing its workers unless
+    ``suspect``, and none of a version on trial unless ``canary``. Each must be adopted, or handed
+    back. ``client`` is one of its own: the connection is blocked meanwhile.
     """
-    level_of, asked = _asked(lane, suspect)
+    level_of, asked = _asked(lane, suspect, canary)
     with connection.translated():
         reply = await client.execute_command(
             "XREADGROUP", "GROUP", GROUP, token, "COUNT", 1, "BLOCK", max(1, round(block_s * 1000)),
@@ -89,9 +90,10 @@ async def wait_for_delivery(
 
 
 @functools.lru_cache(maxsize=1024)
-def _asked(lane: Lane, suspect: bool) -> tuple[dict[bytes, str], tuple[str, ...]]:
+def _asked(lane: Lane, suspect: bool, canary: bool) -> tuple[dict[bytes, str], tuple[str, ...]]:
     """Return which level a stream of a lane is, and what is read of them."""
-    level_of = {lane.stream(x): x for x in LEVELS if suspect or x != SUSPECT}
+    wanted = {SUSPECT: suspect, CANARY: canary}
+    level_of = {lane.stream(x): x for x in LEVELS if wanted.get(x, True)}
     names = {stream.encode(): level for stream, level in level_of.items()}
     return names, (*level_of, *[">"] * len(level_of))
 

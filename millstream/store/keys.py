@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 #: The streams of a lane.
-LEVELS = ("resume", "high", "normal", "low", "suspect")
+LEVELS = ("resume", "high", "normal", "low", "suspect", "canary")
 #: The levels of what is new, which tenants share in turns: each has a backlog beside its stream.
 FRESH = ("high", "normal", "low")
 #: The level of runs that are suspected of killing their workers: one at a time in each worker.
 SUSPECT = "suspect"
+#: The level of runs of a version that is on trial: for workers that know the version.
+CANARY = "canary"
 #: The consumer group of every stream.
 GROUP = "workers"
 #: When a parked run is due that waits for no time: later than any clock.
@@ -33,7 +35,8 @@ class Lane:
     def __post_init__(self) -> None:
         prefix = f"millstream:{{{self.queue}:{self.number}}}:"
         names = ("meta", "timers", "parked", "leases", "ended", "dead", "agents")
-        streams = [self.stream_under(prefix, level) for level in LEVELS]
+        # Scripts make the name of the last one themselves: hardly a call has to do with it.
+        streams = [self.stream_under(prefix, level) for level in LEVELS if level != CANARY]
         keys = [*(prefix + name for name in names), *streams, prefix + "outbox"]
         object.__setattr__(self, "prefix", prefix)
         object.__setattr__(self, "keys", tuple(keys))
@@ -55,8 +58,8 @@ class Lane:
         """Hash: lanes, epoch, past, next; swept, listed (when last), hold (reclaim nothing before).
 
         Also paused, while workers take nothing new; depth, the limit of the queue; sole:<level>,
-        window and left, see ``lua/_backlog.lua``. The first four are the layout of the queue, see
-        `millstream.store.layouts`.
+        window and left, see ``lua/_backlog.lua``; trials, see ``lua/_trial.lua``. The first four
+        are the layout of the queue, see `millstream.store.layouts`.
         """
         return self.prefix + "meta"
 
@@ -106,6 +109,16 @@ class Lane:
         Field ``kind`` says which. An entry leaves when it was heard, see `millstream.store.outbox`.
         """
         return self.prefix + "outbox"
+
+    @property
+    def trials(self) -> str:
+        """Hash: workflow -> what is known of the trial of one of its versions."""
+        return self.prefix + "trials"
+
+    @property
+    def tried(self) -> str:
+        """Hash: ``workflow version state`` -> runs of a trial that ended so."""
+        return self.prefix + "tried"
 
     def run(self, run_id: str) -> str:
         """Hash: the record of a run."""

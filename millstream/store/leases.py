@@ -42,6 +42,8 @@ class Sweep:
     posted: bool = False
     #: Whether workers take nothing new from the queue.
     paused: bool = False
+    #: The versions that are on trial, see `trials.read_lines`; None: there never were any.
+    trials: bytes | None = None
 
 
 def renew_blocking(
@@ -106,7 +108,7 @@ async def sweep(
             )
 
     now, cancelled, promoted, reclaimed, poisoned, next_due, epoch = reply[:7]
-    addressed, posted, paused = reply[7:]
+    addressed, posted, paused, *trials = reply[7:]
     return Sweep(
         now=now / 1000,
         cancelled=tuple(run_id.decode() for run_id in cancelled),
@@ -118,6 +120,7 @@ async def sweep(
         epoch=epoch,
         posted=posted > 0,
         paused=bool(paused),
+        trials=trials[0] if trials else None,
     )
 
 

@@ -7,7 +7,7 @@ again: so everybody is told at least once. It does not know what is told, nor ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -68,9 +68,13 @@ class Errand:
         return cls(Subject(queue, run_id), wish_id)
 
 
+#: Sorted set: what is to be done -> when, in ms.
+DUE = "millstream:{pushes}:due"
+
+
 @dataclass(frozen=True, slots=True)
 class _Due:
-    keys: tuple[str, ...] = field(default=("millstream:{pushes}:due",))
+    keys: tuple[str, ...] = field(default=(DUE,))
 
 
 _DUE = _Due()
@@ -89,6 +93,13 @@ async def put(connection: Connection, subject: Subject, wish: Wish, progress: Pr
         pipe.expire(subject.key, KEPT_S)
         await pipe.execute()
         await connection.client.zadd(_DUE.keys[0], {Errand(subject, wish.id).member: 0})
+
+
+def errands(key: str, row: Mapping[bytes, bytes]) -> list[Errand]:
+    """Return what is to be looked after for what stands under the key of a task."""
+    queue, _, run_id = key.partition("{talk:")[2].rpartition("}")[0].partition("/")
+    wishes = [name.decode() for name in row if name.startswith(_WISH.encode())]
+    return [Errand(Subject(queue, run_id), name.removeprefix(_WISH)) for name in wishes]
 
 
 async def every(connection: Connection, subject: Subject) -> list[Wish]:

@@ -20,6 +20,10 @@ from millstream.store.connection import Connection
 from millstream.store.scripts import Argument, call
 
 _PREFIX = "millstream:{schedules}:"
+#: Sorted set: name -> when somebody has to look at it, in ms; and all names, each with score 0.
+DUE, NAMES = f"{_PREFIX}due", f"{_PREFIX}names"
+#: Counter: how often any schedule has been written.
+REVISION = f"{_PREFIX}revision"
 _FIELDS = ("revision", "spec", "progress")
 #: Schedules that are read, or written, in one call.
 PAGE = 100
@@ -27,9 +31,7 @@ PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class _Calendar:
-    keys: tuple[str, ...] = field(
-        default=(f"{_PREFIX}due", f"{_PREFIX}names", f"{_PREFIX}revision")
-    )
+    keys: tuple[str, ...] = field(default=(DUE, NAMES, REVISION))
 
 
 _CALENDAR = _Calendar()
@@ -115,7 +117,7 @@ async def write(connection: Connection, written: Sequence[Written]) -> list[bool
 async def read(connection: Connection, name: str) -> Stored | None:
     """Return a schedule; None when there is none of that name. Raises `StoreError`."""
     with connection.translated():
-        row = await connection.client.hmget(_key(name), *_FIELDS)
+        row = await connection.client.hmget(key(name), *_FIELDS)
 
     return _stored(name, row) if row[0] else None
 
@@ -136,13 +138,14 @@ async def page(connection: Connection, after: str = "", count: int = PAGE) -> li
     with connection.translated():
         pipe = connection.client.pipeline(transaction=False)
         for name in found:
-            pipe.hmget(_key(name), *_FIELDS)
+            pipe.hmget(key(name), *_FIELDS)
         rows = await pipe.execute() if found else []
 
     return [_stored(name, row) for name, row in zip(found, rows, strict=True) if row[0]]
 
 
-def _key(name: str) -> str:
+def key(name: str) -> str:
+    """Hash: a schedule, what it says and how far it has come."""
     return f"{_PREFIX}schedule:{name}"
 
 

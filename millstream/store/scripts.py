@@ -91,7 +91,7 @@ async def call(client: Executes, name: str, on: Keyed, args: Sequence[Argument])
 
 
 def _without_comments(text: str) -> str:
-    """Return what a server has to know of a script, its lines where they were.
+    """Return what a server has to know of a script, its lines where they were, not indented.
 
     Every server is sent every text once by every process that finds it missing.
     """

@@ -53,6 +53,8 @@ from millstream.events import (
     TicksSkipped,
     ToolCalled,
     ToolCatalogueChanged,
+    TrialRolledBack,
+    TrialSampled,
     WorkerDraining,
     WorkerStarted,
     WorkerStopped,
@@ -148,6 +150,8 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_ticks_skipped_total", kind="counter", help="Ticks of schedules that were passed over: late, overlap, or full (too many waited).", labels=("reason",)),
     Row(name="millstream_tick_lateness_seconds", kind="histogram", help="How long after its time a tick got its run, a jitter included.", buckets=_RUN),
     Row(name="millstream_schedule_failures_total", kind="counter", help="Times a schedule could not fire as it stands."),
+    Row(name="millstream_trial_runs_total", kind="counter", help="Runs of a trial that ended while this scheduler led, by version and state; the arm is canary or stable.", labels=("queue", "workflow_type", "version", "arm", "status")),
+    Row(name="millstream_trial_rollbacks_total", kind="counter", help="Versions that were rolled back because they failed more often than the kept one.", labels=("queue", "workflow_type", "version")),
     Row(name="millstream_queue_waiting", kind="gauge", help="Runs nobody holds yet.", labels=_QUEUE, sampled="waiting"),
     Row(name="millstream_queue_running", kind="gauge", help="Runs held by workers.", labels=_QUEUE, sampled="running"),
     Row(name="millstream_queue_due", kind="gauge", help="Scheduled or parked runs whose time has come and that nobody has put into a stream yet.", labels=_QUEUE, sampled="due"),
@@ -240,8 +244,7 @@ class MetricsSubscriber:
             case StoreRecovered():
                 observe("millstream_store_outage_seconds", event.away_s)
             case CircuitMoved():
-                count("millstream_circuit_moves_total", event.server, event.state)
-                gauge("millstream_circuit_open", float(event.state != "closed"), event.server)
+                self._circuit_moved(event)
             case ToolCatalogueChanged():
                 count("millstream_tool_catalogue_changes_total", event.server)
             case InferenceEnded() | InferenceSampled() | BatchRan() | SlotsAdvanced():
@@ -256,6 +259,8 @@ class MetricsSubscriber:
                 self._leader_changed(event)
             case TickFired() | TicksSkipped() | ScheduleFailed():
                 scheduling.tick_event(self._series, event)
+            case TrialSampled() | TrialRolledBack():
+                scheduling.trial_event(self._series, event)
             case MetricAsked() | CertificateRead():
                 scheduling.asked_event(self._series, event)
             case WorkerStarted():
@@ -298,6 +303,10 @@ class MetricsSubscriber:
         self._series.count("mcp_tool_calls_total", *where, event.status)
         took_s, trace = event.took_s, event.trace
         self._series.observe("mcp_tool_duration_seconds", took_s, *where, trace=trace)
+
+    def _circuit_moved(self, event: CircuitMoved) -> None:
+        self._series.count("millstream_circuit_moves_total", event.server, event.state)
+        self._series.set("millstream_circuit_open", float(event.state != "closed"), event.server)
 
     def _lost(self, event: RunLost) -> None:
         # Only this fence is lost: the same worker may hold the run again under a newer one.

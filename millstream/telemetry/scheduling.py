@@ -8,6 +8,8 @@ from millstream.events import (
     ScheduleFailed,
     TickFired,
     TicksSkipped,
+    TrialRolledBack,
+    TrialSampled,
 )
 from millstream.telemetry.series import Series
 
@@ -32,3 +34,16 @@ def asked_event(series: Series, event: MetricAsked | CertificateRead) -> None:
         case CertificateRead():
             status = "error" if event.error else "ok"
             series.count("millstream_certificate_reads_total", status)
+
+
+def trial_event(series: Series, event: TrialSampled | TrialRolledBack) -> None:
+    """Count the event."""
+    of = (event.queue, event.workflow, event.version)
+    match event:
+        case TrialSampled():
+            series.count("millstream_trial_runs_total", *of, event.arm, event.state, by=event.ended)
+            # From 0: the first rollback is a rise that `increase` can see.
+            if event.arm == "canary":
+                series.count("millstream_trial_rollbacks_total", *of, by=0)
+        case TrialRolledBack():
+            series.count("millstream_trial_rollbacks_total", *of)

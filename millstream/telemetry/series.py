@@ -45,6 +45,7 @@ LIMITS: Mapping[str, int] = {
     "recipient": 50,
     "sender": 50,
     "capability": 50,
+    "version": 100,
 }
 #: The same for labels that stand for closed sets.
 CLOSED_LIMIT = 20

@@ -28,6 +28,7 @@ from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.elector import Elector
 from millstream_scheduler.gauge import Gauge
 from millstream_scheduler.janitor import Janitor
+from millstream_scheduler.judge import Judge
 from millstream_scheduler.readings import Readings
 from millstream_scheduler.scaling.front_proxy import FrontProxy
 from millstream_scheduler.serve import Scheduler
@@ -53,6 +54,7 @@ class Parts:
     emit: Emit
     random: Random = field(default_factory=SystemRandom)
     mono: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
     health: Health = field(default_factory=Health)
     #: Handed in where somebody else reads them too.
     readings: Readings | None = None
@@ -92,18 +94,6 @@ def compose(config: SchedulerConfig, parts: Parts) -> Scheduler:
             mono=parts.mono,
         )
 
-    def make_gauge(queue: str, lanes: Sequence[Lane], term: Term) -> Gauge:
-        return Gauge(
-            parts.connection,
-            queue,
-            lanes,
-            term,
-            known,
-            interval_s=config.sample,
-            emit=parts.emit,
-            mono=parts.mono,
-        )
-
     return Scheduler(
         elector,
         Surveyor(parts.connection, queues, emit=parts.emit, mono=parts.mono),
@@ -117,12 +107,49 @@ def compose(config: SchedulerConfig, parts: Parts) -> Scheduler:
             mono=parts.mono,
         ),
         make_janitor=make_janitor,
-        make_gauge=make_gauge,
+        make_gauge=_make_gauge(config, parts, known),
+        make_judge=_make_judge(config, parts, token),
         make_ticker=_make_ticker(config, parts, token),
         emit=parts.emit,
         pulse=parts.health.loop_turned,
         on_drain=parts.health.draining,
     )
+
+
+def _make_gauge(
+    config: SchedulerConfig, parts: Parts, known: Readings
+) -> Callable[[str, Sequence[Lane], Term], Gauge]:
+    def make(queue: str, lanes: Sequence[Lane], term: Term) -> Gauge:
+        return Gauge(
+            parts.connection,
+            queue,
+            lanes,
+            term,
+            known,
+            interval_s=config.sample,
+            emit=parts.emit,
+            mono=parts.mono,
+        )
+
+    return make
+
+
+def _make_judge(
+    config: SchedulerConfig, parts: Parts, token: str
+) -> Callable[[Sequence[Lane], Term], Judge]:
+    def make(lanes: Sequence[Lane], term: Term) -> Judge:
+        return Judge(
+            parts.connection,
+            lanes,
+            term,
+            token,
+            interval_s=config.sample,
+            emit=parts.emit,
+            mono=parts.mono,
+            wall=parts.wall,
+        )
+
+    return make
 
 
 def _make_ticker(config: SchedulerConfig, parts: Parts, token: str) -> Callable[[Term], Ticker]:

@@ -25,6 +25,7 @@ from millstream.store.keys import Lane
 from millstream_scheduler.elector import Elector
 from millstream_scheduler.gauge import Gauge
 from millstream_scheduler.janitor import Janitor
+from millstream_scheduler.judge import Judge
 from millstream_scheduler.sharing import Sharing
 from millstream_scheduler.surveyor import Map, Surveyor
 from millstream_scheduler.term import Term
@@ -46,6 +47,7 @@ class Scheduler:
         *,
         make_janitor: Callable[[Lane, Term], Janitor],
         make_gauge: Callable[[str, Sequence[Lane], Term], Gauge],
+        make_judge: Callable[[Sequence[Lane], Term], Judge],
         make_ticker: Callable[[Term], Ticker],
         emit: Emit,
         pulse: Callable[[], None] = lambda: None,
@@ -56,6 +58,7 @@ class Scheduler:
         self._sharing = sharing
         self._make_janitor = make_janitor
         self._make_gauge = make_gauge
+        self._make_judge = make_judge
         self._make_ticker = make_ticker
         self._emit = emit
         self._pulse = pulse
@@ -123,6 +126,7 @@ class Scheduler:
         ]
         for queue, its in lanes.items():
             duties.append(self._make_gauge(queue, its, term).sample_forever)
+            duties.append(self._make_judge(its, term).judge_forever)
             for lane in its:
                 janitor = self._make_janitor(lane, term)
                 duties += (janitor.sweep_forever, janitor.clean_forever)

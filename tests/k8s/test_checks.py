@@ -133,3 +133,28 @@ def test_quantities_are_read_as_kubernetes_and_redis_do() -> None:
     assert (redis_bytes("2gb"), redis_bytes("2g")) == (2 * 2**30, 2 * 10**9)
     with pytest.raises(ValueError, match="12Qx"):
         quantity("12Qx")
+
+
+def test_each_region_has_a_redis_of_its_own_and_one_of_them_is_open(
+    place: Callable[[str], Place],
+) -> None:
+    """Two regions at one address are one region; two that are open run everything twice."""
+    keys, replicas, jobs = {}, {}, {}
+    for region in ("region-a", "region-b"):
+        found = place(region)
+        secret = found.find("ExternalSecret", "millstream-redis")
+        assert secret is not None
+        keys[region] = secret["spec"]["data"][0]["remoteRef"]["key"]
+        worker = found.find("Deployment", "millstream-worker")
+        assert worker is not None
+        replicas[region] = worker["spec"].get("replicas")
+        job = found.find("CronJob", "millstream-backup")
+        assert job is not None
+        jobs[region] = job["spec"].get("suspend", False)
+
+    assert keys == {
+        "region-a": "millstream/region-a/redis",
+        "region-b": "millstream/region-b/redis",
+    }
+    assert replicas == {"region-a": None, "region-b": 0}
+    assert jobs == {"region-a": False, "region-b": True}

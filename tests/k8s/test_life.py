@@ -131,10 +131,11 @@ def test_redis_lets_in_whom_the_acl_names_and_no_further(store: Container, port:
 async def test_a_backup_brings_back_what_was_lost(
     cluster: Cluster, store: Container, port: int, tmp_path: Path, place: Callable[[str], Place]
 ) -> None:
-    """Ended runs with their results, and open ones, which go on from their journals."""
+    """Ended runs with their results, and open ones, which go on; with the jobs of the manifests."""
     backups = tmp_path / "backups"
     backups.mkdir()
-    whole = place("backup")
+    jobs = Cluster(tmp_path / "jobs", place("backup"), [], cluster.names)
+    jobs._secrets = cluster._secrets
     with cluster.start("millstream-worker", extra=LOOPBACK) as worker:
         worker.until_ready()
         address = url(worker)
@@ -142,73 +143,43 @@ async def test_a_backup_brings_back_what_was_lost(
             ended = await client.enqueue("tides", {"place": "Brest", "days": 1}, id="ended")
             assert await ended.result(timeout=30) == {"Brest": [5]}
             await client.enqueue("tides", {"place": "Rye"}, id="open", delay=1)
-            _run(cluster, whole, "redis-backup", tmp_path, backups, port)
-            await client.enqueue("tides", {"place": "Ely"}, id="after", delay=600)
+            _run(jobs, "millstream-backup", backups)
         worker.process.kill()
 
     store.process.kill()
     store.process.wait()
     shutil.rmtree(store.root / "data")
     (store.root / "data").mkdir()
-    _run(cluster, whole, "redis-restore", tmp_path, backups, port)
 
     extra = ("--port", str(port), "--bind", "127.0.0.1")
-    with (
-        cluster.start("redis", extra=extra) as again,
-        cluster.start("millstream-worker", number=2, extra=LOOPBACK) as worker,
-    ):
+    with cluster.start("redis", extra=extra) as again:
         again.environment["REDIS_PORT"] = str(port)
         again.until_ready()
-        worker.until_ready()
-        async with Client(address) as client:
-            assert await client.run("ended").result(timeout=5) == {"Brest": [5]}
-            assert await client.run("open").result(timeout=30) == {"Rye": [3, 3, 3]}
-            depth = await client.depth("default")
+        _run(jobs, "millstream-restore", backups)
+        with cluster.start("millstream-worker", number=2, extra=LOOPBACK) as worker:
+            worker.until_ready()
+            async with Client(address) as client:
+                assert await client.run("ended").result(timeout=5) == {"Brest": [5]}
+                assert await client.run("open").result(timeout=30) == {"Rye": [3, 3, 3]}
+                depth = await client.depth("default")
     assert (depth.waiting, depth.running, depth.scheduled) == (0, 0, 0)
 
 
-def test_a_backup_that_was_changed_is_not_restored(tmp_path: Path, cluster: Cluster) -> None:
-    """A copy that is damaged must not take the place of what is there."""
-    script = Path("k8s/components/backup/restore/restore.sh").resolve()
-    data, backups = tmp_path / "data", tmp_path / "backups"
-    (data / "appendonlydir").mkdir(parents=True)
-    backups.mkdir()
-    (backups / "millstream-1.rdb").write_bytes(b"REDIS0011 and then nothing of use")
-    (backups / "millstream-1.rdb.sha256").write_text(f"{'0' * 64}  millstream-1.rdb\n", "utf-8")
-
-    done = subprocess.run(
-        ["sh", str(script)],
-        env={"PATH": "/usr/bin:/bin", "BACKUPS": str(backups), "DATA": str(data), "FILE": ""},
-        capture_output=True,
-        check=False,
-    )
-
-    assert done.returncode != 0
-    assert [path.name for path in data.iterdir()] == ["appendonlydir"]
-
-
-def _run(
-    cluster: Cluster, place: Place, name: str, directory: Path, backups: Path, port: int
-) -> None:
+def _run(jobs: Cluster, name: str, backups: Path) -> None:
     """Run a job of the component `backup` to its end."""
-    job = Cluster(directory / "jobs", place, [], cluster.names)
-    job._secrets = cluster._secrets
-    container = Job(job, name, {"/backups": backups, "/data": directory / "redis-0" / "data"}, port)
+    container = Job(jobs, name, {"/backups": backups})
     assert container.code == 0, container.log
 
 
 class Job(Container):
     """A container that ends by itself, over directories that are there before it."""
 
-    def __init__(self, cluster: Cluster, name: str, mounted: dict[str, Path], port: int) -> None:
+    def __init__(self, cluster: Cluster, name: str, mounted: dict[str, Path]) -> None:
         pod = next(x for x in cluster.place.pods() if x.owner["metadata"]["name"] == name)
         root = cluster.directory / name
         root.mkdir(parents=True)
         for path, there in mounted.items():
             (root / path.lstrip("/")).symlink_to(there)
-        for variable in pod.spec["containers"][0]["env"]:
-            if variable["name"] == "REDIS_PORT":
-                variable["value"] = str(port)
         super().__init__(cluster, pod, root, ())
         self.code = self.process.wait(60)
         self._log.close()

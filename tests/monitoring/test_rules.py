@@ -145,13 +145,15 @@ def test_panels_have_a_purpose_a_unit_and_a_place_of_their_own() -> None:
 
 def test_the_check_of_the_dashboards_finds_one_that_is_stale(tmp_path: Path) -> None:
     """A check that cannot fail protects nothing."""
-    for part in ("scripts/dashboards.py", "monitoring/grafana/millstream-overview.json"):
+    name = "millstream-overview.json"
+    folders = ("monitoring/grafana", "k8s/components/grafana")
+    for part in ("scripts/dashboards.py", *(f"{folder}/{name}" for folder in folders)):
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(tree.ROOT / part, tmp_path / part)
     command = [sys.executable, "scripts/dashboards.py", "--check"]
     assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
 
-    page = tmp_path / "monitoring/grafana/millstream-overview.json"
+    page = tmp_path / folders[0] / name
     page.write_text(page.read_text("utf-8").replace("Runs that ended", "Other runs"), "utf-8")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, "stale" in done.stdout) == (1, True)

@@ -44,6 +44,8 @@ from millstream.events import (
     TicksSkipped,
     ToolCalled,
     ToolCatalogueChanged,
+    TrialRolledBack,
+    TrialSampled,
     WorkerDraining,
     WorkerStarted,
     WorkerStopped,
@@ -180,6 +182,12 @@ EXAMPLES: tuple[Event, ...] = (
         slots=500,
         arrival_rate=2.5,
         service_s=20.0,
+    ),
+    TrialSampled(
+        queue="default", workflow="research", version="2", arm="canary", state="failed", ended=3
+    ),
+    TrialRolledBack(
+        queue="default", workflow="research", version="2", kept="1", reason="3 of 20 runs failed"
     ),
     MetricAsked(group="external.metrics.k8s.io", metric="millstream_queue_demand", status=200),
     CertificateRead(error="the key does not belong to the certificate"),

@@ -229,6 +229,7 @@ def _duties(  # noqa: PLR0917 - what a lane shares with the others
         posted=dispatcher.posted,
         noticed=noticed,
         gate=gate,
+        knows=executor.knows,
     )
     execute = functools.partial(executor.execute, consumer)
     return LaneDuties(consumer=consumer, sweeper=sweeper, dispatcher=dispatcher, execute=execute)

@@ -36,7 +36,6 @@ from millstream_worker.listener import Listener
 from millstream_worker.reader import Reader
 from millstream_worker.reading import RunReader
 from millstream_worker.slots import Shares, Slots
-from millstream_worker.turns import Submission
 
 #: How long the loop waits for something to do before it shows that it turns.
 TURN_S = 5.0
@@ -74,7 +73,7 @@ class Consumer:
         self._posted = posted  # something was put into the lane's outbox
         self._answered = answered  # what came of a call: None when it was served, else why not
         self._sequence = 0
-        self._outgoing: list[Submission] = []
+        self._outgoing: list[turns.Submission] = []
         self._adopting: list[Stray] = []
         self._wake = asyncio.Event()
         self._dry = asyncio.Event()
@@ -91,7 +90,7 @@ class Consumer:
 
     def submit(self, items: Sequence[Item], size: int, answered: Callable[[Verdict], None]) -> None:
         """Queue items for the next commit; ``answered`` is told the verdict on the last of them."""
-        self._outgoing.append(Submission(items, size, answered))
+        self._outgoing.append(turns.Submission(items, size, answered))
         self._wake.set()
 
     def wall(self) -> float:
@@ -271,7 +270,8 @@ class Consumer:
         kept = min(most, self._slots.kept(leaving, len(self.held) - leaving))
         granted = self._slots.take(most - kept)
         suspect = not (self._slots.suspecting or any(stray.level == SUSPECT for stray in strays))
-        return Want(**self._shares.split(kept + granted), suspect=suspect), granted
+        shares = self._shares.split(kept + granted)
+        return Want(**shares, suspect=suspect, canary=self._slots.canary), granted
 
     def _clear_suspects(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> None:
         """Whoever records something here is past the place where its workers died.

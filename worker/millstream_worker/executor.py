@@ -71,6 +71,10 @@ class Executor:
         self._environment = environment
         self._mono = mono
 
+    def knows(self, workflow: str, version: str) -> bool:
+        """Whether a version of a workflow can be run here."""
+        return self._workflows.find(workflow, version) is not None
+
     async def execute(self, consumer: Consumer, held: Held) -> None:
         """Run a delivery to its end, and leave that end to the lane's next commit."""
         began = self._mono()

@@ -17,6 +17,8 @@ class Gate:
 
     def __init__(self, slots: Slots, *, shut: bool = True) -> None:
         self.shut = shut
+        #: Whether what is on trial is taken: it is known to this process, or nothing is any more.
+        self.canary = False
         self.total = slots.total
         self.on_free = slots.on_free
         self.on_cleared = slots.on_cleared
@@ -36,6 +38,14 @@ class Gate:
         if not paused:
             # Whoever waits for room, or for work, looks again.
             for notify in (self._notify, *self.on_free):
+                notify()
+
+    def tries(self, *, canary: bool) -> None:
+        """Hear whether this process takes what is on trial."""
+        if canary != self.canary:
+            self.canary = canary
+            # What waits there already is found by a commit: the blocking read does not see it yet.
+            for notify in self.on_cleared:
                 notify()
 
     @property

@@ -74,6 +74,7 @@ class Reader:
                 self._token,
                 BLOCK_S,
                 suspect=not self._slots.suspecting,
+                canary=self._slots.canary,
             )
         except StoreError as error:
             await self._failed(error)

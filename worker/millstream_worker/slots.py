@@ -12,6 +12,8 @@ class Slots:
     def __init__(self, total: int) -> None:
         self.total = total
         self.free = total
+        #: What is on trial is taken lane by lane, see `Gate`.
+        self.canary = False
         #: Called when slots became free, beside the lanes.
         self.on_free: list[Callable[[], None]] = []
         self._lanes: deque[Callable[[], None]] = deque()

@@ -13,10 +13,11 @@ import anyio
 
 from millstream.errors import StoreError
 from millstream.events import Emit, LaneSwept, StoreFailed
-from millstream.store import agents, leases
+from millstream.store import agents, leases, trials
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
+from millstream.store.trials import Knows
 from millstream_worker.consumer import Consumer
 from millstream_worker.gate import Gate
 from millstream_worker.lease import Lease
@@ -39,6 +40,7 @@ class Sweeper:
         posted: Callable[[], None] = lambda: None,
         noticed: Callable[[Lane, int], None] = lambda _lane, _epoch: None,
         gate: Gate | None = None,
+        knows: Knows = lambda _workflow, _version: True,
     ) -> None:
         self._connection = connection
         self._consumer = consumer
@@ -54,6 +56,8 @@ class Sweeper:
         self._noticed = noticed
         #: Told whether the queue is paused.
         self._gate = gate
+        #: Whether a version of a workflow can be run here.
+        self._knows = knows
         self._interval_s = min(1.0, lease.length_s / 10)
         self._lapses = lease.lapses
 
@@ -91,6 +95,8 @@ class Sweeper:
         self._noticed(self._consumer.lane, found.epoch)
         if self._gate is not None:
             self._gate.told(paused=found.paused)
+            if found.trials is not None:
+                self._gate.tries(canary=trials.concerns(found.trials, self._knows))
         for run_id in found.cancelled:
             self._consumer.cancel(run_id)
         for run_id in found.addressed:

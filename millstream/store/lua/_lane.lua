@@ -5,10 +5,13 @@
 
 local META, TIMERS, PARKED, LEASES, ENDED, DEAD, AGENTS =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local LEVELS = {'resume', 'high', 'normal', 'low', 'suspect'}
+local LEVELS = {'resume', 'high', 'normal', 'low', 'suspect', 'canary'}
 local STREAM = {resume = KEYS[8], high = KEYS[9], normal = KEYS[10], low = KEYS[11], suspect = KEYS[12]}
 local OUTBOX = KEYS[13]
 local PREFIX = string.sub(META, 1, -5)
+-- What is on trial is read by those alone who know its version. Hardly a call has to do with it: its
+-- name is made here, and not sent with every one.
+STREAM.canary = PREFIX .. 'stream:canary'
 local GROUP = 'workers'
 -- A run that was in the hands of this many dead workers runs alone, so that a poisonous one
 -- cannot take the blameless down with it again.
@@ -120,6 +123,13 @@ local function deliver(id, key, level, ...)
   redis.call('HSET', key, 'state', 'queued', 'entry', entry, ...)
 end
 
+-- The level of a run that is put into a stream again. One on trial must be found by those who know its
+-- version, also when it is a suspect.
+local function level_of(arm, crashes, otherwise)
+  if arm == 'canary' then return arm end
+  return tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or otherwise
+end
+
 -- A limit lets so many runs go on at a time. Whoever goes on under it holds one of its permits, and its
 -- record says so; whoever finds none left waits, queued but in no stream, until one is handed over.
 --
@@ -137,11 +147,12 @@ local function grant_next(limit)
     if not id then return false end
     redis.call('ZREM', LIMITED, id)
     local key = run_key(id)
-    local state, waits, crashes = unpack(ours(redis.pcall('HMGET', key, 'state', 'limit', 'crashes')) or {})
+    local state, waits, crashes, arm =
+      unpack(ours(redis.pcall('HMGET', key, 'state', 'limit', 'crashes', 'arm')) or {})
     if state == 'queued' and waits == limit then
       redis.call('HSET', permits_key(limit), id, '0')
       redis.call('HDEL', key, 'limit')
-      deliver(id, key, tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or 'resume', 'permits', limit)
+      deliver(id, key, level_of(arm, crashes, 'resume'), 'permits', limit)
       return true
     end
   end
@@ -156,7 +167,13 @@ local function give_back(id, key, permits)
 end
 
 -- What `conclude` has to know of a record before it writes, in this order.
-local LOOSE = {'waiters', 'bytes', 'said', 'error', 'received', 'parent', 'permits'}
+local LOOSE = {'waiters', 'bytes', 'said', 'error', 'received', 'parent', 'permits', 'arm'}
+
+-- How runs of a trial end, of both its versions: by this it is judged.
+local function tally(key, state)
+  local workflow, version = unpack(redis.call('HMGET', key, 'workflow', 'version'))
+  if version then redis.call('HINCRBY', PREFIX .. 'tried', workflow .. ' ' .. version .. ' ' .. state, 1) end
+end
 
 -- Give a run its end. The first write is the one that a full memory refuses: all or nothing.
 -- `loose` has what was asked of the record, from `first` on; `...` are further fields of the record.
@@ -167,6 +184,7 @@ local function conclude(id, key, state, payload, retention_ms, loose, first, ...
   indexed[#indexed + 1] = id
   -- The failure of an earlier attempt is not how this run ended.
   if loose[first + 3] and state == 'completed' then redis.call('HDEL', key, 'error') end
+  if loose[first + 7] then tally(key, state) end
   -- Last of what touches the record: without a retention it is gone from here on.
   redis.call('PEXPIRE', key, retention_ms)
   local bytes = loose[first + 1]
@@ -205,7 +223,7 @@ local CANCELLED = '["RunCancelled","the run was cancelled"]'
 -- forgotten first, so that whoever held it can write nothing more.
 local function requeue(id, retention_ms)
   local key = run_key(id)
-  local cancel, crashes, permits = unpack(redis.call('HMGET', key, 'cancel', 'crashes', 'permits'))
+  local cancel, crashes, permits, arm = unpack(redis.call('HMGET', key, 'cancel', 'crashes', 'permits', 'arm'))
   if cancel then
     redis.call('HSET', key, 'owner', '')
     finish(id, 'cancelled', CANCELLED, retention_ms)
@@ -213,6 +231,5 @@ local function requeue(id, retention_ms)
   end
   -- Somebody else may go on meanwhile.
   if permits then give_back(id, key, permits) end
-  local level = tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or 'resume'
-  deliver(id, key, level, 'owner', '')
+  deliver(id, key, level_of(arm, crashes, 'resume'), 'owner', '')
 end

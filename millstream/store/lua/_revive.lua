@@ -2,7 +2,8 @@
 
 local function revive(id, key, attempt, priority, drop, tenant)
   attempt = attempt or '1'
-  place(id, key, priority or 'normal', tenant or '', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
+  local level = level_of(redis.call('HGET', key, 'arm'), nil, priority or 'normal')
+  place(id, key, level, tenant or '', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
   redis.call('HDEL', key, 'ended', 'error', 'cancel', 'crashes', 'mark', 'refusals', 'ran', 'drop')
   if drop then
     for name in string.gmatch(drop, '[^\n]+') do ours(redis.pcall('HDEL', journal_key(id), name)) end

@@ -1,11 +1,12 @@
 -- commit: everything a worker wants written in one turn, and the work it takes next.
--- USES _lane _backlog _turns
+-- USES _lane _backlog _turns _trial
 --
 -- ARGV token         the process that writes; must own every run it writes to
 -- ARGV want_high     how many new deliveries to take, at most: the sum of the three is the
 -- ARGV want_normal   limit, the parts are how the levels share it; what one level does not
 -- ARGV want_low      use goes to the others
--- ARGV want_suspect  1 when a run that is suspected of killing workers may be among them
+-- ARGV want_apart    1 when a run that is suspected of killing workers may be among them, 2 when the
+--                    process knows what is on trial; 3: both
 -- ARGV max_records   records a journal may hold
 -- ARGV max_bytes     bytes a journal may hold
 -- ARGV max_events    events kept for whoever watches a run
@@ -108,7 +109,7 @@ end
 local function held(at)
   local key = run_key(ARGV[at + 1])
   local run = ours(redis.pcall('HMGET', key, 'state', 'fence', 'owner', 'cancel', 'waiters', 'bytes', 'said', 'error',
-    'received', 'parent', 'permits', 'version')) or {}
+    'received', 'parent', 'permits', 'arm', 'version')) or {}
   local mine = run[2] == ARGV[at + 2] and run[3] == TOKEN
   return mine, key, run
 end
@@ -116,7 +117,7 @@ end
 -- The version that a run stays on, once it has written anything.
 local function pinned(at, run)
   local version = ARGV[at + 3]
-  return version ~= '' and not run[12] and version or nil
+  return version ~= '' and not run[13] and version or nil
 end
 
 -- Write the records at `first`, and publish the event that comes with one. Whatever may be refused
@@ -330,12 +331,16 @@ end
 -- Its signals and their ids are kept. No child is open: who has not waited for one cannot begin anew.
 function apply.N(at)
   return ending(at, function(id, key)
-    local asked, before, generation = unpack(redis.call('HMGET', key, 'asked', 'args', 'generation'))
+    local workflow, asked, before, generation = unpack(redis.call('HMGET', key, 'workflow', 'asked', 'args', 'generation'))
     redis.call('HSET', key, 'args', ARGV[at + 7], 'asked', asked or before,
       'generation', digits(tonumber(generation or '0') + 1))
-    redis.call('HDEL', key, 'version', 'attempt', 'base', 'crashes', 'mark', 'refusals', 'refused', 'ran', 'bytes',
+    redis.call('HDEL', key, 'version', 'arm', 'attempt', 'base', 'crashes', 'mark', 'refusals', 'refused', 'ran', 'bytes',
       'drop', 'error', 'paid')
     redis.call('DEL', journal_key(id), spilled_key(id))
+    -- It is new, so a trial draws for it as for any other.
+    trials = redis.call('HGET', META, 'trials')
+    local version, arm = drawn(trials, workflow, id)
+    if arm then redis.call('HSET', key, 'version', version, 'arm', arm) end
     requeue(id, ARGV[at + 6])
   end)
 end
@@ -563,16 +568,20 @@ local want = high + normal + low
 if want > 0 then
   -- A group that was lost ends the script here. Said again, an end that stands is not indexed again.
   index_ends()
-  if ARGV[5] == '1' then want = want - read('suspect', 1) end
+  local apart = tonumber(ARGV[5])
+  if apart % 2 == 1 then want = want - read('suspect', 1) end
   want = want - read('resume', want)
   shared = turns_wait()
   if shared then learn_now() end
+  -- Half at first: a trial is neither starved by the rest, nor starves it.
+  if apart > 1 then want = want - read('canary', math.ceil(want / 2)) end
   want = want - serve('high', math.min(high, want))
   want = want - serve('normal', math.min(normal, want))
   want = want - serve('low', math.min(low, want))
   want = want - serve('high', want)
   want = want - serve('normal', want)
-  serve('low', want)
+  want = want - serve('low', want)
+  if apart > 1 then read('canary', want) end
 elseif brought then
   shared = turns_wait()
 end

@@ -1,5 +1,5 @@
 -- enqueue: accept new runs into one lane, or recognise those it already has.
--- USES _lane _backlog _turns _place _accept
+-- USES _lane _backlog _turns _place _trial _accept
 --
 -- ARGV epoch   the caller's idea of how many lanes the queue has
 -- ARGV ...     per run ten values: id, workflow, version, arguments, priority, delay_ms,
@@ -11,10 +11,12 @@
 --          2 where the key of the record holds something that is not ours: the same
 --          {limit, waiting} the lane holds as many waiting runs as it may: the same
 --
--- Safe to send twice: the second time every run is already here.
+-- Safe to send twice: the second time every run is already here. While a version of the workflow is on
+-- trial, a run that names none gets one of the two, by a hash of its id, and stays on it.
 
-local epoch, lanes, next_, depth, high, normal, low, wide = unpack(redis.call('HMGET', META,
-  'epoch', 'lanes', 'next', 'depth', 'sole:high', 'sole:normal', 'sole:low', 'window'))
+local epoch, lanes, next_, depth, high, normal, low, wide, tried = unpack(redis.call('HMGET', META,
+  'epoch', 'lanes', 'next', 'depth', 'sole:high', 'sole:normal', 'sole:low', 'window', 'trials'))
+trials = tried
 if next_ or (epoch or '0') ~= ARGV[1] then
   return {-1, tonumber(lanes or '1'), tonumber(epoch or '0')}
 end

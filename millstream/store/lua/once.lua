@@ -1,5 +1,5 @@
 -- once: accept a run, unless another one stands for it already.
--- USES _lane _backlog _turns _place _accept
+-- USES _lane _backlog _turns _place _trial _accept
 --
 -- ARGV epoch       the caller's idea of how many lanes the queue has
 -- ARGV mode        'dedupe': whoever comes within the window gets the run of whoever came first
@@ -26,8 +26,9 @@
 --
 -- Safe to send twice: the second time the run stands for itself.
 
-local epoch, lanes, next_, depth, high, normal, low, wide = unpack(redis.call('HMGET', META,
-  'epoch', 'lanes', 'next', 'depth', 'sole:high', 'sole:normal', 'sole:low', 'window'))
+local epoch, lanes, next_, depth, high, normal, low, wide, tried = unpack(redis.call('HMGET', META,
+  'epoch', 'lanes', 'next', 'depth', 'sole:high', 'sole:normal', 'sole:low', 'window', 'trials'))
+trials = tried
 if next_ or (epoch or '0') ~= ARGV[1] then
   return {-1, tonumber(lanes or '1'), tonumber(epoch or '0')}
 end

@@ -1,5 +1,5 @@
 -- start: accept child runs into one lane, or recognise those it already has.
--- USES _lane _backlog _turns _place _revive
+-- USES _lane _backlog _turns _place _trial _revive
 --
 -- ARGV epoch   the caller's idea of how many lanes the queue has; empty: accept none, only recognise
 -- ARGV ...     per child ten values: id, workflow, version, arguments, priority, timeout_ms, tenant,
@@ -19,7 +19,8 @@ for at = 2, #ARGV, 10 do
   end
 end
 
-local epoch, next_ = unpack(redis.call('HMGET', META, 'epoch', 'next'))
+local epoch, next_, tried = unpack(redis.call('HMGET', META, 'epoch', 'next', 'trials'))
+trials = tried
 local accepting = not next_ and (epoch or '0') == EPOCH
 
 local FIELDS = {'workflow', 'args', 'asked', 'parent', 'since', 'state', 'result', 'error', 'attempt', 'priority', 'drop', 'tenant'}
@@ -55,12 +56,15 @@ local function accept(at, key)
       fields[#fields + 1] = value
     end
   end
-  append('version', ARGV[at + 2])
+  local version, arm = ARGV[at + 2], nil
+  if trials and version == '' then version, arm = drawn(trials, ARGV[at + 1], ARGV[at]) end
+  append('version', version)
+  append('arm', arm or '')
   append('timeout', ARGV[at + 5])
   append('tenant', ARGV[at + 6])
   append('trace', ARGV[at + 7])
   if ARGV[at + 4] ~= 'normal' then append('priority', ARGV[at + 4]) end
-  place(ARGV[at], key, ARGV[at + 4], ARGV[at + 6], unpack(fields))
+  place(ARGV[at], key, level_of(arm, nil, ARGV[at + 4]), ARGV[at + 6], unpack(fields))
 end
 
 local answers = {}

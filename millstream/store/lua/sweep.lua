@@ -1,5 +1,5 @@
 -- sweep: look after a lane. Any worker may, as often as it likes; one at a time does the work.
--- USES _lane _backlog _turns _place
+-- USES _lane _backlog _turns _place _trial
 --
 -- ARGV token         the process that sweeps
 -- ARGV interval_ms   how often the work is done, at most
@@ -11,13 +11,14 @@
 -- ARGV fresh         1 when this server did not know the script. Where a server does not say which
 --                    start of it this is, that tells that it has restarted, or was promoted
 --
--- Returns {now_ms, cancelled, promoted, reclaimed, poisoned, next_due_ms, epoch, addressed, posted, paused}
+-- Returns {now_ms, cancelled, promoted, reclaimed, poisoned, next_due_ms, epoch, addressed, posted, paused, trials}
 --   cancelled    ids of runs held by this process that somebody asked to cancel
 --   next_due_ms  when the next scheduled or parked run goes on; 0 when there is none
 --   addressed    ids of runs held by this process that somebody has sent messages to
 --   posted       how much stands in the outbox, for other lanes to hear
 --   epoch        of the lane: when it grows the queue may have more lanes to serve
 --   paused       1 while workers take nothing new from the queue
+--   trials       the versions that are on trial, see `_trial`; nothing where there never were any
 --
 -- After a restart, and after any time in which nobody swept (Redis away, its clock set forward),
 -- nothing is reclaimed for one lease: the living renew first.
@@ -46,8 +47,9 @@ local function next_due()
   return math.min(timer or parked or 0, parked or timer or 0)
 end
 
-local swept, hold, epoch, paused, server =
-  unpack(redis.call('HMGET', META, 'swept', 'hold', 'epoch', 'paused', 'server'))
+local swept, hold, epoch, paused, server, tried =
+  unpack(redis.call('HMGET', META, 'swept', 'hold', 'epoch', 'paused', 'server', 'trials'))
+trials = tried
 paused = paused and 1 or 0
 swept, hold, epoch = tonumber(swept or '0'), tonumber(hold or '0'), tonumber(epoch or '0')
 local gap = NOW - swept
@@ -55,7 +57,7 @@ local due = next_due()
 local fresh = ARGV[7] == '1'
 if not fresh and gap >= 0 and gap < INTERVAL and not (due > 0 and due <= NOW) then
   if #told > 0 then redis.call('DEL', control) end
-  return {NOW, cancelled, 0, 0, 0, due, epoch, addressed, redis.call('XLEN', OUTBOX), paused}
+  return {NOW, cancelled, 0, 0, 0, due, epoch, addressed, redis.call('XLEN', OUTBOX), paused, trials or nil}
 end
 local start = server_start()
 if start ~= '' then fresh = server ~= start end
@@ -79,16 +81,12 @@ local promoted = 0
 local function promote(index, expected, resumed)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', digits(NOW), 'LIMIT', 0, 200)) do
     local key = run_key(id)
-    local state, priority, fence, crashes, tenant =
-      unpack(ours(redis.pcall('HMGET', key, 'state', 'priority', 'fence', 'crashes', 'tenant')) or {})
+    local state, priority, fence, crashes, tenant, arm =
+      unpack(ours(redis.pcall('HMGET', key, 'state', 'priority', 'fence', 'crashes', 'tenant', 'arm')) or {})
     if state == expected then
-      if tonumber(crashes or '0') >= SUSPECT_AFTER then
-        deliver(id, key, 'suspect')
-      elseif resumed or fence then
-        deliver(id, key, 'resume')
-      else
-        place(id, key, priority or 'normal', tenant or '')
-      end
+      if arm == 'canary' and not fence and recalled(key, trials) then arm = 'stable' end
+      local level = level_of(arm, crashes, (resumed or fence) and 'resume')
+      if level then deliver(id, key, level) else place(id, key, priority or 'normal', tenant or '') end
       promoted = promoted + 1
     end
     redis.call('ZREM', index, id)
@@ -209,4 +207,5 @@ if #gone > 0 then
   redis.call('ZREM', DEAD, unpack(gone))
 end
 
-return {NOW, cancelled, promoted, reclaimed, poisoned, next_due(), epoch, addressed, redis.call('XLEN', OUTBOX), paused}
+return {NOW, cancelled, promoted, reclaimed, poisoned, next_due(), epoch, addressed, redis.call('XLEN', OUTBOX), paused,
+  trials or nil}
