@@ -94,7 +94,7 @@ def gateway(bench: Bench) -> Iterator[tuple[Child, int]]:
     """Start a gateway, and return it with its port."""
     command = [
         *(sys.executable, "-m", "millstream.cli", "gateway", "--redis", bench.server.url),
-        *("--http", "0", "--metrics", "-1", "--host", "127.0.0.1", *_LIMITS),
+        *("--http", "0", "--grpc", "-1", "--metrics", "-1", "--host", "127.0.0.1", *_LIMITS),
     ]
     root, log = Path(__file__).parents[1], bench.directory / "gateway.log"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MILLSTREAM_")}
