@@ -30,13 +30,21 @@ local function undelivered(level)
   return redis.call('XLEN', stream) - pending
 end
 
--- Take the runs whose turn is next out of a backlog; returns their ids.
-local function next_turns(level, count)
-  local ids, turn = {}, nil
+-- Put the runs of a level whose turn is next into a stream; returns how many.
+local function call_up(level, count, into)
+  local called, turn = 0, nil
   local due = count > 0 and redis.call('ZPOPMIN', BACKLOG[level], count) or {}
-  for at = 1, #due, 2 do ids[#ids + 1], turn = due[at], due[at + 1] end
+  for at = 1, #due, 2 do
+    local id, key = due[at], run_key(due[at])
+    turn = due[at + 1]
+    -- What is cancelled leaves the backlog; a record that is gone may not have.
+    if ours(redis.pcall('HGET', key, 'state')) == 'queued' then
+      deliver(id, key, into)
+      called = called + 1
+    end
+  end
   if turn then redis.call('HSET', TURNS, level, digits(tonumber(turn))) end
-  return ids
+  return called
 end
 
 -- See to it that something waits in every stream whose backlog holds something.
@@ -45,11 +53,7 @@ local function top_up()
   for _, level in ipairs(FRESH) do
     local waiting = redis.call('ZCARD', BACKLOG[level]) > 0 and undelivered(level)
     if waiting and waiting <= window / 4 then
-      for _, id in ipairs(next_turns(level, window - waiting)) do
-        local key = run_key(id)
-        -- What is cancelled leaves the backlog; a record that is gone may not have.
-        if ours(redis.pcall('HGET', key, 'state')) == 'queued' then deliver(id, key, level) end
-      end
+      call_up(level, window - waiting, level)
       note_sole(level, SEVERAL)
     end
   end

@@ -445,8 +445,6 @@ function apply.K(at)
 end
 
 local taken = {}
--- Entries of runs whose turn has just come: their records do not name them yet.
-local turned = {}
 
 -- Begin to hold a run: the fence grows, and from here on only this process may write to it. What is
 -- read of the record becomes the row that is returned.
@@ -457,10 +455,6 @@ local function take(level, entry, id, again)
   local state, before, owner, trace = row[1], row[2], row[3], row[12]
   row[12] = nil
   local mine = again and state == 'running' and owner == TOKEN
-  if turned[entry] and row[4] == '' then
-    redis.call('HSET', key, 'entry', entry)
-    row[4] = entry
-  end
   if row[4] ~= entry or (state ~= 'queued' and not mine) then
     -- Cancelled while it waited, or expired, or here twice: the delivery means nothing any more.
     acknowledge(level, entry)
@@ -558,9 +552,10 @@ end
 local function serve(level, count)
   if not shared or count <= 0 then return read(level, count) end
   local served = read(level, stream_share(level, count))
-  local ids = next_turns(level, count - served)
-  for _, id in ipairs(ids) do turned[redis.call('XADD', STREAM.resume, '*', 'id', id)] = true end
-  return served + read('resume', #ids)
+  local called = call_up(level, count - served, 'resume')
+  -- It was read to its end, and has more now.
+  ended.resume = nil
+  return served + read('resume', called)
 end
 
 local high, normal, low = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
