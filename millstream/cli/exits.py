@@ -17,6 +17,7 @@ from millstream.errors import (
     RunError,
     ScalingError,
     ScheduleConflict,
+    SealingError,
     StaleReading,
     StepError,
     StoreError,
@@ -40,6 +41,7 @@ class Exit(IntEnum):
     TIMEOUT = 5
     CONFLICT = 6
     TRAIL = 7
+    SEALED = 8
     BUG = 70
     INTERRUPTED = 130
 
@@ -53,6 +55,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.TIMEOUT: "the run did not end in time; it goes on",
     Exit.CONFLICT: "the id belongs to another run, or the name to another schedule",
     Exit.TRAIL: "the audit trail was changed or has a gap",
+    Exit.SEALED: "something is sealed under a key that is not here, or was changed",
     Exit.BUG: "an error in millstream itself",
     Exit.INTERRUPTED: "interrupted",
 }
@@ -65,6 +68,7 @@ _CODES: tuple[tuple[type[MillstreamError], Exit], ...] = (
     (UnknownSchedule, Exit.NOT_FOUND),
     (UnknownStep, Exit.NOT_FOUND),
     (UnfitStore, Exit.REDIS),
+    (SealingError, Exit.SEALED),
     (UsageError, Exit.USAGE),
     (StoreError, Exit.REDIS),
     (ResultTimeout, Exit.TIMEOUT),

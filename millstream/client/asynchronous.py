@@ -23,6 +23,7 @@ from millstream.client.operations import Operations
 from millstream.client.overview import Overview
 from millstream.client.paging import RunPage, page, places_of
 from millstream.client.queues import Queues
+from millstream.client.resealing import Sealing
 from millstream.client.schedules import Schedules
 from millstream.client.speaking import Speaker
 from millstream.client.telling import tell
@@ -34,6 +35,7 @@ from millstream.errors import (
     ResultTimeout,
     RunCancelled,
     RunFailed,
+    SealKeyMissing,
     UnknownRun,
     UsageError,
 )
@@ -44,6 +46,7 @@ from millstream.model.run import Priority, RunState, RunStatus
 from millstream.store import codec, journals, results, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
+from millstream.store.sealing import Place, opened, sealer_of
 
 Answer = TypeVar("Answer")
 
@@ -55,7 +58,8 @@ class Client(Operations, Overview):
     """Enqueues runs and follows them. Use it as ``async with Client(url) as client``.
 
     ``patience`` is how many seconds it insists when Redis does not answer. What an ``actor`` does
-    (cancel, retry, resize) is told to the audit trail. ``tracing`` makes spans.
+    (cancel, retry, resize) is told to the audit trail. ``tracing`` makes spans. ``seal_keys`` names
+    the keys that values are sealed under: a file, or ``env:`` and a variable.
     """
 
     def __init__(
@@ -69,8 +73,9 @@ class Client(Operations, Overview):
         random: Random | None = None,
         tracing: TracesEnqueue | None = None,
         actor: str | None = None,
+        seal_keys: str | None = None,
     ) -> None:
-        self._connection = connection or Connection(redis)
+        self._connection = connection or Connection(redis, sealer=sealer_of(seal_keys))
         self._retention = retention
         self._limits = limits
         self._random = random or SystemRandom()
@@ -92,6 +97,8 @@ class Client(Operations, Overview):
             self._connection, self._queues.insist, self.enqueue_many, random=self._random,
             auditor=self.auditor, limits=limits,
         )  # fmt: skip
+        #: Under which keys everything is, and how it gets others: see `Sealing`.
+        self.sealing = Sealing(self._connection, self._queues, self.auditor)
         self._stack = contextlib.AsyncExitStack()
         self._tracing = tracing
 
@@ -184,12 +191,14 @@ class Client(Operations, Overview):
             raise ResultTimeout(run.id, timeout or 0.0)
         if isinstance(end, results.Unknown):
             raise UnknownRun(run.id, run.queue)
+        sealer = self._connection.sealer
         if end.state is RunState.COMPLETED:
-            return codec.decode(end.payload)
+            return codec.decode(opened(sealer, Place(run.queue, run.id, "result"), end.payload))
         if end.state is RunState.CANCELLED:
             raise RunCancelled(run.id)
 
-        raise RunFailed(run.id, *runs.error_of(end.payload))
+        error = opened(sealer, Place(run.queue, run.id, "error"), end.payload)
+        raise RunFailed(run.id, *runs.error_of(error))
 
     async def status(self, run: Run) -> RunStatus:
         """Return what is known of the run. See `Run.status`."""
@@ -302,6 +311,8 @@ class Client(Operations, Overview):
     def _handle(self, asked: Enqueue, new: runs.NewRun, answer: bool | str) -> Run:
         if answer == runs.OCCUPIED:
             raise KeyOccupied(new.id, "record")
+        if isinstance(answer, str) and answer.startswith(runs.SEALED):
+            raise SealKeyMissing(answer[1:], f"what run {new.id!r} was asked for before")
         if isinstance(answer, str):
             raise IdConflict(new.id, asked.queue, answer)
 

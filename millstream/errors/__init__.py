@@ -31,6 +31,7 @@ from millstream.errors.scaling import (
     StaleReading,
 )
 from millstream.errors.schedules import InvalidSchedule, ScheduleConflict, UnknownSchedule
+from millstream.errors.sealing import SealBroken, SealingError, SealKeyMissing
 from millstream.errors.steps import (
     CallError,
     ChildFailed,
@@ -60,11 +61,11 @@ __all__ = [
     "KubernetesUnavailable", "LeaseLost", "LoadError", "MillstreamError", "MissingExtra",
     "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism", "NotEncodable",
     "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled", "RunEnded", "RunError",
-    "RunFailed", "ScalingError", "ScheduleConflict", "SignalTimeout", "SignalsFull",
-    "StaleReading", "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull",
-    "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent",
-    "ToolRejected", "Unaudited", "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep",
-    "UnknownWorkflow", "UsageError", "ValueLost", "said",
+    "RunFailed", "ScalingError", "ScheduleConflict", "SealBroken", "SealKeyMissing",
+    "SealingError", "SignalTimeout", "SignalsFull", "StaleReading", "StepError", "StepFailed",
+    "StepTimeout", "StoreError", "StoreFull", "StoreUnavailable", "Suspended", "ToolError",
+    "ToolInterrupted", "ToolNotSent", "ToolRejected", "Unaudited", "UnfitStore", "UnknownRun",
+    "UnknownSchedule", "UnknownStep", "UnknownWorkflow", "UsageError", "ValueLost", "said",
 ]  # fmt: skip
 
 

@@ -69,6 +69,8 @@ class Record(NamedTuple):
     #: The attempt of the run that wrote it, and the process.
     run_attempt: int = 1
     by: str = ""
+    #: Whether what is secret in it stands sealed in the store.
+    sealed: bool = False
 
     @property
     def fingerprint(self) -> str:

@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from millstream.errors import NewerRecord, NotEncodable, PayloadTooLarge
+from millstream.errors import NewerRecord, NotEncodable, PayloadTooLarge, SealKeyMissing
 from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
+from millstream.store.sealing import key_of
 
 #: The first element of every stored record. Readers refuse what they do not know: a record whose
 #: value is kept elsewhere has another one, so that no release takes the reference for the value.
 RECORD_VERSION = 1
 SPILLED_VERSION = 2
+#: Has what is secret sealed, and another order: see `millstream.store.records`.
+SEALED_VERSION = 3
 _ATOMS = (str, int, float, bool, type(None))
 
 
@@ -119,7 +122,7 @@ def _shape(value: Any) -> Any:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def encode_record(record: Record, limit: int) -> bytes:
+def encode_record(record: Record, limit: int | None = None) -> bytes:
     """Return a journal record as stored. Raises `NotEncodable` or `PayloadTooLarge`."""
     row = (
         SPILLED_VERSION if type(record.value) is Spilled else RECORD_VERSION,
@@ -162,10 +165,12 @@ def record_parts(record: Record, status: RecordStatus) -> Parts:
 
 
 def decode_record(data: bytes) -> Record:
-    """Return a journal record."""
+    """Return a journal record. Raises `SealKeyMissing` for a sealed one: see `records.decode`."""
     version, kind, target, hashed, status, value, attempts, began, took, attempt, by = decode(data)
     if version == SPILLED_VERSION:
         value = Spilled(*value)
+    elif version == SEALED_VERSION:
+        raise SealKeyMissing(key_of(data), f"the record of {kind} {target!r}")
     elif version != RECORD_VERSION:
         raise NewerRecord(version)
 

@@ -14,7 +14,7 @@ from millstream.model.approval import OpenApproval
 from millstream.model.journal import Record, RecordStatus
 from millstream.model.message import MessageKind
 from millstream.model.run import RunState, RunStatus
-from millstream.store import codec, runs
+from millstream.store import records, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import GROUP, LEVELS, Lane
 
@@ -73,8 +73,10 @@ async def open_approvals(connection: Connection, lane: Lane, limit: int) -> list
         keys = [name[len(mark) :] for name in status.awaits if name.startswith(mark)]
         rows = await _ask(connection, "HMGET", lane.journal(status.id), *keys)
         for key, row in zip(keys, rows, strict=True):
-            record = None if row is None else codec.decode_record(row)
-            if record is not None and record.status is RecordStatus.WAITING:
+            if row is None:
+                continue
+            record = records.decode(connection.sealer, lane.queue, status.id, key, row)
+            if record.status is RecordStatus.WAITING:
                 found.append(_open(status, key, record))
     return found
 

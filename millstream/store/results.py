@@ -16,6 +16,7 @@ from millstream.store import codec
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.scripts import call
+from millstream.store.sealing import Place, opened
 from millstream.store.subscription import Subscription
 
 #: Events that are read in one call: each may be 64 KiB.
@@ -27,7 +28,7 @@ class End:
     """How a run ended."""
 
     state: RunState
-    #: The encoded result, or the encoded error.
+    #: The encoded result, or the encoded error; as it is stored, sealed perhaps.
     payload: bytes
 
 
@@ -92,8 +93,9 @@ async def said(
         )
 
     found = []
+    place = Place(lane.queue, run_id, "event")
     for entry, fields in entries:
-        name, data = codec.decode(fields[b"data"])
+        name, data = codec.decode(opened(connection.sealer, place, fields[b"data"]))
         found.append(Said(entry.decode(), name, data, int(entry.split(b"-")[0]) / 1000))
 
     return found

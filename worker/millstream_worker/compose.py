@@ -173,6 +173,7 @@ def _environment(config: WorkerConfig, agent: Agent, lease: Lease, parts: Parts)
         make_log=parts.make_log,
         spills=Spills(parts.connection, agent.token, emit=parts.emit, above=config.spill_above),
         traces=parts.traces,
+        sealer=parts.connection.sealer,
         park_after_s=config.park_after,
     )
 

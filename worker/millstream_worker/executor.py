@@ -20,6 +20,7 @@ import anyio.lowlevel
 from millstream.errors import (
     Continued,
     NewerRecord,
+    SealKeyMissing,
     UnknownWorkflow,
     UsageError,
     said,
@@ -39,7 +40,8 @@ from millstream.model.outcome import (
 )
 from millstream.model.run import Delivery
 from millstream.store import codec
-from millstream.store.commits import Verdict
+from millstream.store.commits import Seal, Verdict
+from millstream.store.sealing import Place, Sealer, opened
 from millstream.workflow import Workflow, Workflows
 from millstream_worker import verdicts
 from millstream_worker.arguments import bind
@@ -123,7 +125,9 @@ class Executor:
         def told(verdict: Verdict) -> None:
             self._leave(consumer, held, None if verdict is Verdict.FENCED else outcome, began)
 
-        held.end(outcome, drop, told)
+        sealer = self._environment.sealer
+        seal = None if sealer is None else _seal(sealer, consumer.lane.queue, held.delivery)
+        held.end(outcome, drop, told, seal)
 
     def _leave(self, consumer: Consumer, held: Held, outcome: Outcome | None, began: float) -> None:
         """The run has left this worker: with an outcome, or lost."""
@@ -223,7 +227,7 @@ class _Attempt:
                 task.uncancel()
             await anyio.lowlevel.checkpoint()
             return self._failed(error)
-        except NewerRecord as error:
+        except (NewerRecord, SealKeyMissing) as error:
             return self._unread(error)
         except BaseException as error:  # noqa: BLE001
             # Whatever a workflow raises is its outcome, unless it was stopped from outside.
@@ -244,12 +248,14 @@ class _Attempt:
             case Stop.TIMEOUT:
                 limit = f"its timeout of {self._timeout_s:g} s"
                 return self._failed(TimeoutError(f"the attempt ran longer than {limit}"))
+            case Stop.UNREADABLE:
+                return self._unread(SealKeyMissing("?", "something that was said to the run"))
             case Stop.LOST:
                 return None, ()
             case _:
                 return Released(), ()
 
-    def _unread(self, error: NewerRecord) -> _Verdict:
+    def _unread(self, error: NewerRecord | SealKeyMissing) -> _Verdict:
         delivery = self._held.delivery
         if delivery.refusals < MOST_REFUSALS:
             return _refused(delivery, self._environment.random), ()
@@ -292,7 +298,11 @@ class _Attempt:
             park=self._park,
             listen=self._consumer.listener.begin,
         )
-        call = self._workflow.function(context, **bind(self._workflow, delivery.arguments))
+        given, sealer = delivery.arguments, self._environment.sealer
+        if sealer is not None:
+            place = Place(self._consumer.lane.queue, delivery.run_id, "arguments")
+            given = opened(sealer, place, given)
+        call = self._workflow.function(context, **bind(self._workflow, given))
         limit_s = self._timeout_s
         result = await (call if limit_s is None else self._bounded(call, limit_s - delivery.ran_s))
         if self._held.stopped is None:
@@ -311,6 +321,10 @@ class _Attempt:
     def _park(self, due: float | None, heard: int, awaits: tuple[str, ...]) -> None:
         self._parked = Parked(due, 0.0, heard, awaits)
         self._held.stop(Stop.PARKED)
+
+
+def _seal(sealer: Sealer, queue: str, held: Delivery) -> Seal:
+    return lambda kind, data: sealer.seal(Place(queue, held.run_id, kind), data)
 
 
 def _broken(error: Exception) -> Failed:

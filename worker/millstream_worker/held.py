@@ -32,6 +32,7 @@ class Stop(Enum):
     RELEASED = "released"  # the worker drains
     PARKED = "parked"
     TIMEOUT = "timeout"
+    UNREADABLE = "unreadable"  # it is sealed, and only another worker has the key
     ENDED = "ended"  # what is still called has come too late
 
 
@@ -228,6 +229,9 @@ class Held:
             raise JournalFull(self.delivery.run_id, LIMITS.journal_records, LIMITS.journal_bytes)
         if verdict is Verdict.OCCUPIED:
             raise KeyOccupied(self.delivery.run_id, "journal or the events")
+        if verdict is Verdict.SEALED:
+            self.stop(Stop.UNREADABLE)
+            raise Suspended
         self.stop(Stop.CANCELLED)
 
     def end(
@@ -235,11 +239,13 @@ class Held:
         outcome: Outcome,
         drop: Sequence[str] = (),
         told: Callable[[Verdict], None] = lambda _: None,
+        seal: commits.Seal | None = None,
     ) -> None:
         """Give the run its end; ``told`` hears the verdict."""
-        self._later.append(
-            commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
-        )
+        item = commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
+        if seal is not None:
+            commits.seal_ending(item, seal)
+        self._later.append(item)
         if isinstance(outcome, Completed):
             self._size += len(outcome.result)
         if self.stopped is None:

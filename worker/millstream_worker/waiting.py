@@ -88,7 +88,7 @@ class Waiting(Basis):
             tenant or self.tenant, timeout, version, self._recorder.trace_for(step),
         )  # fmt: skip
         new = new_run(asked, self._environment.limits, self._environment.random)
-        child = childsteps.child_of(self._delivery, new, asked.queue)
+        child = childsteps.child_of(self._delivery, new, asked.queue, self._environment.sealer)
 
         async def act() -> Any:
             if chosen in self._children:
