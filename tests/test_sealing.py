@@ -25,7 +25,7 @@ ONE, TWO = keyring.fresh("one"), keyring.fresh("two")
 LANE = Lane("default")
 #: Stands in everything that is secret, and in nothing that is not; base64 has no hyphen.
 HUSH = "hush-hush"
-LARGE = len(f"{HUSH} large ") * 50_000
+LARGE = len(f"{HUSH} large ") * 40_000
 app = Workflows()
 #: How often a child has failed.
 broken: list[str] = []
@@ -92,7 +92,7 @@ async def echo(word: str) -> str:
 
 
 async def swell(word: str) -> str:
-    return f"{word} large " * 50_000
+    return f"{word} large " * 40_000
 
 
 async def refuse(word: str) -> None:
@@ -199,7 +199,7 @@ async def test_a_run_of_every_kind_of_step_is_sealed_from_end_to_end(bench: Harn
 
     assert found[0].startswith(f"{HUSH} again value")
     assert f"{HUSH} again error" in found[0]
-    assert found[1] == f"{HUSH} again large " * 50_000
+    assert found[1] == f"{HUSH} again large " * 40_000
     assert found[2:] == [
         f"{HUSH} again tool answer", f"{HUSH} again prompt guess", f"{HUSH} child result",
         {"said": f"{HUSH} signal"}, f"{HUSH} comment",

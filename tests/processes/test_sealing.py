@@ -48,7 +48,7 @@ def rekeyed(url: str, keys: Path) -> Tally:
 def test_keys_change_under_load_and_nothing_is_lost_or_shown(
     server: RedisServer, tmp_path: Path
 ) -> None:
-    """Three hundred runs, two workers of which one is killed, three files of keys."""
+    """A hundred and fifty runs, two workers of which one is killed, three files of keys."""
     keys = tmp_path / "keys"
     keys.write_text(ONE, "utf-8")
     settings = {"seal_keys": str(keys), "lease": 1.0}
@@ -62,14 +62,14 @@ def test_keys_change_under_load_and_nothing_is_lost_or_shown(
             keys.write_text(ring, "utf-8")
             wanted = [
                 Enqueue("confides", {"word": f"{HUSH} {number}.{n}"}, f"r{number}.{n}")
-                for n in range(100)
+                for n in range(50)
             ]
             runs += client.enqueue_many(wanted)
             rekeyed(server.url, keys)
             if number == 1:
                 first.kill()
                 fleet.start()
-        wait_until(lambda: client.depth().parked == 300, 60, "all runs wait")
+        wait_until(lambda: client.depth().parked == 150, 60, "all runs wait")
         wait_until(lambda: set(rekeyed(server.url, keys).keys) == {"two"}, 30, "one key is left")
         keys.write_text(TWO, "utf-8")
         fleet.start()

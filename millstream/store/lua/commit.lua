@@ -166,9 +166,6 @@ function apply.E(at)
   return run[4] and '2' or '1'
 end
 
--- A sealed value, and one that ends a child, begin like this; see `millstream.store.sealing`.
-local SEALED, PLAIN_RECORD = '"\\u0073eal1:', '[1,'
-
 -- Take the oldest message of a name away; `numbers` are those that stand under the name.
 local function consume(box, name, numbers, number, payload)
   local rest = string.match(numbers, ' (.*)$')
@@ -199,9 +196,9 @@ function apply.W(at)
   end
   local number = string.match(numbers, '^%d+')
   local payload = redis.call('HGET', box, number)
-  if string.sub(ARGV[at + 8], 1, 3) == PLAIN_RECORD and string.find(string.sub(payload, 1, 40), SEALED, 1, true) then
-    return '6'
-  end
+  -- How a sealed value begins, also behind the state of a child: see `millstream.store.sealing`.
+  local sealed = string.find(string.sub(payload, 1, 40), '"\\u0073eal', 1, true)
+  if sealed and string.sub(ARGV[at + 8], 1, 2) == '[1' then return '6' end
   ARGV[at + 5] = ARGV[at + 8] .. payload .. ARGV[at + 9]
   local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
   if verdict == '3' or verdict == '5' then return verdict end
