@@ -145,7 +145,7 @@ class Bench:
             for name, opens in tuned.items():
                 load = await self.load(opens, kind, callers, self.options.seconds)
                 self.say(
-                    measure="curve", kind=kind, callers=callers, system=name.partition(" ")[0],
+                    measure="curve", kind=kind, callers=callers, system=name.partition(" (")[0],
                     tokens_per_s=round(load.rate), p99_ms=round(load.quantile(0.99), 2),
                 )  # fmt: skip
 

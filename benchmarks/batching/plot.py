@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 _WIDTH, _HEIGHT, _EDGE = 760, 460, 70
-_COLOURS = ("#0b6e4f", "#c1440e", "#3d5a80", "#8a6fb0", "#777777")
+_COLOURS = ("#0b6e4f", "#3fa34d", "#c1440e", "#3d5a80", "#8a6fb0", "#777777")
 
 
 def draw(lines: list[dict[str, object]]) -> str:

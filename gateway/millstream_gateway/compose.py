@@ -32,15 +32,24 @@ from millstream_gateway.auth.rates import Places, Rates
 from millstream_gateway.auth.tokens import Tokens
 from millstream_gateway.config import GatewayConfig
 from millstream_gateway.dashboard import table as pages_table
+from millstream_gateway.dashboard.deeds import Deeds
+from millstream_gateway.dashboard.flow import Flow
 from millstream_gateway.dashboard.pages import Pages
 from millstream_gateway.dashboard.rendering import Rendering
+from millstream_gateway.dashboard.views import Views
 from millstream_gateway.dashboard.visitors import Visitors
 from millstream_gateway.listener import IDLE_S, listening
 from millstream_gateway.mcp.host import Host
 from millstream_gateway.mcp.tools import RunTools
 from millstream_gateway.rest import described, table
+from millstream_gateway.rest.acting import Acting
+from millstream_gateway.rest.bulk import Bulk
+from millstream_gateway.rest.operating import Operating
+from millstream_gateway.rest.operating_table import Handlers
+from millstream_gateway.rest.questions import Questions
 from millstream_gateway.rest.queues import Queues
 from millstream_gateway.rest.runs import Runs
+from millstream_gateway.rest.schedules import Schedules
 from millstream_gateway.rest.stream import Streams
 from millstream_gateway.routes import Table
 from millstream_gateway.serve import Duty, Gateway
@@ -50,6 +59,8 @@ from millstream_gateway.server import Api, Bounds
 _OPEN_SHARE = 0.75
 _ANSWER_S = 75.0
 _BODY_S = 15.0
+#: Links to questions that are followed from one address, a second.
+_STRANGERS_RATE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,23 +127,46 @@ def _table(
     """Return all routes, what tells people of errors, and what has to run for it all."""
     places = Places(config.streams, max(1, int(config.connections * _OPEN_SHARE)))
     audit = parts.audit or EmittedAudit(parts.emit)
+    acting = Acting(parts.client, audit)
+    enqueues = Rates(config.enqueue_rate, parts.mono)
     runs = Runs(
         parts.client,
-        audit,
-        enqueues=Rates(config.enqueue_rate, parts.mono),
+        acting,
+        enqueues=enqueues,
         places=places,
         drain=drain,
         new_id=functools.partial(ids.new_run_id, parts.random),
     )
-    queues = Queues(parts.client, parts.connection, audit)
+    queues = Queues(parts.client, parts.connection, acting)
+    operate = Handlers(
+        operating=Operating(parts.client, runs, acting, enqueues),
+        questions=Questions(parts.client, acting, Rates(_STRANGERS_RATE, parts.mono)),
+        bulk=Bulk(parts.client, acting),
+        queues=queues,
+        schedules=Schedules(parts.client, acting, enqueues),
+    )
     streams = Streams(runs, places, drain)
     host = Host(RunTools(runs, parts.client, parts.connection), config.max_body)
-    pages = Pages(parts.client, parts.connection, runs, queues, visitors, Rendering(parts.wall))
+    rendering = Rendering(parts.wall)
+    pages = Pages(parts.client, runs, queues, visitors, rendering, Flow(parts.mono))
+    views = Views(
+        connection=parts.connection,
+        questions=operate.questions,
+        schedules=operate.schedules,
+        rendering=rendering,
+    )
+    deeds = Deeds(
+        runs=runs,
+        queues=queues,
+        bulk=operate.bulk,
+        operating=operate.operating,
+        schedules=operate.schedules,
+    )
     routes = [
         *probing.routes(parts.health),
-        *described.routes(table.routes(runs, queues, streams)),
+        *described.routes([*table.routes(runs, queues, operate.bulk, streams), *operate.routes()]),
         *host.routes(),
-        *pages_table.routes(pages, streams),
+        *pages_table.routes(pages, views, deeds, streams),
     ]
     return Table(routes), pages.refused, [host.serve_forever]
 

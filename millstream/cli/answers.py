@@ -32,6 +32,7 @@ def register(group: typer.Typer) -> None:
     group.command("approvals")(approvals)
     group.command("approve")(approve)
     group.command("reject")(reject)
+    group.command("answer")(answer)
 
 
 @command(ClientConfig)
@@ -140,6 +141,30 @@ async def reject(
 ) -> None:
     """Answer a question with no."""
     await _answer(config, out, id, question, approved=False, by=by, comment=comment)
+
+
+@command(ClientConfig)
+async def answer(
+    *,
+    config: ClientConfig,
+    out: Output,
+    id: Id,
+    content: Annotated[
+        str, typer.Argument(metavar="JSON", help="What the form asks for; an object.")
+    ],
+    question: Question = None,
+) -> None:
+    """Give a tool what it asks for. `runs approvals --json` shows its form."""
+    value = json_of(content, "JSON")
+    if not isinstance(value, dict):
+        raise UsageError(f'JSON {content!r} is no object; a form wants {{"NAME": VALUE}}')
+    async with client_of(config) as client:
+        run, _ = await located(client, config, id)
+        await run.answer(value, question)
+
+    out.say(f"{id} answered")
+    if out.json:
+        out.document({"id": id, "answered": True})
 
 
 async def _answer(

@@ -221,7 +221,9 @@ def _measured(record: Record) -> bool:
 
 def _shown_status(record: Record, state: RunState) -> str:
     # A timer's record is written once, when it is set; whether it has rung is told by the clock.
-    if record.status is RecordStatus.WAITING and (state.final or _end(record) <= time.time()):
+    if record.status is RecordStatus.WAITING and (
+        state.final or (record.kind is StepKind.SLEEP and _end(record) <= time.time())
+    ):
         return str(RecordStatus.OK)
     if record.status is RecordStatus.ENDED:
         ended = RunState(record.value[0])

@@ -170,8 +170,8 @@ class Client(Operations, Overview):
         # By identity: the same id may stand in the list twice, and each has an answer of its own.
         answers: dict[int, bool | str] = {}
         for queue, news in by_queue.items():
-            for new, answer in await self._queues.send_all(queue, news):
-                answers[builtins.id(new)] = answer
+            found = await self._queues.send_all(queue, news)
+            answers.update((builtins.id(new), answer) for new, answer in found)
 
         return [self._handle(item, new, answers[builtins.id(new)]) for item, new in wanted]
 
@@ -278,9 +278,15 @@ class Client(Operations, Overview):
         By state, and within a state and a lane the newest first. A page costs a bounded number of
         look-ups: it may be short, even empty, and still not be the last. ``dead``: dead letters.
         """
-        places = places_of(frozenset(states), dead=dead)
+        wanted = frozenset(states)
+        places = places_of(wanted, dead=dead)
         lanes = await self._queues.lanes(queue)
-        ask = functools.partial(page, self._connection, lanes, places, cursor, limit, matches)
+
+        def fits(status: RunStatus) -> bool:
+            # What has ended stands in one place, however it ended.
+            return status.state in wanted and matches(status)
+
+        ask = functools.partial(page, self._connection, lanes, places, cursor, limit, fits)
         return await self._queues.insist(ask)
 
     # -- below ---------------------------------------------------------------------------------
@@ -317,7 +323,7 @@ class Client(Operations, Overview):
             raise IdConflict(new.id, asked.queue, answer)
 
         # An id of our own making cannot have been here: the first sending's reply was lost.
-        return Run(self, new.id, asked.queue, created=answer or asked.id is None)
+        return Run(self, new.id, asked.queue, answer or asked.id is None)
 
     async def _close_connection(self) -> None:
         with anyio.move_on_after(2, shield=True):

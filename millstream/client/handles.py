@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from millstream.model.approval import Approval
 from millstream.model.run import Priority, RunState, RunStatus
 
@@ -47,8 +49,7 @@ class RunEvent:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True, gc=False):
     """A run, as its caller holds it. Cheap to make and to throw away."""
 
     client: Client
@@ -96,10 +97,20 @@ class Run:
     ) -> None:
         """Answer a question of the run, named by its token or its key; None: the only one.
 
-        The first answer stands. Raises `UsageError` when there is no such open question.
+        The first answer stands. What a tool asks is accepted or declined; where it wants more
+        than that, `answer` says it. Raises `UsageError` when there is no such open question.
         """
         answer = Approval(approved=approved, by=by, comment=comment)
         await self.client.speaker.approve(self.queue, self.id, question, answer)
+
+    async def answer(self, content: Mapping[str, Any], question: str | None = None) -> None:
+        """Give a tool what it asks for, named by the key of its step; None: the only question.
+
+        ``content`` fills in the form that `Client.approvals` lists; where a tool asks for several
+        things at once, it has an object for each by its name. The first answer stands. Raises
+        `UsageError` when there is no such open question, or the content does not fit it.
+        """
+        await self.client.speaker.answer(self.queue, self.id, question, content)
 
     async def resolve(self, step: str, verdict: str | Mapping[str, Any]) -> None:
         """Say what became of a tool call whose outcome nobody knows.

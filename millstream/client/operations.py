@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from millstream.client.auditing import Auditor, audited
 from millstream.client.forking import Forking
@@ -79,7 +80,8 @@ class Operations:
         created = await Forking(self._connection, self._queues).fork(
             run.queue, run.id, step=from_step, new_id=new_id, version=version
         )
-        return replace(self.run(new_id, run.queue), created=created or id is None)
+        begun = self.run(new_id, run.queue)
+        return msgspec.structs.replace(begun, created=created or id is None)
 
     # -- many runs -----------------------------------------------------------------------------
 

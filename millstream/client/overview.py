@@ -12,9 +12,10 @@ from typing import TypeVar
 from millstream.client.queues import Queues
 from millstream.model import selection
 from millstream.model.approval import OpenApproval
+from millstream.model.journal import Record
 from millstream.model.run import Depth, RunState, RunStatus
 from millstream.model.selection import Selection
-from millstream.store import agents, listing, runs
+from millstream.store import agents, codec, listing, messages, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.layouts import Layout
@@ -36,10 +37,19 @@ class Overview:
         found = [question for part in await self._each(queue, ask) for question in part]
         return sorted(found, key=lambda question: question.asked)[:limit]
 
+    async def record(self, queue: str, run_id: str, step: str) -> Record | None:
+        """Return what a run has recorded of one step; None when that is nothing."""
+
+        async def ask(lane: Lane) -> bytes | None:
+            return await messages.record(self._connection, lane, run_id, step)
+
+        found = await self._queues.look(queue, run_id, ask, None)
+        return None if found is None else codec.decode_record(found)
+
     async def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue, at a cost that does not grow with them."""
         parts = await self._each(queue, functools.partial(runs.depth, self._connection))
-        names = ("waiting", "running", "scheduled", "parked", "dead")
+        names = ("waiting", "running", "scheduled", "parked", "dead", "added", "gone")
         counts = {name: sum(getattr(part, name) for part in parts) for name in names}
         paused = any(part.paused for part in parts)
         return Depth(**counts, oldest_s=max(part.oldest_s for part in parts), paused=paused)

@@ -12,6 +12,7 @@ from millstream.client.queues import Queues
 from millstream.errors import KeyOccupied, RunEnded, SignalsFull, UnknownRun, UsageError
 from millstream.model import ids
 from millstream.model.approval import Approval, hash_of
+from millstream.model.elicitation import Inputs, responses_to
 from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.limits import Limits
 from millstream.model.message import MessageKind, check_name
@@ -89,31 +90,64 @@ class Speaker:
     async def approve(
         self, queue: str, run_id: str, question: str | None, answer: Approval
     ) -> None:
-        """Answer a question. See `Run.approve`."""
+        """Answer a question with yes or no. See `Run.approve`."""
+        key, record = await self._open_question(queue, run_id, question)
+        if record.kind is StepKind.TOOL:
+            return await self._respond(queue, run_id, key, record, {} if answer.approved else None)
+        data = codec.encode(answer, "the answer", self._limits.message)
+        name = MessageKind.APPROVAL.of(key)
+        about = f"answer to {key} of {record.began}"
+        await self.send(queue, messages.Message(run_id=run_id, name=name, payload=data, id=about))
+        return None
+
+    @audited("answer", queue_and_run)
+    async def answer(
+        self, queue: str, run_id: str, question: str | None, content: Mapping[str, Any]
+    ) -> None:
+        """Give a tool what it asks for. See `Run.answer`."""
+        key, record = await self._open_question(queue, run_id, question)
+        if record.kind is not StepKind.TOOL:
+            raise UsageError(f"question {key!r} of run {run_id!r} wants a yes or a no, no content")
+        await self._respond(queue, run_id, key, record, content)
+
+    async def _respond(
+        self,
+        queue: str,
+        run_id: str,
+        key: str,
+        record: Record,
+        content: Mapping[str, Any] | None,
+    ) -> None:
+        asked = record.value
+        inputs = Inputs(asked["round"], asked["state"], responses_to(asked["asks"], content))
+        data = codec.encode(inputs.packed(), "the answer", self._limits.message)
+        name = MessageKind.INPUT.of(key)
+        # One answer for one question, and a tool may ask more than once.
+        about = f"input {asked['round']} to {key} of {record.began}"
+        await self.send(queue, messages.Message(run_id=run_id, name=name, payload=data, id=about))
+
+    async def _open_question(
+        self, queue: str, run_id: str, question: str | None
+    ) -> tuple[str, Record]:
+        """Return the step that asks, named by its key or its token; None: the only one."""
 
         async def ask(lane: Lane) -> dict[str, Record]:
             return await journals.load(self._connection, lane, run_id)
 
         nothing: dict[str, Record] = {}
         records = await self._queues.look(queue, run_id, ask, nothing)
-        found = {
-            key: record
+        found = [
+            (key, record)
             for key, record in records.items()
-            if record.kind is StepKind.APPROVAL
-            and record.status is RecordStatus.WAITING
-            and (question in {None, key} or record.value["token_hash"] == hash_of(question or ""))
-        }
+            if record.status is RecordStatus.WAITING and _asked(key, record, question)
+        ]
         if len(found) != 1:
             which = "no open question" if not found else f"{len(found)} open questions"
             raise UsageError(
                 f"run {run_id!r} has {which}{f' {question!r}' if question else ''};"
                 " `millstream runs approvals` lists them with their keys"
             )
-        ((key, record),) = found.items()
-        data = codec.encode(answer, "the answer", self._limits.message)
-        name = MessageKind.APPROVAL.of(key)
-        about = f"answer to {key} of {record.began}"
-        await self.send(queue, messages.Message(run_id=run_id, name=name, payload=data, id=about))
+        return found[0]
 
     async def send(self, queue: str, message: messages.Message) -> None:
         """Send a message to wherever its run is."""
@@ -134,3 +168,11 @@ class Speaker:
             raise SignalsFull(message.run_id, queue, limits.messages, limits.message_bytes)
         if answer not in {"kept", "known"}:
             raise RunEnded(message.run_id, queue, answer)
+
+
+def _asked(key: str, record: Record, question: str | None) -> bool:
+    if record.kind is StepKind.TOOL:
+        return question in {None, key}
+    return record.kind is StepKind.APPROVAL and (
+        question in {None, key} or record.value["token_hash"] == hash_of(question or "")
+    )

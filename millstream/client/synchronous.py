@@ -78,6 +78,10 @@ class SyncRun:
         """Answer a question of the run. See `Run.approve`."""
         self.portal.call(partial(self.run.approve, question, approved, **answer))
 
+    def answer(self, content: Mapping[str, Any], question: str | None = None) -> None:
+        """Give a tool what it asks for. See `Run.answer`."""
+        self.portal.call(self.run.answer, content, question)
+
     def resolve(self, step: str, verdict: str | Mapping[str, Any]) -> None:
         """Say what became of a tool call. See `Run.resolve`."""
         self.portal.call(self.run.resolve, step, verdict)

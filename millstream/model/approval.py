@@ -30,6 +30,9 @@ class OpenApproval:
     #: When it was asked, and when it is too late, in epoch seconds.
     asked: float
     due: float | None
+    #: What a tool asks, by its names: a message, and the schema of a form or an address. None
+    #: where the workflow asks, which wants a yes or a no.
+    asks: dict[str, Any] | None = None
 
 
 def hash_of(token: str) -> str:

@@ -32,6 +32,7 @@ class RecordStatus(StrEnum):
     INTENT = "intent"  # about to have an effect that must not be repeated blindly
     WAITING = "waiting"  # for a time, or for something from outside
     RESOLVED = "resolved"  # nobody knew what became of it, and an operator said
+    ANSWERED = "answered"  # a tool asked for something before it goes on, and somebody answered
     ENDED = "ended"  # a child run ended; the value says how
     OK = "ok"
     FAILED = "failed"
@@ -69,6 +70,8 @@ class Record(NamedTuple):
     #: The attempt of the run that wrote it, and the process.
     run_attempt: int = 1
     by: str = ""
+    #: What it was called with, for people: an excerpt without its secrets. Never replayed.
+    inputs: Any = None
     #: Whether what is secret in it stands sealed in the store.
     sealed: bool = False
 

@@ -21,6 +21,7 @@ class MessageKind(StrEnum):
     APPROVAL = "a"  # a person who was asked
     CHILD = "c"  # a child run, whose end it is
     RESOLUTION = "o"  # an operator, about a step whose outcome nobody knows
+    INPUT = "i"  # a person, whom a tool has asked for something
 
     def of(self, name: str) -> str:
         """Return the name of a message as it is stored."""
@@ -34,6 +35,7 @@ _AWAITED = {
     MessageKind.APPROVAL: "approval {!r}",
     MessageKind.SIGNAL: "signal {!r}",
     MessageKind.RESOLUTION: "an operator to resolve step {!r}",
+    MessageKind.INPUT: "what tool call {!r} asks for",
 }
 
 

@@ -97,6 +97,8 @@ class RunStatus:
     awaits: tuple[str, ...] = ()
     #: ``"ID at STEP"``: the run with whose records it began, and where it went its own way.
     forked_from: str | None = None
+    #: ``"QUEUE/ID"`` of the run that started it as a child.
+    parent: str | None = None
 
     @property
     def waits_for(self) -> str | None:
@@ -125,6 +127,9 @@ class Depth:
     oldest_s: float = field(default=0.0, compare=False)
     #: Whether workers take nothing new from it.
     paused: bool = False
+    #: Deliveries that it has had, and those that are over. They grow, unless Redis forgets.
+    added: int = field(default=0, compare=False)
+    gone: int = field(default=0, compare=False)
 
 
 class Delivery(NamedTuple):

@@ -21,8 +21,14 @@ from millstream.store.sealing import key_of
 #: value is kept elsewhere has another one, so that no release takes the reference for the value.
 RECORD_VERSION = 1
 SPILLED_VERSION = 2
+#: The same with what the step was called with behind it.
+_WITH_INPUTS = {RECORD_VERSION: 3, SPILLED_VERSION: 4}
+_PLAIN = (RECORD_VERSION, _WITH_INPUTS[RECORD_VERSION])
+_SPILLED = (SPILLED_VERSION, _WITH_INPUTS[SPILLED_VERSION])
+#: Bytes of such inputs, beyond what a record may have else.
+MOST_INPUTS = 64 * 1024
 #: Has what is secret sealed, and another order: see `millstream.store.records`.
-SEALED_VERSION = 3
+SEALED_VERSION = 5
 _ATOMS = (str, int, float, bool, type(None))
 
 
@@ -124,8 +130,14 @@ def _shape(value: Any) -> Any:
 
 def encode_record(record: Record, limit: int | None = None) -> bytes:
     """Return a journal record as stored. Raises `NotEncodable` or `PayloadTooLarge`."""
+    version = SPILLED_VERSION if type(record.value) is Spilled else RECORD_VERSION
+    inputs: tuple[Any, ...] = ()
+    if record.inputs is not None:
+        # No answer may be refused for the sake of a note about it.
+        version, inputs = _WITH_INPUTS[version], (record.inputs,)
+        limit = None if limit is None else limit + MOST_INPUTS
     row = (
-        SPILLED_VERSION if type(record.value) is Spilled else RECORD_VERSION,
+        version,
         record.kind,
         record.target,
         record.digest,
@@ -136,6 +148,7 @@ def encode_record(record: Record, limit: int | None = None) -> bytes:
         round(record.took_s, 6),
         record.run_attempt,
         record.by,
+        *inputs,
     )
     return encode(row, f"the result of {record.kind} {record.target!r}", limit)
 
@@ -152,11 +165,14 @@ class Parts(NamedTuple):
 
 def record_parts(record: Record, status: RecordStatus) -> Parts:
     """Return a record without its value; ``status`` is what it has as long as there is none."""
-    head = [RECORD_VERSION, record.kind, record.target, record.digest]
+    version = RECORD_VERSION if record.inputs is None else _WITH_INPUTS[RECORD_VERSION]
+    head = [version, record.kind, record.target, record.digest]
     tail = [
         record.attempts, round(record.began, 6), round(record.took_s, 6), record.run_attempt,
         record.by,
     ]  # fmt: skip
+    if record.inputs is not None:
+        tail.append(record.inputs)
     return Parts(
         _encoder.encode([*head, status])[:-1] + b",",
         _encoder.encode([*head, record.status])[:-1] + b",",
@@ -166,13 +182,16 @@ def record_parts(record: Record, status: RecordStatus) -> Parts:
 
 def decode_record(data: bytes) -> Record:
     """Return a journal record. Raises `SealKeyMissing` for a sealed one: see `records.decode`."""
-    version, kind, target, hashed, status, value, attempts, began, took, attempt, by = decode(data)
-    if version == SPILLED_VERSION:
-        value = Spilled(*value)
+    version, *row = decode(data)
+    inputs = row.pop() if version in _WITH_INPUTS.values() else None
+    if version in _SPILLED:
+        row[4] = Spilled(*row[4])
     elif version == SEALED_VERSION:
-        raise SealKeyMissing(key_of(data), f"the record of {kind} {target!r}")
-    elif version != RECORD_VERSION:
+        raise SealKeyMissing(key_of(data), f"the record of {row[0]} {row[1]!r}")
+    elif version not in _PLAIN:
         raise NewerRecord(version)
+
+    kind, target, hashed, status, value, attempts, began, took, attempt, by = row
 
     return Record(
         kind=StepKind(kind),
@@ -185,4 +204,5 @@ def decode_record(data: bytes) -> Record:
         took_s=took,
         run_attempt=attempt,
         by=by,
+        inputs=inputs,
     )

@@ -41,6 +41,8 @@ class Layout:
 
     def numbers(self, run_id: str) -> list[int]:
         """Return where a run may be: first the lane that would accept it now."""
+        if self.lanes == 1 and not self.past:
+            return [0]
         return list(dict.fromkeys(ids.lane_of(run_id, n) for n in (self.lanes, *self.past)))
 
 

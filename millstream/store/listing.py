@@ -11,6 +11,7 @@ from typing import Any
 
 from millstream.errors import StoreError
 from millstream.model.approval import OpenApproval
+from millstream.model.elicitation import question_of
 from millstream.model.journal import Record, RecordStatus
 from millstream.model.message import MessageKind
 from millstream.model.run import RunState, RunStatus
@@ -21,6 +22,9 @@ from millstream.store.keys import GROUP, LEVELS, Lane
 _PAGE = 200
 
 _Ids = AsyncIterator[list[str]]
+
+#: What is awaited from a person begins with one of these.
+_QUESTIONS = (MessageKind.APPROVAL.of(""), MessageKind.INPUT.of(""))
 
 
 async def list_runs(
@@ -63,14 +67,13 @@ async def dead_letters(connection: Connection, lane: Lane, limit: int) -> list[R
 
 async def open_approvals(connection: Connection, lane: Lane, limit: int) -> list[OpenApproval]:
     """Return questions that parked runs wait for the answer to, at most ``limit``."""
-    mark = MessageKind.APPROVAL.of("")
 
     def asks(status: RunStatus) -> bool:
-        return any(name.startswith(mark) for name in status.awaits)
+        return any(name.startswith(_QUESTIONS) for name in status.awaits)
 
     found = []
     for status in await list_runs(connection, lane, frozenset({RunState.PARKED}), limit, asks):
-        keys = [name[len(mark) :] for name in status.awaits if name.startswith(mark)]
+        keys = [name[2:] for name in status.awaits if name.startswith(_QUESTIONS)]
         rows = await _ask(connection, "HMGET", lane.journal(status.id), *keys)
         for key, row in zip(keys, rows, strict=True):
             if row is None:
@@ -82,15 +85,17 @@ async def open_approvals(connection: Connection, lane: Lane, limit: int) -> list
 
 
 def _open(status: RunStatus, key: str, record: Record) -> OpenApproval:
+    asks = record.value.get("asks")
     return OpenApproval(
         run_id=status.id,
         queue=status.queue,
         workflow=status.workflow,
         key=key,
-        question=record.value["question"],
-        data=record.value["data"],
+        question=record.value["question"] if asks is None else question_of(asks),
+        data=None if asks is not None else record.value["data"],
         asked=record.began,
-        due=record.value["due"],
+        due=record.value.get("due"),
+        asks=asks,
     )
 
 

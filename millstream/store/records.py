@@ -1,4 +1,4 @@
-"""Records of journals with what is secret in them sealed: the value, and the hash of the arguments.
+"""Records of journals with what is secret in them sealed: the value, and what tells of arguments.
 
 What stands in clear is what the scripts compare and people list: kind, target, status, times. The
 hash is sealed because it would tell equal arguments from others, and short ones could be guessed by
@@ -32,14 +32,15 @@ class _Row(msgspec.Struct, array_like=True):
     kind: str
     target: str
     status: str
-    #: Sealed ``[hash, value]``, or ``[hash, null, reference]``; or a message as it was sent.
+    #: Sealed ``[hash, inputs, value]``, or ``[hash, inputs, null, reference]``; or a message as it
+    #: was sent.
     value: msgspec.Raw
     attempts: int
     began: float
     took_s: float
     run_attempt: int
     by: str
-    #: Beside a message: sealed ``[hash, queue, name]``, where the message comes from.
+    #: Beside a message: sealed ``[hash, inputs, queue, name]``, the last two of the message.
     beside: msgspec.Raw
 
 
@@ -47,6 +48,7 @@ class _Wait(msgspec.Struct, array_like=True):
     """What stands, sealed, beside a message."""
 
     digest: str
+    inputs: Any
     #: Of the child whose end it is; else of the run itself.
     queue: str
     #: Of the message, as it is stored.
@@ -68,7 +70,10 @@ def encode(  # noqa: PLR0917 - how, where, and what
     if not record.sealed:
         return codec.encode_record(record, limit)
     value = record.value
-    secret = [record.digest, None, value] if type(value) is Spilled else [record.digest, value]
+    secret: list[Any] = [record.digest, record.inputs]
+    secret += [None, value] if type(value) is Spilled else [value]
+    if limit is not None and record.inputs is not None:
+        limit += codec.MOST_INPUTS
     data = codec.encode(secret, f"the result of {record.kind} {record.target!r}", limit)
     sealed = sealer.seal(Place(queue, run_id, "record", key), data)
     return codec.encode(_row(record, record.status, msgspec.Raw(sealed), ""), "a record")
@@ -87,7 +92,7 @@ def parts(  # noqa: PLR0917 - how, where, and what
     ``waiting`` is what stands as long as there is none; ``message`` is its name, behind the queue
     of the child whose end it is, else that of the run.
     """
-    wait = codec.encode(_Wait(record.digest, *message), "a wait")
+    wait = codec.encode(_Wait(record.digest, record.inputs, *message), "a wait")
     beside = sealer.seal(Place(*run, "wait", key), wait)
     row = _row(record, record.status, None, msgspec.Raw(beside))
     before, _, after = row[:4], row[4], row[5:]
@@ -115,11 +120,11 @@ def decode(sealer: Sealer | None, queue: str, run_id: str, key: str, data: bytes
     beside = bytes(row.beside)
     if beside == _NOTHING:
         sealed = opened(sealer, Place(queue, run_id, "record", key), bytes(row.value))
-        digest, value, *spilled = codec.decode(sealed)
-        return _record(row, digest, Spilled(*spilled[0]) if spilled else value)
+        digest, inputs, value, *spilled = codec.decode(sealed)
+        return _record(row, digest, inputs, Spilled(*spilled[0]) if spilled else value)
 
     wait = _waits.decode(opened(sealer, Place(queue, run_id, "wait", key), beside))
-    return _record(row, wait.digest, _message(sealer, run_id, wait, bytes(row.value)))
+    return _record(row, wait.digest, wait.inputs, _message(sealer, run_id, wait, bytes(row.value)))
 
 
 def is_sealed(data: bytes) -> bool:
@@ -151,7 +156,7 @@ def _row(record: Record, status: RecordStatus, value: Any, beside: Any) -> list[
     ]  # fmt: skip
 
 
-def _record(row: _Row, digest: str, value: Any) -> Record:
+def _record(row: _Row, digest: str, inputs: Any, value: Any) -> Record:
     return Record(
         kind=StepKind(row.kind),
         target=row.target,
@@ -163,5 +168,6 @@ def _record(row: _Row, digest: str, value: Any) -> Record:
         took_s=row.took_s,
         run_attempt=row.run_attempt,
         by=row.by,
+        inputs=inputs,
         sealed=True,
     )

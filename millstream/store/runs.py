@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -26,7 +26,7 @@ _FOREIGN = 2
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
-    "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin",
+    "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin", "parent",
 )  # fmt: skip
 
 
@@ -62,9 +62,6 @@ class LaneDepth(Depth):
     #: Age of the oldest run that nobody holds, in seconds.
     oldest_s: float = 0.0
     workers: int = 0
-    #: Deliveries that the lane has had, and those that are over. They grow, unless Redis forgets.
-    added: int = field(default=0, compare=False)
-    gone: int = field(default=0, compare=False)
 
 
 async def enqueue(
@@ -294,7 +291,16 @@ def _status(
         refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
         awaits=tuple((_text(fields["awaits"]) or "").splitlines()),
         forked_from=(_text(fields["origin"]) or "").replace("\n", " at ") or None,
+        parent=_parent(_text(fields["parent"])),
     )
+
+
+def _parent(at: str | None) -> str | None:
+    """Return a parent without its lane, which only scripts need: it stands as QUEUE:LANE:ID."""
+    if not at:
+        return None
+    queue, _, run_id = at.split(":", 2)
+    return f"{queue}/{run_id}"
 
 
 def _text(data: bytes | None) -> str | None:

@@ -11,7 +11,9 @@ import aiohttp
 import anyio
 
 from millstream import Client, Context, Workflows
+from millstream.errors import ToolInterrupted
 from millstream.events import Event
+from millstream.model.tool import OnUnknown
 from millstream.store.connection import Connection
 from millstream.telemetry.health import Health
 from millstream_gateway.compose import Parts, compose
@@ -85,6 +87,52 @@ async def large(ctx: Context) -> None:
         ctx.emit("large", [number, "x" * 60_000])
 
 
+@app.workflow()
+async def asks(ctx: Context) -> list[Any]:
+    """Ask a person."""
+    found = await ctx.approve("Deploy?", data={"to": "prod", "password": "hunter2"}, key="prod")
+    return [found.approved, found.by, found.comment]
+
+
+@app.workflow()
+async def hears(ctx: Context) -> Any:
+    """Wait for a program."""
+    return await ctx.wait_signal("go")
+
+
+@app.workflow()
+async def pays(ctx: Context) -> Any:
+    """Call a tool that does not answer the first time."""
+    return (await ctx.tool("bank", "pay", {"sum": 5, "token": "hunter2"})).data
+
+
+@app.workflow()
+async def parent(ctx: Context) -> Any:
+    """Have another run do it."""
+    return await ctx.child("add", {"a": 1}, id="kid", queue="default")
+
+
+class Bank(FunctionTools):
+    """Pays, and is cut off the first time, before anybody hears of it. People are asked then."""
+
+    def __init__(self) -> None:
+        super().__init__({"bank": {"pay": self.pay}})
+        self.paid = 0
+
+    def pay(self, sum: int, token: str) -> str:
+        """Pay."""
+        self.paid += 1
+        if self.paid == 1:
+            raise ToolInterrupted("cut off", cause="ConnectionError")
+        return f"paid {sum}"
+
+    async def prepare(self, *args: Any, **options: Any) -> Any:
+        """Find the tool."""
+        prepared = await super().prepare(*args, **options)
+        prepared.on_unknown = OnUnknown.ASK
+        return prepared
+
+
 @dataclass(slots=True)
 class Served:
     """What a test calls and looks at."""
@@ -127,6 +175,12 @@ class Served:
         return await self.ask(
             "POST", f"/api/v1{path}", json={} if body is None else body, **options
         )
+
+    async def parked(self, run_id: str) -> None:
+        """Return once a run waits for somebody."""
+        with anyio.fail_after(20):
+            while (await self.client.run(run_id).status()).state != "parked":
+                await anyio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -178,7 +232,7 @@ async def served(
 @asynccontextmanager
 async def worker(url: str) -> AsyncIterator[None]:
     """Serve the workflows for this block."""
-    embedded = EmbeddedWorker(url, app, lambda _: None, FunctionTools({}), FunctionModels({}))
+    embedded = EmbeddedWorker(url, app, lambda _: None, Bank(), FunctionModels({}))
     try:
         async with anyio.create_task_group() as group:
             await embedded.start(group)

@@ -8,10 +8,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from millstream import Schedule
+from millstream.store import boards
 from tests.gateway.issuer import Issuer
 from tests.gateway.served import Served, served, worker
+from tests.gateway.test_pages_operate import NOTE
 
 playwright = pytest.importorskip("playwright.async_api")
 axe = pytest.importorskip("axe_playwright_python.async_playwright")
@@ -31,9 +35,15 @@ async def gateway(memory_url: str, issuer: Issuer) -> AsyncIterator[Served]:
         await gateway.post("/runs", {"workflow": "fails", "id": "f1"})
         arguments = {"a": 1, "note": "x", "api_key": "y"}
         await gateway.post("/runs", {"workflow": "shows", "arguments": arguments, "id": "s1"})
-        await gateway.post("/runs", {"workflow": "waits", "id": "w1"})
-        for run in ("f1", "s1"):
+        for workflow, run in (("waits", "w1"), ("asks", "q1"), ("pays", "t1"), ("parent", "p1")):
+            await gateway.post("/runs", {"workflow": workflow, "id": run})
+        for run in ("f1", "s1", "p1"):
             await gateway.get(f"/runs/{run}/result?wait=20")
+        for run in ("q1", "t1"):
+            await gateway.parked(run)
+        nightly = Schedule("nightly", "add", {"a": 1}, cron="30 2 * * *")
+        await gateway.client.schedules.create(nightly)
+        await boards.pin(gateway.connection, boards.MODELS, "w1", msgspec.json.encode(NOTE), 600)
         yield gateway
 
 
@@ -45,6 +55,12 @@ async def chromium() -> AsyncIterator[Any]:
         found = await started.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield found
         await found.close()
+
+
+PATHS = (
+    "/", "/runs", "/runs/s1", "/runs/w1", "/runs/q1", "/runs/t1", "/runs/p1", "/questions",
+    "/schedules", "/dead", "/workers", "/models",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -68,12 +84,29 @@ async def test_the_pages_work_in_a_browser(
     await page.get_by_label("API key or token").fill(gateway.token)
     await page.keyboard.press("Enter")
     await page.get_by_role("heading", name="Queues").wait_for()
-    for path in ("/", "/runs", "/runs/s1", "/runs/w1", "/dead", "/workers"):
+    for path in PATHS:
         await page.goto(path)
+        for step in await page.locator(".timeline summary").all():
+            await step.click()
         name = path.strip("/").replace("/", "-") or "queues"
         await page.screenshot(path=pictures / f"{scheme}-{name}.png", full_page=True)
         await hinders_nobody(context, gateway.url + path, scheme)
 
+    await page.goto("/questions")
+    await page.get_by_role("button", name="Give bank/pay#0 of t1 up").click()
+    await page.get_by_text("The run is failed.").wait_for()
+    await page.goto("/runs/q1")
+    await page.get_by_label("Comment").fill("fine")
+    await page.get_by_role("button", name="Approve approve:prod of q1").press("Enter")
+    await page.get_by_text("The run is completed.").wait_for()
+    await page.goto("/runs/p1")
+    await page.get_by_role("link", name="kid").click()
+    await page.get_by_role("heading", name="Run kid").wait_for()
+    await page.get_by_role("link", name="p1").click()
+    await page.get_by_role("heading", name="Run p1").wait_for()
+    await page.get_by_role("link", name="Schedules").click()
+    await page.get_by_role("button", name="Pause nightly").click()
+    await page.get_by_role("button", name="Resume nightly").wait_for()
     await page.goto("/runs/w1")
     await page.get_by_role("log").get_by_text("waiting").wait_for()
     await page.get_by_role("button", name="Cancel").click()

@@ -174,6 +174,15 @@ async def test_a_role_of_one_queue_opens_no_other(gateway: Served, issuer: Issue
     assert (await gateway.client.depth()).waiting == 0
 
 
+#: What is said to a run, by verb; and of whom many are meant.
+SAID: dict[str, Any] = {
+    "signal": {"name": "go"}, "answer": {"approved": True},
+    "resolve": {"step": "s#0", "verdict": "retry"}, "fork": {"step": "s#0"},
+}  # fmt: skip
+NAMED: dict[str, Any] = {"ids": ["r1"]}
+THEIRS: dict[str, Any] = {"all": True, "tenant": "acme"}
+
+
 async def test_a_run_of_another_tenant_does_not_exist(gateway: Served, issuer: Issuer) -> None:
     """Every way to ask for it answers as if there were none; its tenant comes from the token."""
     ours, theirs = (issuer.token("admin", tenant=name) for name in ("acme", "umbrella"))
@@ -182,14 +191,23 @@ async def test_a_run_of_another_tenant_does_not_exist(gateway: Served, issuer: I
     for token in (theirs, issuer.token("admin")):
         for method, path in (
             ("GET", "/runs/r1"), ("GET", "/runs/r1/result"), ("GET", "/runs/r1/events"),
-            ("POST", "/runs/r1/cancel"), ("POST", "/runs/r1/retry"),
+            ("POST", "/runs/r1/cancel"), ("POST", "/runs/r1/retry"), ("GET", "/runs/r1/steps"),
+            *(("POST", f"/runs/r1/{verb}") for verb in SAID),
         ):  # fmt: skip
-            found = await gateway.ask(method, f"/api/v1{path}", token=token)
-            none = await gateway.ask(method, f"/api/v1{path.replace('r1', 'r2')}", token=token)
+            verb = path.rpartition("/")[2]
+            said = {"json": SAID[verb]} if verb in SAID else {}
+            other = path.replace("r1", "r2")
+            found = await gateway.ask(method, f"/api/v1{path}", token=token, **said)
+            none = await gateway.ask(method, f"/api/v1{other}", token=token, **said)
             assert (found[0], found[1]["detail"].replace("r1", "r2")) == (404, none[1]["detail"])
         assert (await gateway.get("/runs", token=token))[1]["runs"] == []
         replay = await gateway.post("/queues/default/dead/replay", {"ids": ["r1"]}, token=token)
         assert replay[1]["runs"] == {"r1": "unknown"}
+        for verb in ("cancel", "retry"):
+            path = f"/queues/default/runs/{verb}"
+            named = await gateway.post(path, NAMED, token=token)
+            assert named[1]["runs"] == {"r1": "unknown"}
+            assert (await gateway.post(path, THEIRS, token=token))[1]["runs"] == {}
         # Not even by saying exactly what they said.
         status, problem = await gateway.post("/runs", {**ADD, "id": "r1"}, token=token)
         assert (status, "acme" in problem["detail"]) == (409, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ import aiohttp
 import pytest
 
 from millstream.events import OperatorActed
-from millstream.store import api_keys
+from millstream.store import api_keys, audit
 from tests.gateway.issuer import Issuer
 from tests.gateway.served import Served, served
 
@@ -111,8 +112,12 @@ async def test_dead_letters_are_replayed_in_bulk(working: Served) -> None:
         async with http.post(f"{working.url}/dead/replay?queue=default", data=data) as answer:
             assert answer.status == 200
 
-    replayed = {act.run_id for act in working.of(OperatorActed) if act.action == "replay"}
-    assert replayed == {"f0", "f2"}
+    acts = [(act.action, act.run_id) for act in working.of(OperatorActed)]
+    assert acts == [("replay many", "2 runs")]
+    trail = [json.loads(line.text) async for line in audit.lines(working.connection)]
+    assert {(each["actor"], each["target"]) for each in trail} == {
+        ("token:alice", "f0"), ("token:alice", "f2")
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -155,13 +155,23 @@ def test_a_ring_may_end_sealing(tmp_path: Path) -> None:
     assert sealer.open(PLACE, sealed) == b"secret"
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "clear", "one", "one:short=", f"{ONE} {TWO}", f"{ONE}\n{ONE}", "a b:" + "A" * 43 + "=",
-     f"{ONE}\nclear", "\n".join(keyring.fresh(f"k{n}") for n in range(17))],
-)  # fmt: skip
-def test_a_file_that_is_no_ring_is_refused_and_not_shown(tmp_path: Path, text: str) -> None:
-    file = ring_of(tmp_path, text)
+#: Keys are drawn, so what is tested has a name.
+NO_RINGS = {
+    "nothing": "",
+    "no key": "clear",
+    "a word": "one",
+    "too short": "one:short=",
+    "two in a line": f"{ONE} {TWO}",
+    "twice": f"{ONE}\n{ONE}",
+    "a name with a blank": "a b:" + "A" * 43 + "=",
+    "clear behind a key": f"{ONE}\nclear",
+    "too many": "\n".join(keyring.fresh(f"k{n}") for n in range(17)),
+}
+
+
+@pytest.mark.parametrize("what", NO_RINGS)
+def test_a_file_that_is_no_ring_is_refused_and_not_shown(tmp_path: Path, what: str) -> None:
+    file = ring_of(tmp_path, NO_RINGS[what])
 
     with pytest.raises(ConfigError, match="--seal-keys") as found:
         Keyring(str(file))

@@ -59,9 +59,11 @@ class Bench:
     ) -> ToolResult:
         """Prepare and call."""
         prepared = await self.prepare(server, tool, arguments, run)
-        return await self.caller.call(
+        answer = await self.caller.call(
             prepared, arguments or {}, timeout_s=timeout_s, idempotency_key=key, run_id=run
         )
+        assert isinstance(answer, ToolResult), "the tool asks instead of answering"
+        return answer
 
 
 @asynccontextmanager

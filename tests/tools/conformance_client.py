@@ -22,9 +22,10 @@ import anyio
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "worker"))
 
-from mcp_types import ElicitResult, InputRequiredResult
 
 from millstream.errors import ToolError, ToolRejected
+from millstream.model.elicitation import Inputs
+from millstream.model.tool import ToolResult
 from millstream_worker.tools.caller import ToolCaller
 from millstream_worker.tools.catalogue import Described
 from millstream_worker.tools.servers import parse_servers
@@ -60,38 +61,25 @@ async def main(url: str) -> None:
 
 async def one(caller: ToolCaller, tool: str, arguments: dict[str, Any]) -> None:
     """Call one tool; that it fails is an answer too."""
+    inputs: Inputs | None = None
     try:
-        prepared = await caller.prepare("suite", tool, arguments, run_id="run")
-        result = await caller.call(
-            prepared, arguments, timeout_s=20, idempotency_key=f"key-{tool}", run_id="run"
-        )
+        for number in range(1, 6):
+            prepared = await caller.prepare("suite", tool, arguments, run_id="run")
+            result = await caller.call(
+                prepared,
+                arguments,
+                timeout_s=20,
+                idempotency_key=f"key-{tool}",
+                run_id="run",
+                inputs=inputs,
+            )
+            if isinstance(result, ToolResult):
+                print(tool, result.text, file=sys.stderr)
+                return
+            accepted = {"action": "accept", "content": {"confirmed": True}}
+            inputs = Inputs(number, result.state, dict.fromkeys(result.asks, accepted))
     except ToolError as error:
         print(error, file=sys.stderr)
-        if "asks a person" in str(error):
-            await answer_person(caller, tool, arguments)
-    else:
-        print(tool, result.text, file=sys.stderr)
-
-
-async def answer_person(caller: ToolCaller, tool: str, arguments: dict[str, Any]) -> None:
-    """Answer what a tool asks, which a worker does not: the transport alone is looked at here."""
-    deadline = anyio.current_time() + 20
-    session = await caller._peers["suite"]._sessions.get("run", deadline)
-    client = await session.client(deadline)
-    asked = await client.call_tool(tool, arguments, allow_input_required=True)
-    for _ in range(5):
-        if not isinstance(asked, InputRequiredResult):
-            return
-        asked = await client.call_tool(
-            tool,
-            arguments,
-            input_responses={
-                name: ElicitResult(action="accept", content={"confirmed": True})
-                for name in asked.input_requests or {}
-            },
-            request_state=asked.request_state,
-            allow_input_required=True,
-        )
 
 
 if __name__ == "__main__":

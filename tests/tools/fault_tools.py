@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ TOOLS = [
     _tool("meet", {"parties": {"type": "integer"}}, annotations=_SAFE),
     _tool("hold", {"name": _TEXT}, annotations=_SAFE),
     _tool("open", {"name": _TEXT}, annotations=_SAFE),
-    _tool("ask_person"),
+    _tool("ask_person", annotations=_SAFE),
+    _tool("ask_model"),
+    _tool("again"),
     _tool("pid", annotations=_SAFE),
 ]
 
@@ -77,6 +80,10 @@ class FaultTools:
     effects: Counter[str] = field(default_factory=Counter)
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     metas: list[dict[str, Any]] = field(default_factory=list)
+    #: What came back with each call: what was answered to a question, and the state.
+    inputs: list[tuple[Any, str | None]] = field(default_factory=list)
+    #: Called once, when an answer has come and before the call ends.
+    crash: Callable[[], None] | None = None
     in_flight: int = 0
     peak: int = 0
     started: defaultdict[str, anyio.Event] = field(default_factory=lambda: defaultdict(anyio.Event))
@@ -91,6 +98,7 @@ class FaultTools:
         name, arguments = params["name"], params.get("arguments") or {}
         meta = params.get("_meta") or {}
         self.metas.append(meta)
+        self.inputs.append((params.get("inputResponses"), params.get("requestState")))
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         try:
@@ -146,11 +154,28 @@ class FaultTools:
         raise RpcFailure(-32603, arguments["words"])
 
     def _ask_person(self, _arguments: dict[str, Any], _: Any) -> dict[str, Any]:
+        responses, _state = self.inputs[-1]
+        if responses:
+            crash, self.crash = self.crash, None
+            if crash is not None:
+                crash()
+            return text(json.dumps(responses))
         ask = {
             "method": "elicitation/create",
             "params": {"mode": "form", "message": "sure?", "requestedSchema": _EMPTY_FORM},
         }
-        return {"resultType": "input_required", "inputRequests": {"sure": ask}}
+        return {
+            "resultType": "input_required",
+            "inputRequests": {"sure": ask},
+            "requestState": "state-1",
+        }
+
+    def _ask_model(self, _arguments: dict[str, Any], _: Any) -> dict[str, Any]:
+        ask = {"method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}}
+        return {"resultType": "input_required", "inputRequests": {"model": ask}}
+
+    def _again(self, _arguments: dict[str, Any], _: Any) -> dict[str, Any]:
+        return {"resultType": "input_required", "requestState": "not yet"}
 
     async def _hang(self, arguments: dict[str, Any], _: Any) -> dict[str, Any]:
         name = arguments.get("name", "")

@@ -12,6 +12,7 @@ from tests.tools.fault_tools import FaultTools, RpcFailure
 
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
+_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 
 
 class Wire:
@@ -23,6 +24,8 @@ class Wire:
         self.page_size = 1000
         #: Leave out what 2026 servers forget.
         self.forgetful = False
+        #: What the client said last that it can do.
+        self.capabilities: dict[str, Any] = {}
 
     async def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a request."""
@@ -39,6 +42,8 @@ class Wire:
         return {"jsonrpc": "2.0", "id": number, "error": {"code": code, "message": message}}
 
     async def _result(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        said = params.get("capabilities", (params.get("_meta") or {}).get(_CAPABILITIES))
+        self.capabilities = self.capabilities if said is None else said
         match method:
             case "server/discover" if self.era == "2026":
                 return {

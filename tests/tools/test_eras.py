@@ -7,6 +7,7 @@ import anyio.lowlevel
 import pytest
 
 from millstream.errors import ToolNotSent, ToolRejected
+from millstream.model.tool import ToolResult
 from tests.tools.bench import benched, in_time, stdio, web
 from tests.tools.fault_http import FaultHttp
 
@@ -162,6 +163,7 @@ async def test_headers_that_do_not_match_are_mended_by_a_new_listing() -> None:
             prepared, {"text": "x"}, timeout_s=5, idempotency_key="k", run_id="r1"
         )
 
+    assert isinstance(answer, ToolResult)
     assert answer.text == "x"
     assert server.headers[-1]["mcp-param-words"] == "x"
 

@@ -157,13 +157,6 @@ async def test_nobody_listens_means_never_sent() -> None:
     assert bench.statuses == ["not_sent"]
 
 
-async def test_a_request_for_a_person_is_rejected() -> None:
-    """Nobody sits before a worker; better said than waited for."""
-    async with FaultHttp().serve() as server, benched({"faults": web(server)}) as bench:
-        with pytest.raises(ToolRejected, match="asks a person for sure"):
-            await bench.call("faults", "ask_person")
-
-
 async def test_what_is_too_large_is_not_sent(bench: Bench, server: FaultHttp) -> None:
     """The bound holds in both directions."""
     await bench.prepare("faults", "echo")

@@ -1,14 +1,16 @@
-"""Ask an operator what became of a call, and wait for the answer like for any message.
+"""Ask somebody about a tool call, and wait for the answer like for any message.
 
-The answer takes the place of the intent in the journal, so it is given once and heard once. While
-the run waits it is parked: no slot, no memory of a worker.
+An operator is asked what became of a call, a person what the tool itself wants to know before it
+goes on. The answer takes the place of what stood in the journal, so it is given once and heard
+once. While the run waits it is parked: no slot, no memory of a worker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from millstream.model.elicitation import InputNeeded, Inputs
 from millstream.model.journal import Record, RecordStatus
 from millstream.model.message import MessageKind
 from millstream_worker import waitsteps
@@ -34,3 +36,31 @@ class Asking:
             return await waitsteps.receive(
                 waits, step, name, waitsteps.Wait(intent, None, RecordStatus.RESOLVED)
             )
+
+    async def question(self, step: Step, needed: InputNeeded, round: int) -> Record:
+        """Journal what a tool asks, and tell whoever watches; return what then waits.
+
+        Raises `PayloadTooLarge` when a journal cannot hold it.
+        """
+        recorder = self.waits().recorder
+        about = {"asks": {name: asdict(ask) for name, ask in needed.asks.items()}}
+        record = recorder.record(
+            step,
+            RecordStatus.WAITING,
+            {**about, "state": needed.state, "round": round},
+            began=recorder.wall(),
+        )
+        await recorder.publish(step, record, "input", {"key": step.key, **about})
+        return record
+
+    async def answer(self, step: Step, waiting: Record) -> Inputs:
+        """Return what a person answers to the question that waits."""
+        waits = self.waits()
+        with waits.parking.resting():
+            record = await waitsteps.receive(
+                waits,
+                step,
+                MessageKind.INPUT.of(step.key),
+                waitsteps.Wait(waiting, None, RecordStatus.ANSWERED),
+            )
+        return Inputs(*record.value)

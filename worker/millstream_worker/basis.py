@@ -100,8 +100,17 @@ class Basis(Context):
         heard = self._waits.mailbox.heard if awaits else 0
         self._park(due, heard, waitsteps.together(awaits))
 
-    def _step(self, kind: StepKind, target: str, digest: str, name: str, key: str | None) -> Step:
-        return Step(key=self._replay.branch.key(name, key), kind=kind, target=target, digest=digest)
+    def _step(  # noqa: PLR0917 - what a record says of it
+        self,
+        kind: StepKind,
+        target: str,
+        digest: str,
+        name: str,
+        key: str | None,
+        given: Any = None,
+    ) -> Step:
+        taken = self._replay.branch.key(name, key)
+        return Step(key=taken, kind=kind, target=target, digest=digest, given=given)
 
     def _visit(self, step: Step) -> Record | None:
         return self._replay.visit(step.key, step.kind, step.target, step.digest)

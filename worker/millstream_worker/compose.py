@@ -171,6 +171,7 @@ def _environment(config: WorkerConfig, agent: Agent, lease: Lease, parts: Parts)
         inference=parts.inference,
         in_thread=parts.in_thread,
         make_log=parts.make_log,
+        inputs_most=config.journal_inputs,
         spills=Spills(parts.connection, agent.token, emit=parts.emit, above=config.spill_above),
         traces=parts.traces,
         sealer=parts.connection.sealer,

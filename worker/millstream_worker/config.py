@@ -33,6 +33,12 @@ class WorkerConfig:
         lowest=16 * KIB,
         highest=16 * MIB,
     )
+    journal_inputs: int = setting(
+        2 * KIB,
+        "bytes of what a tool or a model is called with that are kept for people to see; 0: none",
+        lowest=0,
+        highest=64 * KIB,
+    )
     retention: float = setting(
         24 * 3600.0, "seconds the record of an ended run is kept", lowest=0.001
     )

@@ -93,7 +93,7 @@ class RunContext(Waiting):
             return Call(self._too_late)
         sent = dict(arguments or {})
         target = f"{server}/{tool}"
-        step = self._step(StepKind.TOOL, target, codec.digest(sent), target, key)
+        step = self._step(StepKind.TOOL, target, codec.digest(sent), target, key, sent)
         call = toolsteps.ToolCall(
             server=server,
             tool=tool,
@@ -153,7 +153,7 @@ class RunContext(Waiting):
             retry=retry or DEFAULT_RETRY,
             run=f"{self._queue}/{self.run_id}",
         )
-        step = self._step(StepKind.INFER, model, call.digest, model, key)
+        step = self._step(StepKind.INFER, model, call.digest, model, key, call.given)
 
         async def act() -> Any:
             record = self._visit(step)

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Protocol
 
 from millstream.events import Emit
+from millstream.model.elicitation import InputNeeded, Inputs
 from millstream.model.inference import CallOptions
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Delivery
@@ -60,10 +61,11 @@ class Tools(Protocol):
         idempotency_key: str,
         run_id: str,
         place: Place | None,
-    ) -> ToolResult:
+        inputs: Inputs | None,
+    ) -> ToolResult | InputNeeded:
         """Send the call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`.
 
-        The server is told in which trace it is called.
+        The server is told in which trace it is called, and what was answered to what it asked.
         """
 
     async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
@@ -134,5 +136,7 @@ class Environment:
     traces: Traces | None = None
     #: A sleep longer than this parks the run.
     park_after_s: float = 5.0
+    #: Bytes of what a tool or a model is called with that its record has.
+    inputs_most: int = 0
     limits: Limits = LIMITS
     shapes: Shapes = field(default_factory=Shapes)

@@ -42,6 +42,12 @@ class ModelCall:
     run: str
 
     @property
+    def given(self) -> Mapping[str, Any]:
+        """What people see of it: its inputs, and the options of the backend."""
+        inputs = self.inputs[0] if self.single else self.inputs
+        return {"inputs": inputs, **self.options.backend}
+
+    @property
     def digest(self) -> str:
         """Hash of what decides the answer: neither the urgency nor the patience does."""
         return codec.digest([list(self.inputs), self.single, dict(self.options.backend)])

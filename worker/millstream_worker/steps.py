@@ -19,6 +19,7 @@ from millstream.store import codec, records, sealing
 from millstream.store.commits import Child, Verdict
 from millstream.store.sealing import Sealer
 from millstream_worker.environment import Environment
+from millstream_worker.excerpts import excerpt
 from millstream_worker.held import Held, Stop
 from millstream_worker.telling import SCORE, scores
 
@@ -54,6 +55,8 @@ class Step:
     kind: StepKind
     target: str
     digest: str
+    #: What it is called with, as far as its record has that for people to see.
+    given: Any = None
 
 
 class Recorder:
@@ -111,6 +114,7 @@ class Recorder:
             value,
             run_attempt=self._held.delivery.attempt,
             by=self._environment.token,
+            inputs=None if step.given is None else self._inputs(step.given),
             sealed=sealer is not None and sealer.active,
             **fields,
         )
@@ -189,6 +193,15 @@ class Recorder:
             for scored in scores(self._held.delivery, self._queue, data):
                 self._environment.emit(scored)
 
+    async def publish(self, step: Step, record: Record, name: str, data: Any) -> None:
+        """Journal a record and tell whoever watches, together; return when it stands."""
+        limit = self._environment.limits.event
+        said = codec.encode([name, data], f"event {name!r}", limit)
+        sealer = self._environment.sealer
+        said = said if sealer is None else self._sealed(sealer, said)
+        self._held.emit_later(step.key, self._encode(step.key, record), said)
+        await self._held.flush()
+
     async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
         """Record that a step failed for good, then raise its error."""
         error.key = step.key
@@ -240,6 +253,10 @@ class Recorder:
                 trace=delivery.trace,
             )
         )
+
+    def _inputs(self, given: Any) -> Any:
+        most = self._environment.inputs_most
+        return excerpt(given, most) if most else None
 
     def _encode(self, key: str, record: Record) -> bytes:
         limits = self._environment.limits

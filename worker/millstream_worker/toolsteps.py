@@ -6,6 +6,9 @@ A crash between the call and its record leaves the intent standing: the call may
 goes on then asks: is it safe to repeat? If so it is sent again, under the same idempotency key.
 If not, the tool's policy decides: by default the workflow is told `OutcomeUnknown`; or the run
 waits until an operator says what became of the call.
+
+A tool may answer with a question to a person. Then the run waits for the answer, parked, and the
+call is sent again with it, under the same key.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from millstream.errors import (
     ToolRejected,
 )
 from millstream.model.backoff import RetryPolicy
+from millstream.model.elicitation import MOST_ROUNDS, InputNeeded, Inputs
 from millstream.model.journal import Record, RecordStatus
 from millstream.model.run import Delivery
 from millstream.model.tool import OnUnknown, ToolResult
@@ -34,6 +38,10 @@ from millstream_worker.steps import Recorder, Step, replayed
 
 #: No server may take longer, and no configuration may allow it.
 LONGEST_CALL_S = 120.0
+
+#: For how long a tool is left alone that only wants to be asked again: at first, and at most.
+_MOMENT_S = 0.05
+_LONGEST_MOMENT_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +81,7 @@ async def call_tool(
     recorder: Recorder, step: Step, call: ToolCall, record: Record | None, asking: Asking
 ) -> ToolResult:
     """Return the tool's answer, from the journal or from the server."""
-    if record is not None and record.status not in {RecordStatus.INTENT, RecordStatus.RESOLVED}:
+    if record is not None and record.status in {RecordStatus.OK, RecordStatus.FAILED}:
         return ToolResult.unpacked(replayed(step, await recorder.whole(record), dict))
 
     began = recorder.wall()
@@ -108,11 +116,24 @@ class _Calling:
         self._record = record
         #: An intent of an earlier worker: whether its call ran is not known, and stays so.
         self._unresolved = record is not None and record.status is RecordStatus.INTENT
+        #: What was answered to what the tool has asked.
+        self._inputs = _inputs_of(record)
         #: How often it was sent here: each time is a span of its own.
         self._sent = 0
 
     async def once(self) -> ToolResult:
-        """Send the call once, unless it turns out that there is nothing to send."""
+        """Send the call until it is answered, unless there is nothing to send."""
+        while True:
+            answer = await self._sent_once()
+            if isinstance(answer, ToolResult):
+                return answer
+            await self._ask_person(answer)
+
+    async def _sent_once(self) -> ToolResult | InputNeeded:
+        if self._record is not None and self._record.status is RecordStatus.WAITING:
+            self._inputs = await self._asking.answer(self._step, self._record)
+            self._record = self._record._replace(status=RecordStatus.ANSWERED)
+            await self._recorder.ready()
         if self._record is not None and self._record.status is RecordStatus.RESOLVED:
             resolved = self._resolved(self._record.value)
             if resolved is not None:
@@ -130,33 +151,76 @@ class _Calling:
         self._asking.pins.check(call.server, prepared.catalogue)
         await self._intend(prepared)
         try:
-            self._sent += 1
-            return await _send(self._recorder, self._step, call, prepared, self._sent)
+            return await self._send(prepared)
         except OutcomeUnknown as error:
             return await self._asked(prepared, error)
+
+    async def _send(self, prepared: Prepared) -> ToolResult | InputNeeded:
+        recorder, call, target = self._recorder, self._call, self._step.target
+        self._sent += 1
+        # The lease may have run out while the call was prepared and its intent written.
+        await recorder.ready()
+        try:
+            return await recorder.environment.tools.call(
+                prepared,
+                call.arguments,
+                timeout_s=call.timeout_s,
+                idempotency_key=call.idempotency_key(self._step),
+                run_id=call.session,
+                place=recorder.place_of_call(self._step, self._sent),
+                inputs=self._inputs,
+            )
+        except ToolInterrupted as error:
+            if _repeatable(prepared):
+                raise
+            raise OutcomeUnknown(
+                f"{target} was sent and did not answer ({error}); it may have run, and it is not"
+                " declared safe to repeat",
+                cause=type(error).__name__,
+            ) from error
 
     async def _intend(self, prepared: Prepared) -> None:
         """Record that the call is about to be sent, unless that is recorded already."""
         before = self._record
-        resolved = before is not None and before.status is RecordStatus.RESOLVED
-        if prepared.needs_intent and (before is None or resolved):
+        stands = before is not None and before.status is RecordStatus.INTENT
+        if prepared.needs_intent and not stands:
             # Every intent is another one: what was said of an earlier one does not hold for it.
             self._record = self._recorder.record(
                 self._step,
                 RecordStatus.INTENT,
-                None,
+                None if self._inputs is None else self._inputs.packed(),
                 began=self._recorder.wall(),
                 attempts=1 if before is None else before.attempts + 1,
             )
             await self._recorder.write(self._step, self._record)
 
-    async def _asked(self, prepared: Prepared, error: OutcomeUnknown) -> ToolResult:
+    async def _ask_person(self, needed: InputNeeded) -> None:
+        """Have a person answer what the tool asks, before the call is sent again with it."""
+        number = 1 + (0 if self._inputs is None else self._inputs.round)
+        if number > MOST_ROUNDS:
+            raise ToolRejected(
+                f"{self._step.target} asked {MOST_ROUNDS} times, and would ask again",
+                cause="ToolRejected",
+            )
+        if not needed.asks:
+            # It asks nobody: it only wants to be asked again, in a moment.
+            self._inputs = Inputs(number, needed.state, {})
+            await anyio.sleep(min(_LONGEST_MOMENT_S, _MOMENT_S * 2 ** (number - 1)))
+            return
+        try:
+            self._record = await self._asking.question(self._step, needed, number)
+        except PayloadTooLarge as error:
+            raise ToolRejected(str(error), cause="PayloadTooLarge") from error
+        # The call has ended, with a question: what became of it is known.
+        self._unresolved = False
+
+    async def _asked(self, prepared: Prepared, error: OutcomeUnknown) -> ToolResult | InputNeeded:
         """Have an operator say what became of the call, where that is the tool's policy."""
         if prepared.on_unknown is not OnUnknown.ASK or self._record is None:
             raise error
         self._record = await self._asking.ask(self._step, self._record)
         self._unresolved = False
-        return await self.once()
+        return await self._sent_once()
 
     def _resolved(self, verdict: list[Any]) -> ToolResult | None:
         """Return the answer that an operator gave; None: the call is to be sent again."""
@@ -172,29 +236,12 @@ class _Calling:
                 )
 
 
-async def _send(
-    recorder: Recorder, step: Step, call: ToolCall, prepared: Prepared, number: int
-) -> ToolResult:
-    tools = recorder.environment.tools
-    # The lease may have run out while the call was prepared and its intent written.
-    await recorder.ready()
-    try:
-        return await tools.call(
-            prepared,
-            call.arguments,
-            timeout_s=call.timeout_s,
-            idempotency_key=call.idempotency_key(step),
-            run_id=call.session,
-            place=recorder.place_of_call(step, number),
-        )
-    except ToolInterrupted as error:
-        if _repeatable(prepared):
-            raise
-        raise OutcomeUnknown(
-            f"{step.target} was sent and did not answer ({error}); it may have run, and it is not"
-            " declared safe to repeat",
-            cause=type(error).__name__,
-        ) from error
+def _inputs_of(record: Record | None) -> Inputs | None:
+    """Return what was answered so far, from the record of a call that is to be sent again."""
+    carries = {RecordStatus.INTENT, RecordStatus.ANSWERED}
+    if record is None or record.status not in carries or record.value is None:
+        return None
+    return Inputs(*record.value)
 
 
 async def _answered(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -83,6 +84,8 @@ class Waiting(Basis):
         digest = codec.digest([arguments, id, queue])
         step = self._step(StepKind.CHILD, workflow, digest, f"child {workflow}", key)
         chosen = childsteps.id_of(self._delivery, step.key) if id is None else id
+        # Its arguments stand with the child itself.
+        step = replace(step, given={"id": chosen, "queue": queue or self._queue})
         asked = Enqueue(
             workflow, arguments, chosen, queue or self._queue, priority, None,
             tenant or self.tenant, timeout, version, self._recorder.trace_for(step),

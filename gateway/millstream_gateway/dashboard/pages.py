@@ -1,32 +1,29 @@
-"""The pages: what each shows, and what its forms do. Whatever they do, the API does it."""
+"""The pages of queues, runs, dead letters and workers, and the way in. The API does the work."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from millstream.client import Client
 from millstream.errors import MillstreamError, said
 from millstream.model.run import RunState
-from millstream.store import boards
-from millstream.store.connection import Connection
-from millstream_gateway.auth.principals import Principal, Role
+from millstream_gateway.auth.principals import ALL, Principal, Role
 from millstream_gateway.calls import Call
+from millstream_gateway.dashboard import timeline
+from millstream_gateway.dashboard.flow import Flow
 from millstream_gateway.dashboard.rendering import Rendering
-from millstream_gateway.dashboard.visitors import Visitors, page_of_run, to
+from millstream_gateway.dashboard.views import seen
+from millstream_gateway.dashboard.visitors import Visitors, to
 from millstream_gateway.problems import answer_of
-from millstream_gateway.refusals import Malformed, NotFound, Unauthenticated
+from millstream_gateway.refusals import NotFound, Unauthenticated
 from millstream_gateway.rest import shapes
 from millstream_gateway.rest.queues import Queues
 from millstream_gateway.rest.runs import Runs
 
-#: Steps of a run that its page shows.
-_MOST_STEPS = 500
 _STATIC = {
     "htmx.min.js": "text/javascript",
     "live.js": "text/javascript",
@@ -42,27 +39,38 @@ class Pages:
     def __init__(  # noqa: PLR0917 - what the pages are made of
         self,
         client: Client,
-        connection: Connection,
         runs: Runs,
         queues: Queues,
         visitors: Visitors,
         rendering: Rendering,
+        flow: Flow,
     ) -> None:
         self._client = client
-        self._connection = connection
         self._runs = runs
         self._queues = queues
         self._visitors = visitors
         self._rendering = rendering
+        self._flow = flow
         folder = resources.files("millstream_gateway.dashboard").joinpath("static")
         self._files = {name: folder.joinpath(name).read_bytes() for name in _STATIC}
 
     # -- look ----------------------------------------------------------------------------------
 
     async def overview(self, call: Call) -> web.Response:
-        """Show the queues."""
-        queues = (await self._queues.list(call)).value.queues
-        return self._rendering.page("overview", call.principal, queues=queues)
+        """Show the queues, and how fast runs come and go."""
+        depths = {name: await self._client.depth(name) for name in seen(call)}
+        queues = [await self._queues.viewed(name, depth) for name, depth in depths.items()]
+        paces = {
+            name: self._flow.look(name, depth.added, depth.gone) for name, depth in depths.items()
+        }
+        turns = call.principal.tenant in {None, ALL}
+        return self._rendering.page(
+            "overview",
+            call.principal,
+            queues=queues,
+            paces=paces,
+            may=lambda queue: turns and call.principal.may(Role.OPERATOR, queue),
+        )
 
     async def runs(self, call: Call) -> web.Response:
         """Show runs, by the filters of the query."""
@@ -71,7 +79,7 @@ class Pages:
             "runs",
             call.principal,
             queue=call.queue(call.query.queue),
-            queues=_seen(call),
+            queues=seen(call),
             states=list(RunState),
             query=call.query,
             runs=found.runs,
@@ -82,7 +90,6 @@ class Pages:
         """Show one run: where it is, what it was given, and its steps in the order they began."""
         run, status = await self._runs.visible(call)
         journal = await self._client.journal(run)
-        steps = sorted(journal.items(), key=lambda item: item[1].began)
         end = None
         if status.state.final:
             end = (await self._runs.result(replace(call, query=_at_once(run.queue)))).value
@@ -91,62 +98,43 @@ class Pages:
             call.principal,
             run=shapes.view(status),
             arguments=await self._client.arguments(run),
-            steps=steps[:_MOST_STEPS],
-            left=max(0, len(steps) - _MOST_STEPS),
+            timeline=timeline.drawn(status, journal, self._rendering.now()),
             end=end,
+            parent=_parted(status.parent, "/"),
+            forked_from=_parted(status.forked_from, " at "),
             may=call.principal.may(Role.OPERATOR, run.queue),
         )
 
     async def dead(self, call: Call) -> web.Response:
         """Show the dead letters of a queue."""
         queue = call.queue(call.query.queue)
-        asked = shapes.DeadQuery(limit=call.query.limit, cursor=call.query.cursor)
+        query: shapes.RunsQuery = call.query
+        asked = shapes.DeadQuery(
+            workflow=query.workflow, cause=query.cause, limit=query.limit, cursor=query.cursor
+        )
         found = (await self._queues.dead(replace(call, path={"queue": queue}, query=asked))).value
         return self._rendering.page(
             "dead",
             call.principal,
             queue=queue,
-            queues=_seen(call),
+            queues=seen(call),
+            query=query,
             runs=found.runs,
             next=found.next,
             may=call.principal.may(Role.OPERATOR, queue),
         )
 
     async def workers(self, call: Call) -> web.Response:
-        """Show who serves a queue, and the models they have."""
+        """Show who serves a queue."""
         queue = call.queue(call.query.queue)
         agents = await self._client.agents(queue)
-        notes = await boards.read(self._connection, boards.MODELS)
-        models = [msgspec.json.decode(note) for _, note in sorted(notes.items())]
         return self._rendering.page(
             "workers",
             call.principal,
             queue=queue,
-            queues=_seen(call),
+            queues=seen(call),
             workers=sorted(agents, key=lambda agent: agent.started),
-            models=models,
         )
-
-    # -- act -----------------------------------------------------------------------------------
-
-    async def cancel(self, call: Call) -> web.Response:
-        """Ask a run to end, and show it."""
-        moved: shapes.Moved = (await self._runs.cancel(call)).value
-        return to(page_of_run(moved.id, moved.queue))
-
-    async def retry(self, call: Call) -> web.Response:
-        """Start a run once more, and show it."""
-        moved: shapes.Moved = (await self._runs.retry(call)).value
-        return to(page_of_run(moved.id, moved.queue))
-
-    async def replay(self, call: Call) -> web.Response:
-        """Start the dead letters that were chosen once more, and show the rest."""
-        queue = call.queue(call.query.queue)
-        ids: Sequence[str] = call.body.get("id", [])
-        if len(ids) > shapes.MOST_AT_ONCE:
-            raise Malformed(f"at most {shapes.MOST_AT_ONCE} at once")
-        await self._queues.replayed(call, queue, ids)
-        return to(f"/dead?queue={queue}")
 
     # -- sign in -------------------------------------------------------------------------------
 
@@ -184,8 +172,12 @@ class Pages:
         return self._rendering.page("refused", _NOBODY, status=problem.status, reason=reason)
 
 
-def _seen(call: Call) -> list[str]:
-    return [name for name in call.served if call.principal.may(Role.VIEWER, name)]
+def _parted(named: str | None, between: str) -> tuple[str, str] | None:
+    """Return the two parts of what another run is named by."""
+    if named is None:
+        return None
+    first, _, rest = named.partition(between)
+    return first, rest
 
 
 def _at_once(queue: str) -> Any:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 import jinja2
 import msgspec
@@ -14,7 +13,8 @@ from aiohttp import web
 
 from millstream.telemetry.redaction import redact
 from millstream_gateway.auth.principals import Principal, Role
-from millstream_gateway.dashboard.visitors import FIELD, page_of_run
+from millstream_gateway.dashboard.visitors import FIELD, page_of_run, quoted
+from millstream_gateway.rest.shapes import MOST_AT_ONCE
 
 #: Nothing is loaded from elsewhere, and no script runs that is not a file of ours.
 _POLICY = (
@@ -37,10 +37,17 @@ class Rendering:
             lstrip_blocks=True,
         )
         filters: dict[str, Any] = {
-            "ago": self._ago, "moment": _moment, "span": span, "shown": shown, "q": _quoted
+            "ago": self._ago, "ahead": self._ahead, "moment": _moment, "span": span,
+            "shown": shown, "q": quoted, "size": size,
         }  # fmt: skip
         self._templates.filters.update(filters)
-        self._templates.globals.update(field=FIELD, page_of_run=page_of_run, Role=Role)
+        self._templates.globals.update(
+            field=FIELD, page_of_run=page_of_run, Role=Role, most=MOST_AT_ONCE
+        )
+
+    def now(self) -> float:
+        """Return the time, as pages tell it."""
+        return self._wall()
 
     def page(
         self, name: str, principal: Principal, *, status: int = 200, **values: Any
@@ -56,6 +63,19 @@ class Rendering:
 
     def _ago(self, epoch_s: float | None) -> str:
         return "" if epoch_s is None else span(max(0.0, self._wall() - epoch_s))
+
+    def _ahead(self, epoch_s: float | None) -> str:
+        return "" if epoch_s is None else span(max(0.0, epoch_s - self._wall()))
+
+
+def size(count: int | None) -> str:
+    """Return a number of bytes in a unit that fits it."""
+    if count is None:
+        return ""
+    for limit, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if abs(count) >= limit:
+            return f"{count / limit:.1f} {unit}"
+    return f"{count} B"
 
 
 def shown(value: Any) -> str:
@@ -82,7 +102,3 @@ def _moment(epoch_s: float | None) -> str:
     if epoch_s is None:
         return ""
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _quoted(value: Any) -> str:
-    return quote(str(value), safe="")

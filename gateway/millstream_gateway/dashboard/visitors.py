@@ -109,7 +109,12 @@ def to(path: str) -> web.Response:
 
 def page_of_run(run_id: str, queue: str) -> str:
     """Return the path of a run's page."""
-    return f"/runs/{quote(run_id, safe='')}?queue={quote(queue, safe='')}"
+    return f"/runs/{quoted(run_id)}?queue={quoted(queue)}"
+
+
+def quoted(value: object) -> str:
+    """Return a value as it stands in an address."""
+    return quote(str(value), safe="")
 
 
 def _with_token(principal: Principal, token: str) -> Principal:

@@ -29,6 +29,7 @@ from millstream_gateway.calls import Call
 from millstream_gateway.refusals import Malformed, NotFound
 from millstream_gateway.rest import shapes
 from millstream_gateway.rest.runs import Runs
+from millstream_gateway.rest.stream import shown_to
 
 #: How long a call waits for its run, in seconds; many hosts give up on a request after thirty.
 WAIT_S = 20.0
@@ -203,11 +204,12 @@ class RunTools:
 
     async def _events(self, call: Call, arguments: Any) -> Told:
         run, _ = await self._runs.visible(_of_run(call, arguments))
+        shown = shown_to(call.principal, run.queue)
         after = arguments.get("after", "")
         if not isinstance(after, str):
             raise Malformed("after is the id of an event")
         said = await self._client.said(run, after, most=_MOST_EVENTS)
-        return Told(data={"events": [_event(event) for event in said]})
+        return Told(data={"events": [_event(event, shown(event)) for event in said]})
 
     async def _cancel(self, call: Call, arguments: Any) -> Told:
         reply = await self._runs.cancel(_of_run(call, arguments))
@@ -241,5 +243,5 @@ def _of_run(call: Call, arguments: Any) -> Call:
     return replace(call, path={"id": run_id}, query=shapes.OfQueue(queue=queue))
 
 
-def _event(event: RunEvent) -> dict[str, Any]:
-    return {"id": event.id, "name": event.name, "data": event.data, "at": event.at}
+def _event(event: RunEvent, data: Any) -> dict[str, Any]:
+    return {"id": event.id, "name": event.name, "data": data, "at": event.at}

@@ -8,9 +8,9 @@ from aiohttp import web
 
 from millstream_gateway.auth.principals import Role
 from millstream_gateway.calls import Call
+from millstream_gateway.rest.answering import BASE
 from millstream_gateway.rest.document import document
 from millstream_gateway.rest.shapes import encoded
-from millstream_gateway.rest.table import BASE
 from millstream_gateway.routes import Answer, Route
 
 

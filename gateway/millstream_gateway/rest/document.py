@@ -19,10 +19,12 @@ _PART = re.compile(r"\{(\w+)\}")
 _PATH_SCHEMAS: Mapping[str, dict[str, Any]] = {
     "id": {"type": "string", "minLength": 1, "maxLength": 200},
     "queue": {"type": "string", "minLength": 1, "maxLength": 64},
+    "name": {"type": "string", "minLength": 1, "maxLength": 100},
 }
 _PATH_MEANINGS = {
     "id": "Id of the run, percent-encoded: a `/` in it is `%2F`.",
     "queue": "Name of the queue.",
+    "name": "Name of the schedule.",
 }
 
 

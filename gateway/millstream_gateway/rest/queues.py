@@ -1,28 +1,32 @@
-"""Queues over HTTP: what they hold, what can be run in them, and their dead letters."""
+"""Queues over HTTP: what they hold, what can be run in them, their dead letters, and a pause.
+
+A queue is shared by all tenants: who acts for one of them cannot pause it for the others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 
 from millstream.client import Client
-from millstream.errors import UnknownRun
-from millstream.model.run import RunStatus
+from millstream.model.run import Depth
+from millstream.model.selection import Selection
 from millstream.store import catalogues
 from millstream.store.connection import Connection
-from millstream_gateway.audit import Audit, audited
+from millstream_gateway.auth.principals import ALL
 from millstream_gateway.calls import Call, Reply
-from millstream_gateway.refusals import Conflict
-from millstream_gateway.rest import shapes
-from millstream_gateway.rest.runs import act_of, retried
+from millstream_gateway.refusals import Forbidden
+from millstream_gateway.rest import operating_shapes, shapes
+from millstream_gateway.rest.acting import Acting
+from millstream_gateway.rest.runs import visible_to
 
 
 class Queues:
     """The handlers."""
 
-    def __init__(self, client: Client, connection: Connection, audit: Audit) -> None:
+    def __init__(self, client: Client, connection: Connection, acting: Acting) -> None:
         self._client = client
         self._connection = connection
-        self._audit = audit
+        self._acting = acting
 
     async def list(self, call: Call) -> Reply:
         """Show the queues that the caller may see."""
@@ -52,46 +56,38 @@ class Queues:
     async def dead(self, call: Call) -> Reply:
         """List dead letters, a page at a time."""
         asked: shapes.DeadQuery = call.query
-
-        def matches(status: RunStatus) -> bool:
-            return call.principal.sees(status.tenant) and asked.workflow in {None, status.workflow}
-
+        wanted = Selection(workflow=asked.workflow, cause=asked.cause)
         found = await self._client.page(
             call.queue(call.path["queue"]),
             dead=True,
-            matches=matches,
+            matches=visible_to(call, wanted),
             limit=asked.limit,
             cursor=asked.cursor,
         )
         runs = [shapes.view(status) for status in found.runs]
         return Reply(value=shapes.RunList(runs=runs, next=found.cursor))
 
-    async def replay(self, call: Call) -> Reply:
-        """Start dead letters once more, each from where its journal ends."""
+    async def pause(self, call: Call) -> Reply:
+        """Have workers take nothing new from a queue."""
+        return await self._turned(call, "pause", self._client.pause, paused=True)
+
+    async def resume(self, call: Call) -> Reply:
+        """Let a paused queue go on."""
+        return await self._turned(call, "resume", self._client.resume, paused=False)
+
+    async def _turned(
+        self, call: Call, action: str, turn: Callable[[str], Awaitable[bool]], *, paused: bool
+    ) -> Reply:
         queue = call.queue(call.path["queue"])
-        return Reply(value=shapes.Replayed(runs=await self.replayed(call, queue, call.body.ids)))
+        tenant = call.principal.tenant
+        if tenant not in {None, ALL}:
+            raise Forbidden(f"queue {queue!r} is not tenant {tenant!r}'s alone")
+        changed = await self._acting.act(call, action, queue, queue, lambda: turn(queue))
+        return Reply(value=operating_shapes.Paused(queue=queue, paused=paused, changed=changed))
 
-    async def replayed(self, call: Call, queue: str, ids: Sequence[str]) -> dict[str, str]:
-        """Start runs once more; return what became of each."""
-        return {run_id: await self._replayed(call, queue, run_id) for run_id in dict.fromkeys(ids)}
-
-    async def _replayed(self, call: Call, queue: str, run_id: str) -> str:
-        run = self._client.run(run_id, queue)
-        try:
-            if not call.principal.sees((await run.status()).tenant):
-                return "unknown"
-            describe = act_of(call, "replay", queue, run_id)
-            with self._client.auditor.acting(call.principal.name, call.request.remote or ""):
-                await audited(self._audit, lambda: retried(run), describe)
-        except UnknownRun:
-            return "unknown"
-        except Conflict:
-            return str((await run.status()).state)
-        return "queued"
-
-    async def viewed(self, name: str) -> shapes.QueueView:
-        """Return what a queue holds."""
-        depth = await self._client.depth(name)
+    async def viewed(self, name: str, depth: Depth | None = None) -> shapes.QueueView:
+        """Return what a queue holds; ``depth``, where somebody has looked just now."""
+        depth = await self._client.depth(name) if depth is None else depth
         agents = await self._client.agents(name)
         return shapes.QueueView(
             queue=name,
@@ -103,4 +99,5 @@ class Queues:
             oldest_s=depth.oldest_s,
             workers=len(agents),
             slots=sum(agent.concurrency for agent in agents),
+            paused=depth.paused,
         )

@@ -7,9 +7,9 @@ is audited; enqueueing is not, since the run itself says who asked for it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 
@@ -20,17 +20,15 @@ from millstream.errors import (
     RunCancelled,
     RunFailed,
     UnknownRun,
-    UsageError,
 )
 from millstream.model.run import RunState, RunStatus
-from millstream_gateway.audit import Act, Audit, audited
+from millstream.model.selection import Selection
 from millstream_gateway.auth.rates import Places, Rates
 from millstream_gateway.calls import Call, Reply
 from millstream_gateway.refusals import Conflict, Malformed
 from millstream_gateway.rest import shapes
+from millstream_gateway.rest.acting import Acting, as_things_stand
 from millstream_gateway.waits import first_of, until_gone
-
-T = TypeVar("T")
 
 #: An end that stands is read within so many seconds, or the store is away.
 _READ_S = 10.0
@@ -42,7 +40,7 @@ class Runs:
     def __init__(
         self,
         client: Client,
-        audit: Audit,
+        acting: Acting,
         *,
         enqueues: Rates,
         places: Places,
@@ -50,7 +48,7 @@ class Runs:
         new_id: Callable[[], str],
     ) -> None:
         self._client = client
-        self._audit = audit
+        self._acting = acting
         self._enqueues = enqueues
         self._places = places
         self._drain = drain
@@ -142,7 +140,7 @@ class Runs:
         found = await self._client.page(
             call.queue(asked.queue),
             states=asked.state or tuple(RunState),
-            matches=_matching(call, asked.workflow),
+            matches=visible_to(call, filters_of(asked)),
             limit=asked.limit,
             cursor=asked.cursor,
         )
@@ -190,13 +188,15 @@ class Runs:
     async def cancel(self, call: Call) -> Reply:
         """Ask a run to end."""
         run, _ = await self.visible(call)
-        state = await self._audited(call, "cancel", run, run.cancel)
+        state = await self._acting.act(call, "cancel", run.queue, run.id, run.cancel)
         return Reply(value=shapes.Moved(id=run.id, queue=run.queue, state=state), status=202)
 
     async def retry(self, call: Call) -> Reply:
         """Start a run that failed or was cancelled once more."""
         run, _ = await self.visible(call)
-        await self._audited(call, "retry", run, lambda: retried(run))
+        await self._acting.act(
+            call, "retry", run.queue, run.id, lambda: as_things_stand(run.retry())
+        )
         moved = shapes.Moved(id=run.id, queue=run.queue, state=RunState.QUEUED)
         return Reply(value=moved, status=202)
 
@@ -209,44 +209,23 @@ class Runs:
             raise UnknownRun(run.id, queue)
         return run, status
 
-    async def _audited(
-        self, call: Call, action: str, run: Run, do: Callable[[], Awaitable[T]]
-    ) -> T:
-        # What the client does from here on, the store's audit has in the caller's name.
-        with self._client.auditor.acting(call.principal.name, call.request.remote or ""):
-            return await audited(self._audit, do, act_of(call, action, run.queue, run.id))
+
+def filters_of(asked: Any) -> Selection:
+    """Return what is said of the runs that are meant, beside their states."""
+    return Selection(
+        workflow=asked.workflow,
+        tenant=asked.tenant,
+        cause=asked.cause,
+        since=asked.since,
+        until=asked.until,
+    )
 
 
-async def retried(run: Run) -> None:
-    """Start a run once more. Raises `Conflict` when it is in no state for that."""
-    try:
-        await run.retry()
-    except UnknownRun:
-        raise
-    except UsageError as error:
-        raise Conflict(str(error)) from error
+def visible_to(call: Call, wanted: Selection) -> Callable[[RunStatus], bool]:
+    """Return whether a run is among them and of a tenant that the caller sees."""
 
-
-def act_of(call: Call, action: str, queue: str, target: str) -> Callable[[str], Act]:
-    """Return what describes an act of a caller, once its outcome is known."""
-
-    def describe(outcome: str) -> Act:
-        return Act(
-            actor=call.principal.name,
-            tenant=call.principal.tenant,
-            action=action,
-            queue=queue,
-            target=target,
-            origin=call.request.remote or "",
-            outcome=outcome,
-        )
-
-    return describe
-
-
-def _matching(call: Call, workflow: str | None) -> Callable[[RunStatus], bool]:
     def matches(status: RunStatus) -> bool:
-        return call.principal.sees(status.tenant) and workflow in {None, status.workflow}
+        return call.principal.sees(status.tenant) and wanted.matches(status)
 
     return matches
 

@@ -28,6 +28,14 @@ RunId = Annotated[
 Cursor = Annotated[str, Meta(max_length=500, description="Where the last page ended: its `next`.")]
 Limit = Annotated[int, Meta(ge=1, le=200, description="At most so many.")]
 Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
+Cause = Annotated[
+    str,
+    Meta(min_length=1, max_length=200, description="Of a failure: `ValueError`, `worker_lost`."),
+]
+Tenant = Annotated[str, Meta(min_length=1, max_length=200, description="For who sees several.")]
+Moment = Annotated[
+    float, Meta(ge=0, le=1e11, description="Of enqueueing, in epoch seconds: not before, before.")
+]
 
 
 # -- what is asked -----------------------------------------------------------------------------
@@ -54,12 +62,6 @@ class NewRuns(Struct, kw_only=True, forbid_unknown_fields=True):
     runs: Annotated[list[NewRun], Meta(min_length=1, max_length=MOST_AT_ONCE)]
 
 
-class Chosen(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Ids of runs to act on."""
-
-    ids: Annotated[list[RunId], Meta(min_length=1, max_length=MOST_AT_ONCE)]
-
-
 class NoQuery(Struct, kw_only=True, forbid_unknown_fields=True):
     """Nothing can be asked for beside the path."""
 
@@ -75,6 +77,10 @@ class RunsQuery(OfQueue, kw_only=True, forbid_unknown_fields=True):
 
     state: list[RunState] = []
     workflow: Name | None = None
+    cause: Cause | None = None
+    tenant: Tenant | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -83,6 +89,7 @@ class DeadQuery(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which dead letters to list."""
 
     workflow: Name | None = None
+    cause: Cause | None = None
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -159,6 +166,10 @@ class RunView(Struct, kw_only=True):
     crashes: int
     #: Why it does not start, when that is for want of a worker.
     waits_for: str | None
+    #: `QUEUE/ID` of the run that started it as a child.
+    parent: str | None
+    #: `ID at STEP` of the run that it was forked from.
+    forked_from: str | None
     times: RunTimes
 
 
@@ -195,12 +206,6 @@ class Moved(Struct, kw_only=True):
     state: RunState
 
 
-class Replayed(Struct, kw_only=True):
-    """What became of each dead letter: queued, unknown, or the state it is in instead."""
-
-    runs: dict[str, str]
-
-
 class QueueView(Struct, kw_only=True):
     """What a queue holds, and who serves it."""
 
@@ -214,6 +219,8 @@ class QueueView(Struct, kw_only=True):
     oldest_s: float
     workers: int
     slots: int
+    #: Whether workers take nothing new from it.
+    paused: bool
 
 
 class QueueList(Struct, kw_only=True):
@@ -260,6 +267,8 @@ def view(status: RunStatus) -> RunView:
         tenant=status.tenant,
         crashes=status.crashes,
         waits_for=status.waits_for,
+        parent=status.parent,
+        forked_from=status.forked_from,
         times=RunTimes(
             enqueued=times.enqueued, started=times.started, ended=times.ended, due=times.due
         ),

@@ -5,6 +5,8 @@ this gateway or any other, and nothing is missed or told twice, as long as the s
 last message is ``end``; its id begins with ``end:``, and whoever comes back with that is told that
 there is no more (204), which also stops a browser from asking again.
 
+The token of a question is for those who may answer it: others follow the run without it.
+
 Promise: who reads too slowly, or is gone, is let go of within seconds; a silent stream says that it
 lives.
 """
@@ -23,7 +25,8 @@ from aiohttp import web
 
 from millstream.client import Run, RunEvent
 from millstream.errors import MillstreamError, UnknownRun
-from millstream.telemetry.redaction import redact
+from millstream.telemetry.redaction import HIDDEN, redact
+from millstream_gateway.auth.principals import Principal, Role
 from millstream_gateway.auth.rates import Places
 from millstream_gateway.calls import Call
 from millstream_gateway.refusals import Malformed
@@ -36,6 +39,8 @@ PING_S = 15.0
 #: Whoever takes longer to read a message is let go of.
 _WRITE_S = 10.0
 _END = "end:"
+#: What a run says when it asks a person: with the token that answers.
+_QUESTION = "approval"
 _ID = re.compile(r"\d{1,19}-\d{1,19}")
 _HEADERS = {
     "Content-Type": MEDIA_TYPE,
@@ -75,7 +80,7 @@ class Streams:
         async with anyio.create_task_group() as group:
 
             async def told() -> None:
-                await _each_event(out, run, after, person=call.principal.form_token is not None)
+                await _each_event(out, run, after, shown_to(call.principal, run.queue))
                 group.cancel_scope.cancel()
 
             async def until_over() -> None:
@@ -124,12 +129,11 @@ class _Out:
                 return
 
 
-async def _each_event(out: _Out, run: Run, after: str, *, person: bool) -> None:
+async def _each_event(out: _Out, run: Run, after: str, shown: Callable[[RunEvent], Any]) -> None:
     try:
         async with contextlib.aclosing(run.events(after)) as events:  # type: ignore[type-var]  # it is a generator
             async for event in events:
-                # A program gets what was said; a page shows nothing that looks like a secret.
-                if not await out.write(_message(event, redact if person else _as_it_is)):
+                if not await out.write(_message(event, shown)):
                     return
     except UnknownRun:
         await out.write(b"event: gone\ndata: {}\n\n")
@@ -138,16 +142,30 @@ async def _each_event(out: _Out, run: Run, after: str, *, person: bool) -> None:
         return
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
+def shown_to(principal: Principal, queue: str) -> Callable[[RunEvent], Any]:
+    """Return what of an event somebody is shown.
+
+    A program gets what was said, a page shows nothing that looks like a secret.
+    """
+    if principal.form_token is not None:
+        return lambda event: redact(event.data)
+    if principal.may(Role.OPERATOR, queue):
+        return lambda event: event.data
+    return _without_token
 
 
-def _message(event: RunEvent, shown: Callable[[Any], Any]) -> bytes:
+def _without_token(event: RunEvent) -> Any:
+    if event.name != _QUESTION or not isinstance(event.data, dict):
+        return event.data
+    return {**event.data, "token": HIDDEN}
+
+
+def _message(event: RunEvent, shown: Callable[[RunEvent], Any]) -> bytes:
     data: dict[str, Any]
     if event.final:
         data = {"state": event.name, "error": event.data, "at": event.at}
         return _framed(f"{_END}{event.id}", "end", data)
-    data = {"name": event.name, "data": shown(event.data), "at": event.at}
+    data = {"name": event.name, "data": shown(event), "at": event.at}
     return _framed(event.id, "emit", data)
 
 

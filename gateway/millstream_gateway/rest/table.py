@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from millstream_gateway.auth.principals import Role
-from millstream_gateway.problems import MEDIA_TYPE, Problem
-from millstream_gateway.rest import shapes, stream
+from millstream_gateway.rest import operating_shapes, shapes, stream
+from millstream_gateway.rest.answering import BASE, BODY, answers_of
+from millstream_gateway.rest.bulk import Bulk
 from millstream_gateway.rest.queues import Queues
 from millstream_gateway.rest.runs import Runs
 from millstream_gateway.rest.stream import Streams
 from millstream_gateway.routes import Answer, Route
 
-BASE = "/api/v1"
 _KEY = {"Idempotency-Key": "Stands for an id: the same key of the same tenant is the same run."}
 _LAST = {"Last-Event-ID": "The id of the last event that was seen; what came after it is told."}
 
 
-def _answers(*more: int, **found: Answer) -> Mapping[int, Answer]:
-    """Return what a route answers: what it is asked for, and how it refuses."""
-    refusals = {code: Answer(meaning, Problem, MEDIA_TYPE) for code, meaning in _REFUSALS.items()}
-    wanted = {int(name.removeprefix("_")): answer for name, answer in found.items()}
-    common = (400, 401, 403, 404, 429, 503)
-    return wanted | {code: refusals[code] for code in (*common, *more)}
-
-
-_REFUSALS = {
-    400: "The request is not as described.",
-    401: "Nobody was named, or nobody who is known.",
-    403: "Who calls may not do this, or not in this queue.",
-    404: "There is no such thing here, or none that the caller may see.",
-    408: "The body did not arrive in time.",
-    409: "It cannot be done as things stand.",
-    413: "It is larger than is taken.",
-    415: "The body is not JSON.",
-    429: "More was asked for than one may; see Retry-After.",
-    503: "The store does not answer just now; see Retry-After.",
-}
-_BODY = (408, 413, 415)
-
-
-def routes(runs: Runs, queues: Queues, streams: Streams) -> list[Route]:
+def routes(runs: Runs, queues: Queues, bulk: Bulk, streams: Streams) -> list[Route]:
     """Return the routes of the API."""
-    return [*_of_runs(runs, streams), *_of_one(runs), *_of_queues(queues)]
+    return [*_of_runs(runs, streams), *_of_one(runs), *_of_queues(queues, bulk)]
 
 
 def _of_runs(runs: Runs, streams: Streams) -> list[Route]:
@@ -56,9 +31,9 @@ def _of_runs(runs: Runs, streams: Streams) -> list[Route]:
             needs=Role.SUBMITTER,
             body=shapes.NewRun,
             headers=_KEY,
-            answers=_answers(
+            answers=answers_of(
                 409,
-                *_BODY,
+                *BODY,
                 _200=Answer("The same run was here already.", shapes.Accepted),
                 _201=Answer("It was accepted, and will reach an end.", shapes.Accepted),
             ),
@@ -72,8 +47,8 @@ def _of_runs(runs: Runs, streams: Streams) -> list[Route]:
             needs=Role.SUBMITTER,
             body=shapes.NewRuns,
             headers=_KEY,
-            answers=_answers(
-                *_BODY, _200=Answer("Each was accepted, or says why not.", shapes.AcceptedMany)
+            answers=answers_of(
+                *BODY, _200=Answer("Each was accepted, or says why not.", shapes.AcceptedMany)
             ),
         ),
         Route(
@@ -84,7 +59,7 @@ def _of_runs(runs: Runs, streams: Streams) -> list[Route]:
             handler=runs.list,
             needs=Role.VIEWER,
             query=shapes.RunsQuery,
-            answers=_answers(_200=Answer("A page of runs.", shapes.RunList)),
+            answers=answers_of(_200=Answer("A page of runs.", shapes.RunList)),
         ),
         Route(
             method="GET",
@@ -96,7 +71,7 @@ def _of_runs(runs: Runs, streams: Streams) -> list[Route]:
             query=shapes.EventsQuery,
             headers=_LAST,
             streams=True,
-            answers=_answers(
+            answers=answers_of(
                 _200=Answer("Messages `emit`, then `end`.", None, stream.MEDIA_TYPE),
                 _204=Answer("The end was told already, and there is no more.", None),
             ),
@@ -115,7 +90,7 @@ def _of_one(runs: Runs) -> list[Route]:
             handler=runs.show,
             needs=Role.VIEWER,
             query=shapes.OfQueue,
-            answers=_answers(_200=Answer("What is known of it.", shapes.RunView)),
+            answers=answers_of(_200=Answer("What is known of it.", shapes.RunView)),
         ),
         Route(
             method="GET",
@@ -125,7 +100,7 @@ def _of_one(runs: Runs) -> list[Route]:
             handler=runs.result,
             needs=Role.VIEWER,
             query=shapes.ResultQuery,
-            answers=_answers(
+            answers=answers_of(
                 409,
                 _200=Answer("How it ended.", shapes.RunEnd),
                 _202=Answer("It goes on; ask again.", shapes.RunEnd),
@@ -139,7 +114,7 @@ def _of_one(runs: Runs) -> list[Route]:
             handler=runs.cancel,
             needs=Role.OPERATOR,
             query=shapes.OfQueue,
-            answers=_answers(_202=moved),
+            answers=answers_of(_202=moved),
         ),
         Route(
             method="POST",
@@ -149,12 +124,12 @@ def _of_one(runs: Runs) -> list[Route]:
             handler=runs.retry,
             needs=Role.OPERATOR,
             query=shapes.OfQueue,
-            answers=_answers(409, _202=moved),
+            answers=answers_of(409, _202=moved),
         ),
     ]
 
 
-def _of_queues(queues: Queues) -> list[Route]:
+def _of_queues(queues: Queues, bulk: Bulk) -> list[Route]:
     return [
         Route(
             method="GET",
@@ -164,7 +139,7 @@ def _of_queues(queues: Queues) -> list[Route]:
             tag="queues",
             handler=queues.list,
             needs=Role.VIEWER,
-            answers=_answers(_200=Answer("The queues that you may see.", shapes.QueueList)),
+            answers=answers_of(_200=Answer("The queues that you may see.", shapes.QueueList)),
         ),
         Route(
             method="GET",
@@ -174,7 +149,7 @@ def _of_queues(queues: Queues) -> list[Route]:
             tag="queues",
             handler=queues.show,
             needs=Role.VIEWER,
-            answers=_answers(_200=Answer("What it holds.", shapes.QueueView)),
+            answers=answers_of(_200=Answer("What it holds.", shapes.QueueView)),
         ),
         Route(
             method="GET",
@@ -185,7 +160,7 @@ def _of_queues(queues: Queues) -> list[Route]:
             handler=queues.dead,
             needs=Role.VIEWER,
             query=shapes.DeadQuery,
-            answers=_answers(_200=Answer("A page of dead letters.", shapes.RunList)),
+            answers=answers_of(_200=Answer("A page of dead letters.", shapes.RunList)),
         ),
         Route(
             method="POST",
@@ -193,10 +168,10 @@ def _of_queues(queues: Queues) -> list[Route]:
             name="replayDead",
             summary="Start dead letters once more",
             tag="queues",
-            handler=queues.replay,
+            handler=bulk.replay,
             needs=Role.OPERATOR,
-            body=shapes.Chosen,
-            answers=_answers(*_BODY, _200=Answer("What became of each.", shapes.Replayed)),
+            body=operating_shapes.Chosen,
+            answers=answers_of(*BODY, _200=Answer("What became of each.", operating_shapes.Done)),
         ),
         Route(
             method="GET",
@@ -207,6 +182,6 @@ def _of_queues(queues: Queues) -> list[Route]:
             handler=queues.workflows,
             needs=Role.VIEWER,
             query=shapes.OfQueue,
-            answers=_answers(_200=Answer("What can be run.", shapes.WorkflowList)),
+            answers=answers_of(_200=Answer("What can be run.", shapes.WorkflowList)),
         ),
     ]

@@ -158,7 +158,8 @@ function apply.E(at)
   local id = ARGV[at + 1]
   local said = ours(redis.pcall('HEXISTS', journal_key(id), ARGV[at + 4]))
   if not said then return '5' end
-  if said == 0 then
+  -- Said already only when it was with this very record: a question takes the place of an intent.
+  if said == 0 or redis.call('HGET', journal_key(id), ARGV[at + 4]) ~= ARGV[at + 5] then
     local verdict = journal(id, key, run, at + 4, 1, pinned(at, run), ARGV[at + 6])
     if verdict == '3' or verdict == '5' then return verdict end
     if not run[7] then redis.call('HSET', key, 'said', '1') end
@@ -198,7 +199,7 @@ function apply.W(at)
   local payload = redis.call('HGET', box, number)
   -- How a sealed value begins, also behind the state of a child: see `millstream.store.sealing`.
   local sealed = string.find(string.sub(payload, 1, 40), '"\\u0073eal', 1, true)
-  if sealed and string.sub(ARGV[at + 8], 1, 2) == '[1' then return '6' end
+  if sealed and string.sub(ARGV[at + 8], 1, 3) ~= '[5,' then return '6' end
   ARGV[at + 5] = ARGV[at + 8] .. payload .. ARGV[at + 9]
   local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
   if verdict == '3' or verdict == '5' then return verdict end

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from millstream.model.elicitation import Inputs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
@@ -17,3 +19,5 @@ class Call:
     run_id: str
     #: On the clock of the event loop.
     deadline: float
+    #: What goes back with a call that was answered by a question.
+    inputs: Inputs | None = None

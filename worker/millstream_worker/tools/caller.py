@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 
 from millstream.errors import ToolRejected, UsageError
 from millstream.events import Emit, ToolCalled
+from millstream.model.elicitation import InputNeeded, Inputs
 from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.model.trace import Place
 from millstream_worker.tools.call import Call
@@ -139,8 +140,12 @@ class ToolCaller:
         run_id: str,
         place: Place | None = None,
         meta: Mapping[str, str] = _NOTHING,
-    ) -> ToolResult:
-        """Send a call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`."""
+        inputs: Inputs | None = None,
+    ) -> ToolResult | InputNeeded:
+        """Send a call once. Raises `ToolNotSent`, `ToolInterrupted` or `ToolRejected`.
+
+        ``inputs`` goes back with a call that was answered by a question.
+        """
         spec = self._spec(prepared.server)
         peer = self._peer(spec)
         limit_s = min(timeout_s, spec.timeout_s)
@@ -154,10 +159,11 @@ class ToolCaller:
                     meta={**traced, **meta, KEY_META: idempotency_key},
                     run_id=run_id,
                     deadline=anyio.current_time() + limit_s,
+                    inputs=inputs,
                 )
             )
 
-        self._called(peer, prepared.tool, "is_error" if result.is_error else "ok", began, place)
+        self._called(peer, prepared.tool, _status(result), began, place)
         return result
 
     async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
@@ -245,6 +251,12 @@ def _with_key(
 ) -> Mapping[str, Any]:
     name = spec.rule(tool).key_argument
     return arguments if name is None else {**arguments, name: key}
+
+
+def _status(result: ToolResult | InputNeeded) -> str:
+    if isinstance(result, InputNeeded):
+        return "input_required"
+    return "is_error" if result.is_error else "ok"
 
 
 def _some(names: Iterable[str]) -> str:

@@ -23,8 +23,9 @@ from mcp_types import (
 from pydantic import TypeAdapter, ValidationError
 
 from millstream.events import CircuitMoved, Emit, ToolCatalogueChanged
+from millstream.model.elicitation import InputNeeded
 from millstream.model.tool import ToolResult
-from millstream_worker.tools.answers import tool_result
+from millstream_worker.tools.answers import sent_again, tool_result
 from millstream_worker.tools.breaker import Breaker, Circuit, Pass
 from millstream_worker.tools.call import Call
 from millstream_worker.tools.catalogue import Catalogue
@@ -102,8 +103,8 @@ class Peer:
             raise Unsent("the list of its tools was not there in time")
         return self.known
 
-    async def call(self, call: Call) -> ToolResult:
-        """Send a call once, and return what the tool answered."""
+    async def call(self, call: Call) -> ToolResult | InputNeeded:
+        """Send a call once, and return what the tool answered, or asks before it does."""
         self._refuse_if_open()
         async with self._gates.passed(call.deadline):
             await self._through_circuit(call.run_id, call.deadline)
@@ -128,12 +129,13 @@ class Peer:
 
     # -- one exchange --------------------------------------------------------------------------
 
-    async def _send(self, call: Call) -> ToolResult:
+    async def _send(self, call: Call) -> ToolResult | InputNeeded:
         request = CallToolRequest(
             params=CallToolRequestParams(
                 name=call.tool,
                 arguments=dict(call.arguments),
                 _meta={**call.meta},  # type: ignore[arg-type]  # an open map on the wire
+                **({} if call.inputs is None else sent_again(call.inputs)),
             )
         )
 

@@ -15,10 +15,14 @@ import anyio
 from mcp import ClientSession
 from mcp.client import IncomingMessage
 from mcp_types import (
+    ClientCapabilities,
     DiscoverResult,
+    ElicitationCapability,
+    FormElicitationCapability,
     Implementation,
     ToolListChangedNotification,
     UnsupportedProtocolVersionErrorData,
+    UrlElicitationCapability,
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
@@ -113,7 +117,7 @@ class Session:
             self._ready.set()
 
     async def _hold(self, line: Line) -> None:
-        client = ClientSession(
+        client = _Client(
             dispatcher=line,
             client_info=Implementation(name="millstream", version=__version__),
             message_handler=self._on_message,
@@ -143,6 +147,22 @@ class Session:
     async def _on_message(self, message: IncomingMessage) -> None:
         if isinstance(message, ToolListChangedNotification):
             self._on_tools_changed()
+
+
+class _Client(ClientSession):
+    """Says that questions to a person are welcome, where they end a call.
+
+    Until 2025-11-25 a server asks while the call is under way: nobody could answer before its
+    time is over, and a worker that goes down meanwhile would lose the question.
+    """
+
+    def _build_capabilities(self, version: str) -> ClientCapabilities:
+        can = super()._build_capabilities(version)
+        if version in MODERN_PROTOCOL_VERSIONS:
+            can.elicitation = ElicitationCapability(
+                form=FormElicitationCapability(), url=UrlElicitationCapability()
+            )
+        return can
 
 
 async def _negotiate(client: ClientSession, era: Era | None, *, patient: bool) -> Era:
