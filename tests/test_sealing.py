@@ -25,7 +25,7 @@ ONE, TWO = keyring.fresh("one"), keyring.fresh("two")
 LANE = Lane("default")
 #: Stands in everything that is secret, and in nothing that is not; base64 has no hyphen.
 HUSH = "hush-hush"
-LARGE = len(f"{HUSH} large ") * 40_000
+LARGE = len(f"{HUSH} large ") * 20_000
 app = Workflows()
 #: How often a child has failed.
 broken: list[str] = []
@@ -92,7 +92,7 @@ async def echo(word: str) -> str:
 
 
 async def swell(word: str) -> str:
-    return f"{word} large " * 40_000
+    return f"{word} large " * 20_000
 
 
 async def refuse(word: str) -> None:
@@ -166,25 +166,32 @@ async def secret(connection: Connection) -> list[str]:
     return [key for key, data in (await contents(connection)).items() if HUSH.encode() in data]
 
 
-async def ready(bench: Harness, state: str) -> None:
-    await bench.settle()
-    found = await bench.client.run("r1").status()
-    assert str(found.state) == state, found.error
+async def until_it_waits(bench: Harness, name: str = "s:go") -> None:
+    """Return once the run is parked for a message of a name; an empty one: for a time alone."""
+    with anyio.fail_after(30):
+        while True:
+            found = await bench.client.run("r1").status()
+            assert not found.state.final, found.error
+            awaited = "".join(found.awaits)
+            fits = awaited.startswith(name) if name else not awaited
+            if str(found.state) == "parked" and fits:
+                return
+            await anyio.sleep(0.002)
 
 
 async def live_through(bench: Harness) -> Any:
     """Run `everything` to its end; whenever it waits, look for what can be read."""
     run = await bench.client.enqueue("everything", {"word": HUSH}, id="r1")
     for _ in range(2):
-        await ready(bench, "parked")
+        await until_it_waits(bench)
         assert await secret(bench._connection) == []
         await run.signal("go", {"said": f"{HUSH} signal"})
-        await ready(bench, "parked")
+        await until_it_waits(bench, "a:")
         (asked,) = await bench.client.approvals()
         assert asked.question.startswith(HUSH)
         await run.approve(asked.key, comment=f"{HUSH} comment")
-        await ready(bench, "parked")
-        await bench.jump(60)
+        await until_it_waits(bench, "")
+        bench._clock.offset_s += 60
     return (await run.result(timeout=20))["all"]
 
 
@@ -199,7 +206,7 @@ async def test_a_run_of_every_kind_of_step_is_sealed_from_end_to_end(bench: Harn
 
     assert found[0].startswith(f"{HUSH} again value")
     assert f"{HUSH} again error" in found[0]
-    assert found[1] == f"{HUSH} again large " * 40_000
+    assert found[1] == f"{HUSH} again large " * 20_000
     assert found[2:] == [
         f"{HUSH} again tool answer", f"{HUSH} again prompt guess", f"{HUSH} child result",
         {"said": f"{HUSH} signal"}, f"{HUSH} comment",
@@ -219,7 +226,7 @@ async def test_without_keys_the_same_is_plain_to_see() -> None:
     """The search finds what there is."""
     async with harness(None) as bench:
         run = await bench.client.enqueue("everything", {"word": HUSH}, id="r1")
-        await ready(bench, "parked")
+        await until_it_waits(bench)
         found = await secret(bench._connection)
         await run.cancel()
 
@@ -240,7 +247,7 @@ async def test_a_child_that_is_started_again_is_recognised(bench: Harness) -> No
 async def test_a_fork_is_sealed_for_itself(bench: Harness) -> None:
     """It takes values along that would not open under its own name, a large one among them."""
     run = await bench.client.enqueue("pair", id="r1")
-    await ready(bench, "parked")
+    await until_it_waits(bench)
     (step,) = [k for k, x in (await bench.client.journal(run)).items() if x.target == "go"]
 
     forked = await run.fork(step, id="r2")
@@ -319,7 +326,7 @@ async def test_what_was_changed_or_swapped_fails_its_run(bench: Harness, what: s
     """Whoever can write to Redis cannot make a run believe something else."""
     redis, word = bench._connection.client, {"word": HUSH}
     run = await bench.client.enqueue("pair", id="r1")
-    await ready(bench, "parked")
+    await until_it_waits(bench)
     other = await bench.client.enqueue("inner", word, id="r2", delay=600)
     if what == "step":
         journal = LANE.journal("r1")
@@ -365,7 +372,7 @@ async def test_all_that_is_kept_gets_the_new_key_and_goes_on(bench: Harness, key
     )
     await bench.run("inner", {"word": HUSH})
     run = await bench.client.enqueue("pair", id="r1")
-    await ready(bench, "parked")
+    await until_it_waits(bench)
     await run.signal("later", HUSH)
     put(keys, f"{TWO}\n{ONE}\n")
     async with Client(bench._url, seal_keys=str(keys)) as client:
@@ -391,7 +398,7 @@ async def test_sealing_is_switched_off_and_on_while_a_run_waits(keys: Path) -> N
     """Everything stands in clear then, as if there had never been a key; and the other way."""
     async with harness(keys) as bench:
         run = await bench.client.enqueue("pair", id="r1")
-        await ready(bench, "parked")
+        await until_it_waits(bench)
         put(keys, f"clear\n{ONE}\n")
         async with Client(bench._url, seal_keys=str(keys)) as client:
             opened = await client.sealing.renew()

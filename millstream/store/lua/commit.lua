@@ -198,8 +198,9 @@ function apply.W(at)
   local number = string.match(numbers, '^%d+')
   local payload = redis.call('HGET', box, number)
   -- How a sealed value begins, also behind the state of a child: see `millstream.store.sealing`.
-  local sealed = string.find(string.sub(payload, 1, 40), '"\\u0073eal', 1, true)
-  if sealed and string.sub(ARGV[at + 8], 1, 3) ~= '[5,' then return '6' end
+  if string.sub(ARGV[at + 8], 1, 3) ~= '[5,' and string.find(string.sub(payload, 1, 40), '"\\u0073eal', 1, true) then
+    return '6'
+  end
   ARGV[at + 5] = ARGV[at + 8] .. payload .. ARGV[at + 9]
   local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
   if verdict == '3' or verdict == '5' then return verdict end
