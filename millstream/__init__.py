@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from millstream.context import Context
 from millstream.errors import (
+    AgentError,
     ChildFailed,
     IdConflict,
     MillstreamError,
     OutcomeUnknown,
+    QueueFull,
     ResultTimeout,
     RunCancelled,
     RunEnded,
@@ -25,8 +27,10 @@ from millstream.errors import (
     ToolError,
     UnknownRun,
 )
+from millstream.model.agent import AgentReply
 from millstream.model.approval import Approval, OpenApproval
 from millstream.model.backoff import RetryPolicy
+from millstream.model.limit import Limit
 from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
 from millstream.model.schedule import CatchUp, Overlap, Schedule, ScheduleStatus
 from millstream.model.selection import Selection
@@ -50,6 +54,8 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AgentError",
+    "AgentReply",
     "Approval",
     "CatchUp",
     "ChildFailed",
@@ -58,11 +64,13 @@ __all__ = [
     "Depth",
     "Enqueue",
     "IdConflict",
+    "Limit",
     "MillstreamError",
     "OpenApproval",
     "OutcomeUnknown",
     "Overlap",
     "Priority",
+    "QueueFull",
     "ResultTimeout",
     "RetryPolicy",
     "Run",

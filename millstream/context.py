@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, Protocol, TypeVar, overload
 
+from millstream.model.agent import AgentReply
 from millstream.model.approval import Approval
 from millstream.model.backoff import RetryPolicy
 from millstream.model.tool import ToolInfo, ToolResult
@@ -137,15 +138,38 @@ class Context(ABC):
         timeout: float | None = None,
         priority: str = "normal",
         dedupe: bool = True,
+        stream: bool = False,
         **options: Any,
     ) -> Awaitable[Any]:
         """Ask a model and record its answers; those of many runs are computed together.
 
         A list of inputs gives a list of answers, one input (or one conversation: a list of
         messages) gives one. ``priority`` is high, normal or low; an identical input that is under
-        way is computed once unless ``dedupe`` is false; ``options`` are the model's own. Raises
+        way is computed once unless ``dedupe`` is false. With ``stream`` whoever watches the run is
+        told the text as it comes, where the model can say it in pieces; the answer is the same.
+        ``options`` are the model's own. Raises
         `InferenceRejected`, `ItemTooLarge`, `InferenceFailed`, `InferenceOverloaded`,
         `InferenceUnavailable` or `DeadlineExceeded`.
+        """
+
+    @abstractmethod
+    def agent(
+        self,
+        agent: str,
+        message: Any,
+        *,
+        skill: str | None = None,
+        reply_to: AgentReply | None = None,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+    ) -> Awaitable[AgentReply]:
+        """Have another agent do something (A2A), wait for its task, and record what came of it.
+
+        ``agent`` is the name of a declared agent, its address, or a skill that one of them has.
+        The message is a text, any JSON value, or a list of such parts. The wait parks the run.
+        A task that wants to know something comes back too: answer it with ``reply_to``. Raises
+        `AgentRejected`, `AgentNotReached`, `AgentTimeout` or `AgentOutcomeUnknown`.
         """
 
     @abstractmethod

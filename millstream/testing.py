@@ -37,9 +37,9 @@ class Harness:
 
     ``tools`` are functions that answer `Context.tool`, by server and name, or an object of the
     worker's own making, such as its ``ToolCaller`` on real servers. ``models`` are functions that
-    answer `Context.infer`, by name, each of one input; or the worker's own `InferenceService`.
-    ``seal_keys`` names the keys that values are sealed under. Needs the extras ``memory`` and
-    ``worker``.
+    answer `Context.infer`, by name, each of one input; one that is an async generator of text
+    streams it. Or the worker's own `InferenceService`. ``seal_keys`` names the keys that
+    values are sealed under. Needs the extras ``memory`` and ``worker``.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Harness:
         self._group = await enter(anyio.create_task_group())
         self._stack.callback(self._group.cancel_scope.cancel)
         self.client = await enter(Client(self._url, seal_keys=self._seal_keys))
+        await self.client.schedules.apply(list(self._workflows.schedules))
         await self._start()
         self._group.start_soon(self._replace_the_dead)
         return self
@@ -97,6 +98,10 @@ class Harness:
         """Set the clock of the store forward, once every run waits or has ended."""
         await self.settle()
         self._clock.offset_s += seconds
+
+    async def tick(self) -> None:
+        """Fire the schedules that are due, as a scheduler does; needs the extra ``scheduler``."""
+        await _load("millstream_scheduler.embedded").fire_due(self._connection, self._observe)
 
     async def settle(self) -> None:
         """Return once no run is running or about to: each is parked, scheduled or at its end."""
@@ -146,4 +151,5 @@ def _load(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtra("worker,memory", error.name or module) from error
+        extras = "scheduler" if module.startswith("millstream_scheduler") else "worker,memory"
+        raise MissingExtra(extras, error.name or module) from error

@@ -10,14 +10,15 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 from millstream.calendar import Calendar
 from millstream.context import Context, Log
 from millstream.errors import UsageError
 from millstream.model.backoff import ONCE, RetryPolicy
+from millstream.model.limit import MOST_LIMITS, Limit
 
 __all__ = ["Context", "Log", "Parameter", "Workflow", "Workflows"]
 
@@ -48,6 +49,10 @@ class Workflow:
     #: Bounds the running time of one attempt in seconds; parked time does not count.
     timeout: float | None = None
     retry: RetryPolicy = ONCE
+    #: How many of its runs go on at a time, or begin in a period.
+    limits: tuple[Limit, ...] = ()
+    #: Whether whoever watches a run of it is told of its steps, too.
+    tells_steps: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -66,16 +71,23 @@ class Workflows(Calendar):
         version: str = "1",
         timeout: float | None = None,
         retry: RetryPolicy = ONCE,
+        limits: Sequence[Limit] = (),
+        events: Literal["emitted", "steps"] = "emitted",
     ) -> Callable[[Function], Function]:
         """Register an async function whose first parameter is the context.
 
         Several versions of one name may stand side by side: a new run starts on the one that was
-        registered last, a begun one stays on the version it started on.
+        registered last, a begun one stays on the version it started on. With ``events="steps"``
+        whoever watches a run is told of each step, too: see `EventKind`.
         """
+        if events not in {"emitted", "steps"}:
+            raise UsageError(f"events of a workflow are 'emitted' or 'steps', not {events!r}")
 
         def register(function: Function) -> Function:
             label = name or str(getattr(function, "__name__", ""))
-            self.add(_define(function, label, version, timeout, retry))
+            defined = _define(function, label, version, timeout, retry)
+            tells = events == "steps"
+            self.add(replace(defined, limits=_checked(limits, label), tells_steps=tells))
             return function
 
         return register
@@ -109,6 +121,12 @@ class Workflows(Calendar):
 
     def __len__(self) -> int:
         return sum(len(versions) for versions in self._by_name.values())
+
+
+def _checked(limits: Sequence[Limit], name: str) -> tuple[Limit, ...]:
+    if len(limits) > MOST_LIMITS:
+        raise UsageError(f"workflow {name!r} has {len(limits)} limits; {MOST_LIMITS} are allowed")
+    return tuple(limits)
 
 
 def _define(

@@ -7,6 +7,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Awaitable
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -14,9 +15,11 @@ import pytest
 from millstream import Context, RetryPolicy, RunCancelled, RunFailed, Suspended, Workflows
 from millstream.errors import StepFailed
 from millstream.events import RunSettled
+from millstream.model.limits import LIMITS
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.testing import Harness
+from millstream_worker import held
 from millstream_worker.threads import Threads
 
 pytestmark = pytest.mark.anyio
@@ -298,11 +301,15 @@ async def test_parking_waits_for_what_a_task_of_the_workflow_is_doing() -> None:
 
 @app.workflow()
 async def says_too_much(ctx: Context) -> None:
-    for number in range(10_050):
+    for number in range(550):
         ctx.emit("n", number)
 
 
-async def test_what_is_said_beyond_the_bound_fails_the_run_by_name() -> None:
+async def test_what_is_said_beyond_the_bound_fails_the_run_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The worker counts what it says, and more leaves in parts than one of them holds."""
+    monkeypatch.setattr(held, "LIMITS", replace(LIMITS, journal_records=500))
     async with Harness(app) as bench:
         with pytest.raises(RunFailed) as caught:
             await bench.run("says_too_much", timeout=60)

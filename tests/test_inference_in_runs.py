@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from millstream import Context, RunFailed, Workflows
 from millstream.errors import InferenceFailed, InferenceOverloaded
 from millstream.events import BatchRan, Event, StepEnded, StepRetried
+from millstream.model.inference import CallOptions
 from millstream.testing import Harness
 from millstream_worker.inference.declared import BUILT_IN
 from millstream_worker.inference.service import InferenceService
@@ -63,6 +65,30 @@ async def test_a_crash_after_any_answer_computes_none_again(step: int) -> None:
         bench.crash_after(step)
         assert await bench.run("chain") == ["0 1", "1 2", "2 3", "3 4"]
     assert computed == ["0", "1", "2", "3"]
+
+
+async def test_every_try_of_a_call_has_the_same_key() -> None:
+    """A server that was asked before the worker died can tell that it is asked again."""
+    keys: list[str] = []
+
+    class Busy:
+        def attend(self, held: Callable[[], int]) -> None:
+            pass
+
+        async def infer(
+            self, model: str, inputs: Sequence[Any], options: CallOptions, *, run: str
+        ) -> list[Any]:
+            keys.append(options.idempotency_key)
+            if len(keys) == 1:
+                raise InferenceOverloaded("later", cause="busy")
+            return list(inputs)
+
+    async with Harness(app, models=Busy()) as bench:
+        assert await bench.run("ask", {"inputs": "a"}) == "a"
+        assert await bench.run("ask", {"inputs": "a"}) == "a"
+    first, again, other = keys
+    assert first == again != ""
+    assert other not in {"", first}
 
 
 async def test_a_list_gives_a_list_and_one_gives_one() -> None:

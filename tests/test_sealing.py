@@ -277,6 +277,19 @@ async def test_the_same_run_is_the_same_under_any_key(bench: Harness, keys: Path
     assert (first.created, second.created, third.created) == (False, True, False)
 
 
+async def test_what_begins_after_a_quiet_has_the_last_arguments(bench: Harness) -> None:
+    """They were sealed by somebody who did not know yet whose they would be."""
+    asked = [
+        await bench.client.enqueue("inner", {"word": word}, debounce="once", window=60)
+        for word in ("first", HUSH)
+    ]
+    bench._clock.offset_s += 200
+
+    assert asked[0].id == asked[1].id
+    assert await asked[0].result(timeout=20) == f"{HUSH} result"
+    assert await secret(bench._connection) == []
+
+
 # -- who may not open ------------------------------------------------------------------------------
 
 

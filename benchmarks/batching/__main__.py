@@ -19,12 +19,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.batching import budget, device, faults, killed, offline, systems
+from benchmarks.batching import (
+    budget,
+    device,
+    faults,
+    footprints,
+    generation,
+    killed,
+    offline,
+    systems,
+)
 from benchmarks.batching.model import Forward
 from benchmarks.batching.workload import Load, closed_loop, inputs
 
 WAITS_MS = (0.0, 1.0, 5.0, 20.0)
-_USUAL = ("device", "mixed", "uniform", "bimodal", "one", "faults", "budget")
+_USUAL = ("device", "mixed", "uniform", "bimodal", "one", "generation", "bytes", "faults", "budget")
 #: Parts that compute nothing with the model, and need no library for it.
 _PLAYED = {"faults", "budget"}
 
@@ -229,6 +238,10 @@ async def main(options: argparse.Namespace) -> None:
         "uniform": functools.partial(bench.throughput, "uniform", 100),
         "bimodal": functools.partial(bench.throughput, "bimodal", 100),
         "one": bench.one_caller,
+        "generation": functools.partial(
+            generation.measure, options.device, bench.say, rounds=options.rounds
+        ),
+        "bytes": functools.partial(footprints.measure, forward, bench.say),
         "curve": functools.partial(bench.curve, "mixed"),
         "faults": functools.partial(_faults, bench.say),
         "budget": functools.partial(_budget, bench.say, options),
@@ -274,7 +287,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--singles", type=int, default=100, help="calls of the single caller")
     parser.add_argument(
-        "--only", default="", help="some of device,mixed,uniform,bimodal,one,faults,budget,curve"
+        "--only",
+        default="",
+        help="some of device,mixed,uniform,bimodal,one,generation,bytes,faults,budget,curve",
     )
     parser.add_argument(
         "--isolated", action="store_true", help="on the host too, ours in a process besides"

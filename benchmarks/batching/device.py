@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -16,8 +14,6 @@ from benchmarks.batching.workload import inputs
 from millstream.events import BatchRan, DeviceRanOut, Event
 from millstream.model.inference import CallOptions
 from millstream_worker.inference import devices
-from millstream_worker.inference.backends import BackendOptions
-from millstream_worker.inference.backends.transformers import TransformersBackend
 from millstream_worker.inference.monitors import cuda, nvml
 
 Say = Callable[..., None]
@@ -32,10 +28,6 @@ async def check(forward: Forward, say: Say) -> None:
     await _bytes(forward, say)
     await _tight(forward, say)
     await _runs_out(forward, say)
-    try:
-        await asyncio.to_thread(_writes, forward, say)
-    except Exception as error:  # noqa: BLE001 - the other measures are not to suffer for it
-        say(measure="generation", error=f"{type(error).__name__}: {error}"[:500])
 
 
 def _monitors(forward: Forward, say: Say) -> None:
@@ -153,44 +145,6 @@ async def _runs_out(forward: Forward, say: Say) -> None:
         batches=len(batches),
         ran_out=len(ran_out),
         last_at_batch=max(ran_out, default=-1),
-    )
-
-
-def _writes(forward: Forward, say: Say) -> None:
-    """Text through the continuous batching of transformers, and padded: the same words."""
-    import transformers  # noqa: PLC0415 - comes with the model
-
-    with tempfile.TemporaryDirectory() as folder:
-        config = transformers.LlamaConfig(
-            vocab_size=1024, hidden_size=256, intermediate_size=512, num_hidden_layers=4,
-            num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024,
-            bos_token_id=0, eos_token_id=1, pad_token_id=2,
-        )  # fmt: skip
-        transformers.LlamaForCausalLM(config).save_pretrained(folder)
-        random = Random(9)
-        prompts = [[random.randrange(3, 1000) for _ in range(8 + 5 * n)] for n in range(32)]
-        options = {"max_new_tokens": 32, "temperature": 0.0, "top_p": 1.0}
-        answers = {}
-        for continuous in (False, True):
-            given = {
-                "task": "generation", "continuous": continuous, "continuous_memory": 0.1,
-                "dtype": "float32",
-            }  # fmt: skip
-            backend = TransformersBackend(
-                BackendOptions(model="m", path=Path(folder), options=given)
-            )
-            backend.load(forward.device)
-            backend.run(prompts[:2], options)
-            began = time.perf_counter()
-            found = backend.run(prompts, options)
-            answers[continuous] = [x["tokens"] for x in found], time.perf_counter() - began
-            backend.unload()
-    say(
-        measure="generation",
-        prompts=len(prompts),
-        same=sum(x == y for x, y in zip(answers[False][0], answers[True][0], strict=True)),
-        padded_s=round(answers[False][1], 3),
-        continuous_s=round(answers[True][1], 3),
     )
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from millstream_worker.inference.heap import keep_memory
 from millstream_worker.inference.shapes import padded
 
 
@@ -25,6 +26,8 @@ class Forward:
         if cuda:
             # As our own backend does: it would make a plan anew for every shape of a batch.
             torch.backends.cuda.enable_cudnn_sdp(False)
+        else:
+            keep_memory()  # as our own backend does, for everybody
         size = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
         if not cuda:
             size = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}

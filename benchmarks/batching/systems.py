@@ -23,7 +23,7 @@ from millstream.model.inference import CallOptions
 from millstream_worker.inference.backends import Backend, BackendOptions, Prepared
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.declared import Declared, ModelSpec
-from millstream_worker.inference.engine import Engine, NoMemory
+from millstream_worker.inference.engine import Engine, Memory, NoMemory
 from millstream_worker.inference.footprint import Bytes
 from millstream_worker.inference.local import Units
 from millstream_worker.inference.monitors.host import HostMonitor
@@ -87,7 +87,13 @@ class ChildForward(Backend):
         return self._forward(payloads)
 
 
-def device_of(forward: Forward, fraction: float = 0.8, *, isolated: bool = False) -> Device:
+def device_of(
+    forward: Forward,
+    fraction: float = 0.8,
+    *,
+    isolated: bool = False,
+    memory: Callable[[], Memory] = NoMemory,
+) -> Device:
     """Return the device that the forward pass runs on, with its real monitor."""
     if forward.device == "cpu":
         return Device(
@@ -95,7 +101,7 @@ def device_of(forward: Forward, fraction: float = 0.8, *, isolated: bool = False
             uuid="cpu",
             monitor=HostMonitor(),
             start=lambda backend, spec: (
-                ProcessEngine(spec, hang_s=60) if isolated else Engine("cpu", backend, NoMemory)
+                ProcessEngine(spec, hang_s=60) if isolated else Engine("cpu", backend, memory)
             ),
         )
     from millstream_worker.inference.cuda import Cuda  # noqa: PLC0415 - only there
@@ -113,16 +119,16 @@ def device_of(forward: Forward, fraction: float = 0.8, *, isolated: bool = False
             fraction=fraction,
             live=child.live,
         )
-    memory = cuda.TorchMemory(forward.device)
+    account = cuda.TorchMemory(forward.device)
 
     def live() -> Own:
-        return memory.own()
+        return account.own()
 
     return Device(
         name="cuda:0",
         uuid=uuid,
         monitor=nvml.NvmlMonitor(uuid, fallback=fallback.read),
-        start=lambda backend, _spec: Engine(forward.device, backend, lambda: memory),
+        start=lambda backend, _spec: Engine(forward.device, backend, lambda: account),
         fraction=fraction,
         live=live,
     )
@@ -136,6 +142,7 @@ async def service_of(
     wait_s: float = 0.005,
     fraction: float = 0.8,
     isolated: bool = False,
+    memory: Callable[[], Memory] = NoMemory,
 ) -> AsyncIterator[InferenceService]:
     """Open our service on the forward pass."""
     spec = ModelSpec(
@@ -145,7 +152,7 @@ async def service_of(
         max_wait_s=wait_s,
         options={"weights": forward.weights, "hidden": forward.model.config.hidden_size},
     )
-    device = device_of(forward, fraction, isolated=isolated)
+    device = device_of(forward, fraction, isolated=isolated, memory=memory)
     catalogue = importlib.import_module("millstream_worker.inference.catalogue")
     made = catalogue.make
 

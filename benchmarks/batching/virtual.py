@@ -81,7 +81,7 @@ class VirtualDevice(SimulatedDevice):
 
     def fly(self) -> None:
         """What the job computed stays on the device until `land`."""
-        self._in_flight = self.peak() or 0
+        self._in_flight = self._peak - self._held
         self.sample()
 
     def land(self) -> None:

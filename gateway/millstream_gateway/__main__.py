@@ -70,7 +70,8 @@ async def _refuse_unknown(
 
 async def _say_ports(gateway: Gateway, metrics: Probes) -> None:
     await gateway.started.wait()
-    for name, port in (("http", gateway.port), ("metrics", metrics.metrics_port)):
+    grpc = None if gateway.grpc is None else gateway.grpc.port
+    for name, port in (("http", gateway.port), ("grpc", grpc), ("metrics", metrics.metrics_port)):
         if port is not None:
             print(f"{name} on port {port}", file=sys.stderr, flush=True)  # noqa: T201 - for people
 

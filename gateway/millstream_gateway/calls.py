@@ -60,12 +60,7 @@ class Call:
 
         Every queue of a request goes through here: that is what makes roles hold.
         """
-        queue = self.served[0] if name is None else name
-        if not self.principal.may(self.needs, queue):
-            raise Forbidden(f"you have not the role {self.needs.name.lower()} in queue {queue!r}")
-        if queue not in self.served:
-            raise NotFound(f"this gateway does not serve queue {queue!r}")
-        return queue
+        return allowed_queue(self.principal, self.needs, self.served, name)
 
     def header(self, name: str) -> str | None:
         """Return a header that may stand there once."""
@@ -73,6 +68,18 @@ class Call:
         if len(found) > 1:
             raise Malformed(f"header {name} stands there {len(found)} times")
         return found[0] if found else None
+
+
+def allowed_queue(
+    principal: Principal, needs: Role, served: Sequence[str], name: str | None
+) -> str:
+    """Return the queue that is meant; None is the first. Raises `Forbidden` or `NotFound`."""
+    queue = served[0] if name is None else name
+    if not principal.may(needs, queue):
+        raise Forbidden(f"you have not the role {needs.name.lower()} in queue {queue!r}")
+    if queue not in served:
+        raise NotFound(f"this gateway does not serve queue {queue!r}")
+    return queue
 
 
 def check_head(request: BaseRequest) -> None:
@@ -85,12 +92,11 @@ def check_head(request: BaseRequest) -> None:
         raise Ambiguous("the length of the body is said in more than one way")
 
 
-async def read_body(
-    request: BaseRequest, most: int, seconds: float, media_type: str = "application/json"
-) -> bytes:
+async def read_body(request: BaseRequest, most: int, seconds: float, *media_types: str) -> bytes:
     """Return the body of a request. Raises `TooLarge`, `TooSlow` or `NotUnderstood`."""
-    if request.content_type != media_type:
-        raise NotUnderstood(f"send this: Content-Type: {media_type}")
+    taken = media_types or ("application/json",)
+    if request.content_type not in taken:
+        raise NotUnderstood(f"send this: Content-Type: {taken[0]}")
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise NotUnderstood("send the body without Content-Encoding")
     if (request.content_length or 0) > most:

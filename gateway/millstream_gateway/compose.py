@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 
@@ -24,6 +25,10 @@ from millstream.telemetry.health import Health
 from millstream.telemetry.logs import LogSubscriber, make_logger
 from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_registry
 from millstream_gateway import probing
+from millstream_gateway.a2a import compose as a2a
+from millstream_gateway.a2a.cards import Identity
+from millstream_gateway.a2a.destinations import Destinations
+from millstream_gateway.a2a.grpc import GrpcBounds, GrpcPort
 from millstream_gateway.audit import Audit, EmittedAudit
 from millstream_gateway.auth.guard import LOOPBACK, Guard, OpenGuard
 from millstream_gateway.auth.keyring import Keyring
@@ -87,11 +92,13 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
     keyring = Keyring(parts.connection, mono=parts.mono, wall=parts.wall)
     guard, duties = _guarded(config, parts, keyring)
     visitors = Visitors(guard, keyring, parts.connection)
-    routes, tell_person, more = _table(config, parts, drain, visitors)
+    shared = _shared(config, parts, drain, guard)
+    agent = a2a.compose(_agent_settings(config, queues), shared)
+    routes, tell_person, more = _table(config, parts, shared, visitors, agent)
     api = Api(
         routes,
         guard,
-        Rates(config.rate, parts.mono),
+        shared.requests,
         queues,
         Bounds(body=config.max_body, body_s=parts.body_s, answer_s=_ANSWER_S),
         visitors=visitors,
@@ -110,9 +117,10 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
     )
     return Gateway(
         parts.connection,
-        listens,
+        listens if agent.grpc is None else functools.partial(_both, listens, agent.grpc),
+        grpc=agent.grpc,
         drain=drain,
-        duties=[*duties, *more],
+        duties=[*duties, *more, *agent.duties],
         busy=lambda: api.busy,
         queues=queues,
         health=parts.health,
@@ -121,31 +129,71 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
     )
 
 
+def _shared(
+    config: GatewayConfig, parts: Parts, drain: anyio.Event, guard: Guard | OpenGuard
+) -> a2a.Shared:
+    """Return what all the rooms have in common: allowances, places, whom to tell."""
+    return a2a.Shared(
+        client=parts.client,
+        connection=parts.connection,
+        guard=guard,
+        requests=Rates(config.rate, parts.mono),
+        enqueues=Rates(config.enqueue_rate, parts.mono),
+        places=Places(config.streams, max(1, int(config.connections * _OPEN_SHARE))),
+        audit=parts.audit or EmittedAudit(parts.emit),
+        drain=drain,
+        emit=parts.emit,
+        random=parts.random,
+        mono=parts.mono,
+    )
+
+
+def _agent_settings(config: GatewayConfig, queues: Sequence[str]) -> a2a.Settings:
+    return a2a.Settings(
+        identity=Identity(
+            name=config.agent_name,
+            description=config.agent_description,
+            url=config.public_url,
+            grpc=config.public_grpc,
+            guarded=not config.insecure_open,
+        ),
+        destinations=Destinations(hosts=config.push_hosts, private=config.push_private),
+        served=queues,
+        discovery=config.a2a_discovery,
+        skill=config.a2a_skill,
+        heartbeat_s=config.heartbeat if config.acp_registry else None,
+        host=config.host,
+        port=config.grpc,
+        bounds=GrpcBounds(calls=config.connections, message=config.max_body, grace_s=config.grace),
+    )
+
+
 def _table(
-    config: GatewayConfig, parts: Parts, drain: anyio.Event, visitors: Visitors
+    config: GatewayConfig,
+    parts: Parts,
+    shared: a2a.Shared,
+    visitors: Visitors,
+    agent: a2a.Spoken,
 ) -> tuple[Table, Callable[[Exception], web.Response], list[Duty]]:
     """Return all routes, what tells people of errors, and what has to run for it all."""
-    places = Places(config.streams, max(1, int(config.connections * _OPEN_SHARE)))
-    audit = parts.audit or EmittedAudit(parts.emit)
-    acting = Acting(parts.client, audit)
-    enqueues = Rates(config.enqueue_rate, parts.mono)
+    acting = Acting(parts.client, shared.audit)
     runs = Runs(
         parts.client,
         acting,
-        enqueues=enqueues,
-        places=places,
-        drain=drain,
+        enqueues=shared.enqueues,
+        places=shared.places,
+        drain=shared.drain,
         new_id=functools.partial(ids.new_run_id, parts.random),
     )
     queues = Queues(parts.client, parts.connection, acting)
     operate = Handlers(
-        operating=Operating(parts.client, runs, acting, enqueues),
+        operating=Operating(parts.client, runs, acting, shared.enqueues),
         questions=Questions(parts.client, acting, Rates(_STRANGERS_RATE, parts.mono)),
         bulk=Bulk(parts.client, acting),
         queues=queues,
-        schedules=Schedules(parts.client, acting, enqueues),
+        schedules=Schedules(parts.client, acting, shared.enqueues),
     )
-    streams = Streams(runs, places, drain)
+    streams = Streams(runs, shared.places, shared.drain)
     host = Host(RunTools(runs, parts.client, parts.connection), config.max_body)
     rendering = Rendering(parts.wall)
     pages = Pages(parts.client, runs, queues, visitors, rendering, Flow(parts.mono))
@@ -164,11 +212,27 @@ def _table(
     )
     routes = [
         *probing.routes(parts.health),
-        *described.routes([*table.routes(runs, queues, operate.bulk, streams), *operate.routes()]),
+        *described.routes(
+            [
+                *table.routes(runs, queues, operate.bulk, streams),
+                *operate.routes(),
+                *agent.described,
+            ]
+        ),
         *host.routes(),
+        *agent.routes,
         *pages_table.routes(pages, views, deeds, streams),
     ]
     return Table(routes), pages.refused, [host.serve_forever]
+
+
+@asynccontextmanager
+async def _both(
+    http: Callable[[], AbstractAsyncContextManager[int]], grpc: GrpcPort
+) -> AsyncIterator[int]:
+    """Listen on both ports; both take nothing new at the same time."""
+    async with grpc.listening(), http() as port:
+        yield port
 
 
 def _guarded(

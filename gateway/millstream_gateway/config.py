@@ -20,6 +20,7 @@ class GatewayConfig:
         None, "file with the keys that values are sealed under, or env: and a variable's name"
     )
     http: int = setting(8080, "port of the API, the pages and the probes", lowest=0, highest=65535)
+    grpc: int = setting(8081, "port of A2A over gRPC", lowest=-1, highest=65535)
     metrics: int = setting(9090, "port of the Prometheus metrics", lowest=-1, highest=65535)
     host: str = setting("0.0.0.0", "address the ports listen on")  # noqa: S104 - callers are elsewhere
     grace: float = setting(20.0, "seconds that requests get after SIGTERM", lowest=0)
@@ -47,6 +48,28 @@ class GatewayConfig:
     connections: int = setting(2000, "connections that are held at once", lowest=1, highest=100_000)
     max_body: int = setting(
         8 * 1024 * 1024, "bytes of a request's body", lowest=1024, highest=256 * 1024 * 1024
+    )
+    public_url: str | None = setting(
+        None, "address under which others reach this gateway; by default the one they asked"
+    )
+    public_grpc: str | None = setting(None, "host and port under which others reach A2A over gRPC")
+    agent_name: str = setting("millstream", "name on the agent card")
+    agent_description: str = setting(
+        "Durable workflows as skills.", "description on the agent card"
+    )
+    a2a_discovery: bool = setting(False, "let everybody fetch the agent card")
+    a2a_skill: str | None = setting(None, "workflow of A2A messages that name no skill")
+    acp_registry: bool = setting(
+        False, "keep a catalogue of the agents that are there, for all to search"
+    )
+    heartbeat: float = setting(
+        15.0, "seconds between two words of this agent in the catalogue", lowest=1, highest=300
+    )
+    push_hosts: tuple[str, ...] = setting(
+        (), "host that push notifications may go to, such as *.example.com; by default any"
+    )
+    push_private: bool = setting(
+        False, "let push notifications go to private addresses, and by plain http"
     )
     log_format: Literal["json", "console"] | None = setting(
         None, "json or console; by default console on a terminal, else json"

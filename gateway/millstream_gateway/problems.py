@@ -16,6 +16,7 @@ from millstream.errors import (
     IdConflict,
     MillstreamError,
     PayloadTooLarge,
+    QueueFull,
     RunEnded,
     ScheduleConflict,
     SealingError,
@@ -59,6 +60,7 @@ _KINDS: tuple[tuple[type[MillstreamError], HTTPStatus, str, str], ...] = (
     (UnfitStore, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", _AWAY),
     (SealingError, HTTPStatus.INTERNAL_SERVER_ERROR, "sealed", _SEALED),
     (UsageError, HTTPStatus.BAD_REQUEST, "bad-request", ""),
+    (QueueFull, HTTPStatus.TOO_MANY_REQUESTS, "queue-full", ""),
     (StoreError, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", _AWAY),
     # It was done. No status says that it was and that something is wrong: the text does.
     (Unaudited, HTTPStatus.INTERNAL_SERVER_ERROR, "unaudited", ""),
@@ -95,4 +97,5 @@ def _told(error: Exception) -> tuple[HTTPStatus, str, str]:
 def _headers(error: Exception, status: HTTPStatus) -> Mapping[str, str]:
     if isinstance(error, Refused):
         return error.headers
-    return {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    later = status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+    return {"Retry-After": "1"} if later else {}

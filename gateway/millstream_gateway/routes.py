@@ -28,6 +28,12 @@ class Form:
     """The body of a route that a form on a page is sent to: its fields, each with its values."""
 
 
+class LooseJson:
+    """A body that may be missing, or be called another kind of JSON; it comes as bytes."""
+
+    MEDIA_TYPES = ("application/json", "application/a2a+json")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One of the answers of a route."""
@@ -53,7 +59,7 @@ class Route:
     answers: Mapping[int, Answer]
     tag: str = "runs"
     query: type[msgspec.Struct] = NoQuery
-    #: The type of the body; None: it has none; ``bytes``: whatever JSON is in it.
+    #: The type of the body; None: it has none; ``bytes``: whatever JSON is in it; or `LooseJson`.
     body: Any = None
     #: Headers that mean something, beside those of every request.
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -82,8 +88,9 @@ class Table:
         by_path: dict[str, dict[str, Route]] = {}
         for route in routes:
             by_path.setdefault(route.path, {})[route.method] = route
-        # What is spelt out goes before what is filled in: /runs/batch is no run.
-        for path in sorted(by_path, key=lambda path: [_PART.sub("~", x) for x in path.split("/")]):
+        # What is spelt out goes before what is filled in: /runs/batch is no run. And what ends in
+        # a verb before what does not: of /tasks/x:cancel the name of the task is x.
+        for path in sorted(by_path, key=_order):
             self._patterns.append((_pattern(path), by_path[path]))
 
     def match(self, method: str, path: str) -> Match:
@@ -99,6 +106,10 @@ class Table:
             return Match(methods[asked], values)
 
         raise NotFound("there is nothing under this path")
+
+
+def _order(path: str) -> list[str]:
+    return [_PART.sub("~", piece) + "~" for piece in path.split("/")]
 
 
 def _pattern(path: str) -> re.Pattern[str]:

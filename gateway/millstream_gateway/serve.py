@@ -15,7 +15,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 
@@ -23,6 +23,13 @@ from millstream.errors import MillstreamError, StoreError, UnfitStore
 from millstream.events import Emit, GatewayDraining, GatewayStarted, StoreFailed, StoreRecovered
 from millstream.store.connection import Connection
 from millstream.telemetry.health import Health
+
+
+class Listens(Protocol):
+    """Something that has a port, once it listens."""
+
+    port: int | None
+
 
 Duty = Callable[[], Coroutine[Any, Any, None]]
 #: How often the store is asked whether it is there.
@@ -37,6 +44,7 @@ class Gateway:
         connection: Connection,
         listening: Callable[[], AbstractAsyncContextManager[int]],
         *,
+        grpc: Listens | None = None,
         drain: anyio.Event,
         duties: Sequence[Duty],
         busy: Callable[[], int],
@@ -47,6 +55,8 @@ class Gateway:
     ) -> None:
         self._connection = connection
         self._listening = listening
+        #: What listens beside it.
+        self.grpc = grpc
         self._duties = duties
         self._busy = busy
         self._queues = tuple(queues)

@@ -22,7 +22,7 @@ from millstream_gateway.calls import Call, Reply, check_head, decoded, filled_in
 from millstream_gateway.problems import answer_of
 from millstream_gateway.refusals import Forbidden, Malformed, Unavailable
 from millstream_gateway.rest.shapes import encoded
-from millstream_gateway.routes import Form, Route, Table
+from millstream_gateway.routes import Form, LooseJson, Route, Table
 
 _FORM = "application/x-www-form-urlencoded"
 _FORM_BYTES = 256 * 1024
@@ -182,6 +182,11 @@ class Api:
             form = filled_in(data)
             self._visitors.check_form(request, principal, form)
             return form
+        if route.body is LooseJson:
+            if not request.body_exists:
+                return b""
+            kinds = LooseJson.MEDIA_TYPES
+            return await read_body(request, self._bounds.body, self._bounds.body_s, *kinds)
         data = await read_body(request, self._bounds.body, self._bounds.body_s)
         return data if route.body is bytes else decoded(data, route.body)
 

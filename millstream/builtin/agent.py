@@ -84,13 +84,14 @@ async def agent(  # noqa: PLR0917 - a workflow is given its arguments by name
     prices: dict[str, float] | None = None,
     max_tool_text: int = 20_000,
     options: dict[str, Any] | None = None,
+    stream: bool = False,
 ) -> dict[str, Any]:
     """Let a model work on a task with the tools of some MCP servers.
 
     ``tools`` are patterns of ``server/tool`` that it may use, all of these servers if none are
-    given. ``prices`` are what a million tokens cost: ``{"input": 3.0, "output": 15.0}``. Returns
-    the answer, why it stopped (``answered``, or the bound: turns, tokens, seconds, cost), and what
-    it took.
+    given. ``prices`` are what a million tokens cost: ``{"input": 3.0, "output": 15.0}``. With
+    ``stream`` whoever watches the run reads along. Returns the answer, why it stopped
+    (``answered``, or the bound: turns, tokens, seconds, cost), and what it took.
     """
     if max_turns < 1 or (max_cost is not None and not prices):
         raise UsageError("an agent needs at least one turn, and prices where max_cost bounds it")
@@ -103,7 +104,8 @@ async def agent(  # noqa: PLR0917 - a workflow is given its arguments by name
     began = ctx.now()
 
     while True:
-        answer = await _turn(ctx, model, messages, kit, used.turns + 1, options or {})
+        asked = {**(options or {}), **({"stream": True} if stream else {})}
+        answer = await _turn(ctx, model, messages, kit, used.turns + 1, asked)
         used.add(answer.get("usage") or {})
         messages.append(_said(answer))
         calls = answer.get("tool_calls") or []

@@ -19,6 +19,7 @@ from millstream.cli.failures import tell
 from millstream.cli.flags import ClientConfig, command
 from millstream.cli.output import Output
 from millstream.cli.selecting import (
+    Attribute,
     Cause,
     DryRun,
     Since,
@@ -31,7 +32,7 @@ from millstream.cli.selecting import (
     selection,
 )
 from millstream.client import Client
-from millstream.client.operations import MOST_SELECTED
+from millstream.client.overview import MOST_SELECTED
 from millstream.errors import UsageError
 from millstream.model.run import FINAL, RunState, RunStatus
 from millstream.model.selection import Selection
@@ -64,12 +65,13 @@ async def cancel(
     tenant: Tenant = None,
     since: Since = None,
     until: Until = None,
+    attribute: Attribute = None,
     limit: Limit = MOST_SELECTED,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> Exit:
     """Ask runs to end. A running one is told; it ends at its next step."""
-    wanted = selection(state, workflow, tenant, None, since, until)
+    wanted = selection(state, workflow, tenant, None, since, until, attribute)
     _check(ids, all, wanted != Selection())
 
     async def one(client: Client, id: str) -> str:
@@ -104,6 +106,7 @@ async def retry(
     cause: Cause = None,
     since: Since = None,
     until: Until = None,
+    attribute: Attribute = None,
     limit: Limit = MOST_SELECTED,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -112,7 +115,7 @@ async def retry(
 
     With --all the failed ones, unless --state says otherwise.
     """
-    wanted = selection(state, workflow, tenant, cause, since, until)
+    wanted = selection(state, workflow, tenant, cause, since, until, attribute)
     _check(ids, all, wanted != Selection())
     if not state:
         wanted = replace(wanted, states=frozenset({RunState.FAILED}))

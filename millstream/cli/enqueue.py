@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from millstream.cli.exits import Exit
 from millstream.cli.flags import EnqueueConfig, command
 from millstream.cli.hints import again
 from millstream.cli.output import Output
+from millstream.cli.telling import told
 from millstream.client import Client, Run
 from millstream.errors import (
     PayloadTooLarge,
@@ -32,8 +33,11 @@ from millstream.errors import (
     UnknownWorkflow,
     UsageError,
 )
+from millstream.model.attributes import pairs
 from millstream.model.limits import LIMITS
 
+#: How long the result of a run that has ended may take to be read.
+_READ_S = 10.0
 #: A file may be written more widely than the JSON that is stored, but not without end.
 _FILE_LIMIT = 8 * LIMITS.arguments
 
@@ -61,11 +65,31 @@ Timeout = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="Bound on one attempt's running time.")
 ]
 Version = Annotated[str | None, typer.Option(metavar="VERSION", help="Version of the workflow.")]
+Attribute = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="What it can be found by; may be repeated."),
+]
 WaitTimeout = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="With --wait: how long at most.")
 ]
+Watch = Annotated[
+    bool, typer.Option("--watch", "-w", help="Show what it says on the way, then its result.")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Enqueue although no worker knows the workflow.")
+]
+Dedupe = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Within --window, the run of whoever named it first."),
+]
+Debounce = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Begin when nobody has named it for --window seconds."),
+]
+Window = Annotated[float | None, typer.Option(metavar="SECONDS", help="Of --dedupe or --debounce.")]
+Longest = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="With --debounce: begin so long after the first at most."),
 ]
 
 
@@ -89,9 +113,15 @@ async def enqueue(
     tenant: Tenant = None,
     timeout: Timeout = None,
     version: Version = None,
+    attribute: Attribute = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait, and print the result.")] = False,
     wait_timeout: WaitTimeout = None,
+    watch: Watch = False,
     force: Force = False,
+    dedupe: Dedupe = None,
+    debounce: Debounce = None,
+    window: Window = None,
+    longest: Longest = None,
 ) -> Exit:
     """Enqueue a run; print its id, or with --wait its result."""
     queue = one_queue(config)
@@ -111,13 +141,20 @@ async def enqueue(
             tenant=tenant,
             timeout=timeout,
             version=version,
+            attributes=pairs(attribute or ()),
             # As build servers and shells hand their trace on.
             trace=os.environ.get("TRACEPARENT"),
+            dedupe=dedupe,
+            debounce=debounce,
+            window=window,
+            longest=longest,
         )
         if not run.created:
             out.note(f"run {run.id!r} was already there; nothing was added")
+        look = again(config, "runs", "show", run.id, queue=queue)
+        if watch:
+            return await watched_to_the_end(run, out, look=look)
         if wait:
-            look = again(config, "runs", "show", run.id, queue=queue)
             return await waited(run, out, wait_timeout, look)
 
     out.document(_named(run)) if out.json else out.say(run.id)
@@ -143,8 +180,26 @@ async def waited(
 
     ``look`` is the command that shows the run, for whoever does not wait for it.
     """
+    return await _ended(run, out, lambda: _followed(run, out, timeout), look)
+
+
+async def watched_to_the_end(
+    run: Run, out: Output, after: str = "", look: str | None = None
+) -> Exit:
+    """Write what a run says, and then as `waited`; ``after`` is the id of an event."""
+
+    async def result() -> Any:
+        await told(run, out, after)
+        return await run.result(_READ_S)
+
+    return await _ended(run, out, result, look)
+
+
+async def _ended(
+    run: Run, out: Output, result_of: Callable[[], Awaitable[Any]], look: str | None = None
+) -> Exit:
     try:
-        result = await _followed(run, out, timeout)
+        result = await result_of()
     except RunError as error:
         if out.json:
             out.document({**_named(run), **_ending(error)})

@@ -13,6 +13,7 @@ from millstream.errors import (
     IdConflict,
     LeaseLost,
     MillstreamError,
+    QueueFull,
     ResultTimeout,
     RunError,
     ScalingError,
@@ -41,7 +42,8 @@ class Exit(IntEnum):
     TIMEOUT = 5
     CONFLICT = 6
     TRAIL = 7
-    SEALED = 8
+    FULL = 8
+    SEALED = 9
     BUG = 70
     INTERRUPTED = 130
 
@@ -55,6 +57,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.TIMEOUT: "the run did not end in time; it goes on",
     Exit.CONFLICT: "the id belongs to another run, or the name to another schedule",
     Exit.TRAIL: "the audit trail was changed or has a gap",
+    Exit.FULL: "the queue holds as many waiting runs as it may",
     Exit.SEALED: "something is sealed under a key that is not here, or was changed",
     Exit.BUG: "an error in millstream itself",
     Exit.INTERRUPTED: "interrupted",
@@ -70,6 +73,7 @@ _CODES: tuple[tuple[type[MillstreamError], Exit], ...] = (
     (UnfitStore, Exit.REDIS),
     (SealingError, Exit.SEALED),
     (UsageError, Exit.USAGE),
+    (QueueFull, Exit.FULL),
     (StoreError, Exit.REDIS),
     (ResultTimeout, Exit.TIMEOUT),
     (RunError, Exit.RUN_ENDED_BADLY),

@@ -66,6 +66,8 @@ def _row(host: str, model: dict[str, Any], device: dict[str, Any]) -> Row:
     state = str(model["state"])
     if device:
         state = "loaded" if device["loaded"] else "ready"
+    if device.get("slots"):
+        state = f"writes {device['slots']}"
     if "limit" in model:
         state = f"remote, {model['running']} of {model['limit']}"
     cells = {

@@ -85,6 +85,10 @@ class Output:
         """Write a line that is laid out and cleaned already."""
         self._write(line)
 
+    def part(self, text: str) -> None:
+        """Write a part of a text, which may have lines; the line stays open."""
+        self._write("".join(c if c.isprintable() or c == "\n" else " " for c in text), end="")
+
     def note(self, text: str) -> None:
         """Write a remark that is no part of the answer."""
         print(f"note: {clean(text)}", file=sys.stderr, flush=True)  # noqa: T201 - for people
@@ -131,9 +135,9 @@ class Output:
             task = bar.add_task(clean(text), total=total)
             yield lambda: bar.advance(task)
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str, end: str = "\n") -> None:
         try:
-            print(text, flush=True)  # noqa: T201 - this is the output
+            print(text, end=end, flush=True)  # noqa: T201 - this is the output
         except BrokenPipeError:
             # Whoever reads us has read enough, as `head` does; the flush at exit must not complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

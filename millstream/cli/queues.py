@@ -1,4 +1,4 @@
-"""``millstream queues``: what the queues hold and who serves them; pause them, and their lanes."""
+"""``millstream queues``: what queues hold and who serves them; pause and limit them; lanes."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
     )
     group.callback()(queues)
     group.command("lanes")(lanes)
+    group.command("limit")(limit)
     group.command("pause")(pause)
     group.command("resume")(resume)
     app.add_typer(group, name="queues")
@@ -106,6 +107,36 @@ async def lanes(
     else:
         had = f", had {', '.join(map(str, found.past))} before" if found.past else ""
         out.say(f"queue {queue} has {found.lanes} lane{'s' * (found.lanes != 1)}{had}")
+
+
+@command(ClientConfig, without=("queue",))
+async def limit(
+    *,
+    config: ClientConfig,
+    out: Output,
+    queue: Annotated[str, typer.Argument(metavar="NAME", help="Name of the queue.")],
+    depth: Annotated[
+        int | None,
+        typer.Option("--depth", metavar="N", help="Accept no more while N runs wait; 0: no limit."),
+    ] = None,
+) -> None:
+    """Show how many runs may wait in a queue, or set it: at the limit it accepts no more.
+
+    What nobody has begun counts: queued and scheduled runs. Those that are there stay.
+    """
+    async with client_of(config) as client:
+        await client.check()
+        if depth is not None:
+            await client.limit_depth(queue, depth=depth or None)
+        layout = await client.layout(queue)
+
+    most = layout.depth_limit
+    if out.json:
+        out.document({"queue": queue, "depth_limit": most or None, "lanes": layout.lanes})
+    else:
+        out.say(
+            f"queue {queue} " + (f"accepts up to {most} waiting runs" if most else "has no limit")
+        )
 
 
 @command(ClientConfig, without=("queue",))

@@ -10,9 +10,20 @@ import typer
 
 from millstream.cli import answers, bulk, forks
 from millstream.cli.access import ago, client_of, located, one_queue, span, waits_for
+from millstream.cli.enqueue import watched_to_the_end
+from millstream.cli.exits import Exit
 from millstream.cli.flags import ClientConfig, command
 from millstream.cli.output import Listing, Output, Row
-from millstream.cli.selecting import Cause, Since, States, Tenant, Until, Workflow, selection
+from millstream.cli.selecting import (
+    Attribute,
+    Cause,
+    Since,
+    States,
+    Tenant,
+    Until,
+    Workflow,
+    selection,
+)
 from millstream.cli.watching import Interval, Watch, watched
 from millstream.client import Client, Run
 from millstream.errors import RunError, UsageError
@@ -21,14 +32,15 @@ from millstream.model.selection import Selection
 
 _COLUMNS = ("ID", "WORKFLOW", "STATE", "ATTEMPT", "AGE", "TOOK", "ERROR")
 _WIDE = ("ID", "QUEUE", "WORKFLOW", "VERSION", "TENANT", "STATE", "ATTEMPT", "CRASHES", "AGE",
-         "TOOK", "ERROR")  # fmt: skip
+         "TOOK", "ATTRIBUTES", "ERROR")  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="List, show, cancel, retry, signal and fork runs.")
+    group = typer.Typer(help="List, show, watch, cancel, retry, signal and fork runs.")
     group.command("list")(list_runs)
     group.command("show")(show)
+    group.command("watch")(watch)
     bulk.register(group)
     forks.register(group)
     answers.register(group)
@@ -46,6 +58,7 @@ async def list_runs(
     cause: Cause = None,
     since: Since = None,
     until: Until = None,
+    attribute: Attribute = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, max=10_000, help="At most so many.")
     ] = 50,
@@ -60,7 +73,7 @@ async def list_runs(
     interval: Interval = 2.0,
 ) -> None:
     """List runs, the newest first."""
-    wanted = selection(state, workflow, tenant, cause, since, until)
+    wanted = selection(state, workflow, tenant, cause, since, until, attribute)
     wide = wants_wide(output)
 
     async with client_of(config) as client:
@@ -92,16 +105,22 @@ async def _page(
 ) -> None:
     """List a page, and say where the next one begins."""
     found: list[RunStatus] = []
-    following = ""
-    begin = "" if after == "first" else after
-    async for page, cursor in client.pages(queue, wanted, after=begin):
-        found += page
-        following = cursor
-        if len(found) >= limit:
+    following: str | None = None if after == "first" else after
+    while len(found) < limit:
+        page = await client.page(
+            queue,
+            states=wanted.states,
+            matches=wanted.matches,
+            limit=limit - len(found),
+            cursor=following,
+        )
+        found += page.runs
+        following = page.cursor
+        if following is None:
             break
     shown = listing("runs", found, wide=wide)
     if out.json:
-        out.document({"runs": [row.document for row in shown.rows], "next": following or None})
+        out.document({"runs": [row.document for row in shown.rows], "next": following})
         return
     out.listing(shown)
     if following:
@@ -134,6 +153,22 @@ async def show(
     else:
         for line in timeline.plain(story):
             out.plain(line)
+
+
+@command(ClientConfig)
+async def watch(
+    *,
+    config: ClientConfig,
+    out: Output,
+    id: Annotated[str, typer.Argument(metavar="ID", help="Id of the run.")],
+    after: Annotated[
+        str, typer.Option(metavar="EVENT", help="Only what was said after this event.")
+    ] = "",
+) -> Exit:
+    """Follow what a run says, its steps and the text of models if it tells them, to its end."""
+    async with client_of(config) as client:
+        run, _ = await located(client, config, id)
+        return await watched_to_the_end(run, out, after)
 
 
 def listing(name: str, found: Sequence[RunStatus], *, wide: bool) -> Listing:
@@ -169,6 +204,7 @@ def _cells(status: RunStatus) -> dict[str, str]:
         "WORKFLOW": status.workflow,
         "VERSION": status.version or "-",
         "TENANT": status.tenant or "-",
+        "ATTRIBUTES": ",".join(f"{k}={v}" for k, v in status.attributes.items()) or "-",
         "STATE": str(status.state),
         "ATTEMPT": str(status.attempt),
         "CRASHES": str(status.crashes),

@@ -70,7 +70,7 @@ async def rekey(*, config: ClientConfig, out: Output, queue: Queues = None) -> E
     """Seal everything under the first key of the file, while workers go on.
 
     Where the file begins with the word clear, everything is opened for good. What is done is passed
-    over, so a rekey that was cut off is said again. The exit code is 8 while something is left.
+    over, so a rekey that was cut off is said again. The exit code is 9 while something is left.
     """
     sealer = sealer_of(config.seal_keys)
     async with client_of(config) as client:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from millstream.errors import UsageError
+from millstream.model.attributes import pairs
 from millstream.model.selection import Selection, states
 
 States = Annotated[
@@ -29,6 +30,10 @@ Since = Annotated[
     str | None, typer.Option(metavar="TIME", help="Enqueued since: 90s, 15m, 2h, 3d, or a time.")
 ]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Enqueued before, likewise.")]
+Attribute = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Only with this attribute; may be repeated."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -43,6 +48,7 @@ def selection(  # noqa: PLR0917 - one for each flag
     cause: str | None = None,
     since: str | None = None,
     until: str | None = None,
+    attribute: Sequence[str] | None = None,
 ) -> Selection:
     """Return which runs the flags mean. Raises `UsageError`."""
     chosen = {"states": states(state)} if state else {}
@@ -53,6 +59,7 @@ def selection(  # noqa: PLR0917 - one for each flag
         cause=cause,
         since=_moment("--since", since),
         until=_moment("--until", until),
+        attributes=pairs(attribute or ()),
     )
 
 

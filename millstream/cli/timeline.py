@@ -171,6 +171,8 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
         yield "forked", f"from {clean(status.forked_from)}"
     if status.tenant:
         yield "tenant", clean(status.tenant)
+    if status.attributes:
+        yield "attributes", clean(" ".join(f"{k}={v}" for k, v in status.attributes.items()))
     crashes = f", {status.crashes} of its workers died" if status.crashes else ""
     yield "attempt", f"{status.attempt}{crashes}"
     yield "enqueued", f"{_clock(times.enqueued)} ({ago(times.enqueued)} ago)"

@@ -8,11 +8,14 @@ from millstream import builtin
 from millstream.client.handles import Enqueue
 from millstream.errors import InvalidArguments, UsageError
 from millstream.model import ids
+from millstream.model.attributes import Attributes, checked
 from millstream.model.limits import Limits
 from millstream.model.run import Priority
 from millstream.model.schedule import Schedule
 from millstream.model.trace import parsed
 from millstream.store import codec, runs
+
+_LONGEST_S = 31 * 86400.0
 
 
 def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
@@ -36,7 +39,28 @@ def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
         tenant=_text("tenant", asked.tenant) if asked.tenant else "",
         # One that cannot be read begins a trace anew, as the W3C has it: no run fails for it.
         trace=asked.trace if asked.trace and parsed(asked.trace) else "",
+        attributes=_attributes(asked.attributes) if asked.attributes else b"",
         chosen=asked.id is not None,
+        once=_once(asked) if asked.dedupe or asked.debounce or asked.window else None,
+    )
+
+
+def _once(asked: Enqueue) -> runs.Once:
+    if (asked.dedupe is None) == (asked.debounce is None):
+        raise UsageError("give either dedupe or debounce, a name for what is to happen once")
+    if asked.id is not None:
+        raise UsageError(
+            "a run that is to happen once has no id of its own; the name stands for it"
+        )
+    if asked.debounce is not None and asked.delay is not None:
+        raise UsageError("what debounces begins when its window is over; it takes no delay")
+    if not asked.window or _positive("window", asked.window) > _LONGEST_S:
+        raise UsageError("dedupe and debounce take a window, of up to 31 days in seconds")
+    longest = 10 * asked.window if asked.longest is None else asked.longest
+    if asked.debounce is None:
+        return runs.Once("dedupe", _text("dedupe", asked.dedupe or ""), asked.window, 0.0)
+    return runs.Once(
+        "debounce", _text("debounce", asked.debounce), asked.window, _positive("longest", longest)
     )
 
 
@@ -52,6 +76,10 @@ def run_of(schedule: Schedule, run_id: str) -> Enqueue:
         timeout=schedule.timeout,
         version=schedule.version,
     )
+
+
+def _attributes(attributes: Attributes) -> bytes:
+    return codec.encode(checked(attributes), "the attributes")
 
 
 def _priority(value: Priority | str) -> Priority:

@@ -21,17 +21,17 @@ from millstream.client.auditing import Auditor, audited
 from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.operations import Operations
 from millstream.client.overview import Overview
-from millstream.client.paging import RunPage, page, places_of
 from millstream.client.queues import Queues
 from millstream.client.resealing import Sealing
 from millstream.client.schedules import Schedules
 from millstream.client.speaking import Speaker
-from millstream.client.telling import tell
+from millstream.client.telling import events_of, tell
 from millstream.client.tracing import TracesEnqueue, traced
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
     KeyOccupied,
+    QueueFull,
     ResultTimeout,
     RunCancelled,
     RunFailed,
@@ -40,18 +40,21 @@ from millstream.errors import (
     UsageError,
 )
 from millstream.model import ids
+from millstream.model.attributes import Attributes
 from millstream.model.journal import Record
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Priority, RunState, RunStatus
-from millstream.store import codec, journals, results, runs
+from millstream.store import codec, journals, results, runs, sayings
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
+from millstream.store.sayings import Heard
 from millstream.store.sealing import Place, opened, sealer_of
 
 Answer = TypeVar("Answer")
 
 #: How long the record of a run stays after its end, when it is a client that ends it.
 RETENTION_S = 24 * 3600.0
+_NONE: Attributes = {}
 
 
 class Client(Operations, Overview):
@@ -130,16 +133,23 @@ class Client(Operations, Overview):
         timeout: float | None = None,
         version: str | None = None,
         trace: str | None = None,
+        attributes: Attributes | None = None,
+        dedupe: str | None = None,
+        debounce: str | None = None,
+        window: float | None = None,
+        longest: float | None = None,
     ) -> Run:
         """Accept a run: when this returns, it will reach an end.
 
         The same id, workflow and arguments again return the same run, with ``created`` False;
-        anything else under that id raises `IdConflict`. Raises `NotEncodable`, `PayloadTooLarge`,
-        `KeyOccupied`, `StoreError`.
+        anything else under that id raises `IdConflict`. ``attributes`` are a few words to find it
+        by; they stay as they were first given. ``dedupe`` and ``debounce``: see `Enqueue`. Raises
+        `NotEncodable`, `PayloadTooLarge`, `KeyOccupied`, `QueueFull`, `StoreError`.
         """
         asked = Enqueue(
-            workflow, arguments, id, queue, priority, delay, tenant, timeout, version, trace
-        )
+            workflow, arguments, id, queue, priority, delay, tenant, timeout, version, trace,
+            attributes or _NONE, dedupe, debounce, window, longest,
+        )  # fmt: skip
         if self._tracing is None:
             new = new_run(asked, self._limits, self._random)
             return self._handle(asked, new, await self._queues.send(queue, new))
@@ -151,8 +161,8 @@ class Client(Operations, Overview):
     async def enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
         """Accept many runs, a few hundred in one round trip.
 
-        An `IdConflict` is raised after the others of its batch were accepted; nothing is sent when
-        one of them cannot be encoded.
+        An `IdConflict` is raised after the others were accepted, and so is `QueueFull`, which says
+        which were not; nothing is sent when one of them cannot be encoded.
         """
         with contextlib.ExitStack() as spans:
             if self._tracing is not None:
@@ -168,12 +178,20 @@ class Client(Operations, Overview):
             ids.check_queue(queue)
 
         # By identity: the same id may stand in the list twice, and each has an answer of its own.
-        answers: dict[int, bool | str] = {}
+        answers: dict[int, runs.Answer] = {}
         for queue, news in by_queue.items():
-            found = await self._queues.send_all(queue, news)
-            answers.update((builtins.id(new), answer) for new, answer in found)
+            sent = await self._queues.send_all(queue, news)
+            answers.update((builtins.id(new), answer) for new, answer in sent)
 
-        return [self._handle(item, new, answers[builtins.id(new)]) for item, new in wanted]
+        found = [answers[builtins.id(new)] for _, new in wanted]
+        full = next(((at, x) for at, x in enumerate(found) if isinstance(x, runs.Full)), None)
+        if full is not None:
+            refused = [at for at, each in enumerate(found) if isinstance(each, str | runs.Full)]
+            raise QueueFull(wanted[full[0]][0].queue, *full[1], refused)
+        return [
+            self._handle(item, new, answer)
+            for (item, new), answer in zip(wanted, found, strict=True)
+        ]
 
     # -- follow --------------------------------------------------------------------------------
 
@@ -214,10 +232,13 @@ class Client(Operations, Overview):
 
     async def said(self, run: Run, after: str = "", *, most: int = 100) -> Sequence[RunEvent]:
         """Return what a run has said after an event id, without waiting for more."""
+        return events_of(await self.heard(run, after, most=most), after, None if after else 0)
+
+    async def heard(self, run: Run, after: str = "", *, most: int = sayings.PAGE) -> Heard:
+        """Return what a run has said after an event id, and how much it had said before."""
         lane = await self._lane(run)
-        ask = functools.partial(results.said, self._connection, lane, run.id, after, most)
-        said = await self._queues.insist(ask)
-        return [RunEvent(event.id, event.name, event.data, event.at) for event in said]
+        ask = functools.partial(sayings.heard, self._connection, lane, run.id, after, most)
+        return await self._queues.insist(ask)
 
     async def until_said(self, run: Run, after: str) -> None:
         """Return when the run may have said something after an event id, or has ended."""
@@ -263,32 +284,6 @@ class Client(Operations, Overview):
                 f"run {run.id!r} is {answer}; only failed and cancelled runs are retried"
             )
 
-    async def page(
-        self,
-        queue: str = "default",
-        *,
-        states: Iterable[RunState] = tuple(RunState),
-        dead: bool = False,
-        matches: Callable[[RunStatus], bool] = lambda _: True,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> RunPage:
-        """Return some runs of a queue, and a cursor that goes on behind them.
-
-        By state, and within a state and a lane the newest first. A page costs a bounded number of
-        look-ups: it may be short, even empty, and still not be the last. ``dead``: dead letters.
-        """
-        wanted = frozenset(states)
-        places = places_of(wanted, dead=dead)
-        lanes = await self._queues.lanes(queue)
-
-        def fits(status: RunStatus) -> bool:
-            # What has ended stands in one place, however it ended.
-            return status.state in wanted and matches(status)
-
-        ask = functools.partial(page, self._connection, lanes, places, cursor, limit, fits)
-        return await self._queues.insist(ask)
-
     # -- below ---------------------------------------------------------------------------------
 
     async def _look(
@@ -314,7 +309,11 @@ class Client(Operations, Overview):
 
         return found
 
-    def _handle(self, asked: Enqueue, new: runs.NewRun, answer: bool | str) -> Run:
+    def _handle(self, asked: Enqueue, new: runs.NewRun, answer: runs.Answer) -> Run:
+        if isinstance(answer, runs.Full):
+            raise QueueFull(asked.queue, *answer, refused=(0,))
+        if isinstance(answer, runs.Stands):
+            return Run(self, answer.id, asked.queue, created=answer.new)
         if answer == runs.OCCUPIED:
             raise KeyOccupied(new.id, "record")
         if isinstance(answer, str) and answer.startswith(runs.SEALED):

@@ -13,7 +13,7 @@ import anyio
 
 from millstream.client.coalescing import give_up
 from millstream.errors import StoreError
-from millstream.store import results
+from millstream.store import sayings
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 
@@ -76,10 +76,10 @@ class Following:
 
     async def _hear(self, client: Any) -> list[str]:
         places = {
-            run_id: min((after for after, _ in entries), key=_place)
+            run_id: min((after for after, _ in entries), key=sayings.place)
             for run_id, entries in self._waiting.items()
         }
-        return await results.with_news(self._connection, client, self._lane, places, _TURN_S)
+        return await sayings.with_news(self._connection, client, self._lane, places, _TURN_S)
 
     def _wake(self, runs: list[str]) -> None:
         for run_id in runs:
@@ -93,9 +93,3 @@ class Following:
             entries.remove(entry)
             if not entries:
                 del self._waiting[run_id]
-
-
-def _place(event_id: str) -> tuple[int, int]:
-    """Return an event id as Redis orders it."""
-    ms, _, number = event_id.partition("-")
-    return int(ms), int(number or 0)

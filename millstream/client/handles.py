@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from millstream.model.approval import Approval
+from millstream.model.attributes import Attributes
+from millstream.model.progress import EventKind
 from millstream.model.run import Priority, RunState, RunStatus
 
 if TYPE_CHECKING:
@@ -33,11 +35,25 @@ class Enqueue:
     version: str | None = None
     #: The ``traceparent`` of whoever asks: the run becomes a part of that trace.
     trace: str | None = None
+    #: A few words to find it by, such as ``{"customer": "42"}``.
+    attributes: Attributes = field(default_factory=dict)
+    #: Whoever names this within ``window`` seconds gets the run of whoever came first.
+    dedupe: str | None = None
+    #: Whoever names this gives the run other arguments until it begins: when nobody has for
+    #: ``window`` seconds, or ``longest`` seconds after the first (ten windows, unless said).
+    debounce: str | None = None
+    window: float | None = None
+    longest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
-    """Something a run said with ``ctx.emit``, or, as the last event, how it ended."""
+    """Something that a run said, or, as the last event, how it ended.
+
+    By ``kind``: what the workflow emitted; a step that was ``started``, ``retried`` or ``ended``;
+    a piece of ``text`` of a model; and, in place of events that are not kept any more, how many
+    they were (``{"events": 12}``, or None where that is not known).
+    """
 
     #: Where in the run's events it stands; an iteration can go on after it.
     id: str
@@ -47,6 +63,7 @@ class RunEvent:
     at: float
     #: Whether it is how the run ended: ``name`` is its state, ``data`` its error.
     final: bool = False
+    kind: EventKind = EventKind.EMIT
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -134,6 +151,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         """Iterate over what the run says, until it has ended.
 
         ``after`` is the id of an event: what it said since is told, whoever asked before. Of a run
-        that says much the oldest events are dropped (see `Limits.events`).
+        that says much the oldest events are dropped (see `Limits.events`), and where they stood an
+        event of the kind ``left_out`` says so.
         """
         return self.client.events(self, after)

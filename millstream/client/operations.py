@@ -7,7 +7,7 @@ was started again is not failed any more.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -18,16 +18,13 @@ from millstream.client.forking import Forking
 from millstream.client.handles import Run
 from millstream.client.queues import Queues
 from millstream.model import ids
-from millstream.model.run import RunStatus
-from millstream.model.selection import Selection
-from millstream.store import pages, pausing, runs
+from millstream.store import depth_limits, pausing, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.layouts import Layout
-from millstream.store.pages import Place
 
-#: Runs that are chosen at once, unless it is said how many.
-MOST_SELECTED = 10_000
+#: Runs that something is done to in one call.
+_PART = 200
 #: What becomes of a run: its new state, or the one it was in, '' when it is gone.
 _Act = Callable[[Connection, Lane, Sequence[str]], Awaitable[Sequence[str]]]
 
@@ -71,6 +68,17 @@ class Operations:
         """
         return await self._queues.resize(queue, lanes)
 
+    @audited("limit")
+    async def limit_depth(self, queue: str, *, depth: int | None) -> None:
+        """Let a queue hold at most so many runs that nobody has begun; None: as many as come.
+
+        At the limit `enqueue` raises `QueueFull`. A queue of several lanes gives each its part.
+        What is there stays. Raises `UsageError` when it is no positive number.
+        """
+        ids.check_queue(queue)
+        ask = functools.partial(depth_limits.limit, self._connection, queue, depth)
+        await self._queues.insist(ask)
+
     @audited("fork")
     async def fork(
         self, run: Run, from_step: str, *, id: str | None = None, version: str | None = None
@@ -84,35 +92,6 @@ class Operations:
         return msgspec.structs.replace(begun, created=created or id is None)
 
     # -- many runs -----------------------------------------------------------------------------
-
-    async def pages(
-        self, queue: str = "default", wanted: Selection | None = None, *, after: str = ""
-    ) -> AsyncIterator[tuple[Sequence[RunStatus], str]]:
-        """Iterate over the runs of a queue that match, a page at a time, with a cursor each.
-
-        The cursor goes on behind its page, as ``after``; '' when that was the last. A page may be
-        empty. Within a place where runs stand (a stream, what has ended) the newest come first.
-        """
-        chosen = Selection() if wanted is None else wanted
-        lanes = await self._queues.lanes(queue)
-        at: Place | None = Place.read(after) if after else Place()
-        while at is not None and at.lane < len(lanes):
-            ask = functools.partial(pages.page, self._connection, lanes[at.lane], chosen, at)
-            found = await self._queues.insist(ask)
-            more = at.lane + 1 < len(lanes)
-            at = found.next or (Place(at.lane + 1) if more else None)
-            yield found.runs, "" if at is None else str(at)
-
-    async def select(
-        self, queue: str = "default", wanted: Selection | None = None, *, limit: int = MOST_SELECTED
-    ) -> Sequence[RunStatus]:
-        """Return runs of a queue that match, at most ``limit``, as they are met."""
-        found: dict[str, RunStatus] = {}
-        async for page, _ in self.pages(queue, wanted):
-            found.update((status.id, status) for status in page)
-            if len(found) >= limit:
-                break
-        return list(found.values())[:limit]
 
     async def cancel_many(
         self, queue: str, ids: Iterable[str], *, told: Callable[[int], None] = lambda _: None
@@ -143,9 +122,9 @@ class Operations:
         left = dict.fromkeys(map(ids.check_run_id, run_ids))
         answers: dict[str, str] = {}
         for lane, part in (await self._queues.spread(queue, left)).items():
-            for first in range(0, len(part), pages.PAGE):
+            for first in range(0, len(part), _PART):
                 # One that an earlier lane had is not looked for in another.
-                some = [x for x in part[first : first + pages.PAGE] if not answers.get(x)]
+                some = [x for x in part[first : first + _PART] if not answers.get(x)]
                 ask = functools.partial(act, self._connection, lane, some)
                 said = await self._queues.insist(ask) if some else ()
                 done = dict(zip(some, said, strict=True))

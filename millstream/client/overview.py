@@ -9,9 +9,12 @@ import functools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
+from millstream.client import paging
+from millstream.client.paging import RunPage
 from millstream.client.queues import Queues
 from millstream.model import selection
 from millstream.model.approval import OpenApproval
+from millstream.model.attributes import Attributes, checked
 from millstream.model.journal import Record
 from millstream.model.run import Depth, RunState, RunStatus
 from millstream.model.selection import Selection
@@ -21,6 +24,9 @@ from millstream.store.keys import Lane
 from millstream.store.layouts import Layout
 
 Answer = TypeVar("Answer")
+
+#: Runs that are chosen at once, unless it is said how many.
+MOST_SELECTED = 10_000
 
 
 class Overview:
@@ -37,6 +43,15 @@ class Overview:
         found = [question for part in await self._each(queue, ask) for question in part]
         return sorted(found, key=lambda question: question.asked)[:limit]
 
+    async def questions(self, status: RunStatus) -> Sequence[OpenApproval]:
+        """Return the open questions of one run, as its status says that it waits for them."""
+
+        async def ask(lane: Lane) -> Sequence[OpenApproval]:
+            return await listing.questions_of(self._connection, lane, status)
+
+        nothing: Sequence[OpenApproval] = []
+        return await self._queues.look(status.queue, status.id, ask, nothing)
+
     async def record(self, queue: str, run_id: str, step: str) -> Record | None:
         """Return what a run has recorded of one step; None when that is nothing."""
 
@@ -49,7 +64,7 @@ class Overview:
     async def depth(self, queue: str = "default") -> Depth:
         """Count the runs of a queue, at a cost that does not grow with them."""
         parts = await self._each(queue, functools.partial(runs.depth, self._connection))
-        names = ("waiting", "running", "scheduled", "parked", "dead", "added", "gone")
+        names = ("waiting", "running", "scheduled", "parked", "dead", "limited", "added", "gone")
         counts = {name: sum(getattr(part, name) for part in parts) for name in names}
         paused = any(part.paused for part in parts)
         return Depth(**counts, oldest_s=max(part.oldest_s for part in parts), paused=paused)
@@ -81,12 +96,13 @@ class Overview:
         cause: str | None = None,
         since: float | None = None,
         until: float | None = None,
+        attributes: Attributes | None = None,
         limit: int = 100,
     ) -> Sequence[RunStatus]:
-        """Return runs of a queue that match, at most ``limit``; see `Selection`, and `pages`."""
+        """Return runs of a queue that match, at most ``limit``; see `Selection`, and `page`."""
         wanted = Selection(
             states=selection.states(states), workflow=workflow, tenant=tenant, cause=cause,
-            since=since, until=until,
+            since=since, until=until, attributes=checked(attributes or {}),
         )  # fmt: skip
         ask = functools.partial(
             listing.list_runs, self._connection,
@@ -95,6 +111,54 @@ class Overview:
         found = [status for part in await self._each(queue, ask) for status in part]
         found.sort(key=lambda status: status.times.enqueued, reverse=True)
         return found[:limit]
+
+    async def page(
+        self,
+        queue: str = "default",
+        *,
+        states: Iterable[RunState] = tuple(RunState),
+        dead: bool = False,
+        matches: Callable[[RunStatus], bool] = lambda _: True,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Return some runs of a queue, and a cursor that goes on behind them.
+
+        By state, and within a state and a lane the newest first. A page costs a bounded number of
+        look-ups: it may be short, even empty, and still not be the last. ``dead``: dead letters.
+        """
+        wanted = frozenset(states)
+        places = paging.places_of(wanted, dead=dead)
+        lanes = await self._queues.lanes(queue)
+
+        def fits(status: RunStatus) -> bool:
+            # What has ended stands in one place, however it ended.
+            return status.state in wanted and matches(status)
+
+        ask = functools.partial(paging.page, self._connection, lanes, places, cursor, limit, fits)
+        return await self._queues.insist(ask)
+
+    async def select(
+        self, queue: str = "default", wanted: Selection | None = None, *, limit: int = MOST_SELECTED
+    ) -> Sequence[RunStatus]:
+        """Return runs of a queue that match, at most ``limit``, as they are met."""
+        chosen = Selection() if wanted is None else wanted
+        found: dict[str, RunStatus] = {}
+        cursor: str | None = None
+        while len(found) < limit:
+            page = await self.page(
+                queue,
+                states=chosen.states,
+                matches=chosen.matches,
+                limit=limit - len(found),
+                cursor=cursor,
+            )
+            # A run that has moved meanwhile may be met again: as it is now.
+            found.update((status.id, status) for status in page.runs)
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return list(found.values())
 
     async def layout(self, queue: str = "default") -> Layout:
         """Return how many lanes a queue has. See `resize`."""

@@ -22,15 +22,15 @@ from millstream.client.waiting import Ended, Waiting
 from millstream.errors import MillstreamError, StoreUnavailable, UsageError
 from millstream.model import ids
 from millstream.model.limits import LIMITS, MIB
-from millstream.store import layouts, results, runs
+from millstream.store import layouts, once, results, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 
 T = TypeVar("T")
-_Answer = bool | str | runs.Resized
+_Answer = runs.Answer | runs.Resized
 #: A run, and what `runs.enqueue` says of it.
-_Known = tuple[runs.NewRun, bool | str]
-_Sent = tuple[Lane, Sequence[runs.NewRun], list[bool | str] | runs.Resized]
+_Known = tuple[runs.NewRun, runs.Answer]
+_Sent = tuple[Lane, Sequence[runs.NewRun], list[runs.Answer] | runs.Resized]
 #: Calls of one `send_all` that are under way at the same time.
 _AT_A_TIME = 3
 
@@ -105,8 +105,10 @@ class Queues:
 
         return missing
 
-    async def send(self, queue: str, new: runs.NewRun) -> bool | str:
+    async def send(self, queue: str, new: runs.NewRun) -> runs.Answer:
         """Enqueue one run, together with what others enqueue just now. See `runs.enqueue`."""
+        if new.once is not None:
+            return await self._send_once(queue, new, new.once)
         known: list[_Known] = []
         again = False
         while True:
@@ -119,6 +121,20 @@ class Queues:
                 return answer
             await self._agree(found, queue, lane)
             again = True
+
+    async def _send_once(self, queue: str, new: runs.NewRun, what: runs.Once) -> runs.Answer:
+        """Enqueue a run, unless another one stands for it: in the lane of what happens once."""
+        while True:
+            found = await self._queue(queue)
+            lanes, epoch = found.layout.lanes, found.layout.epoch
+            number = ids.lane_of(what.name, lanes)
+            here = new._replace(id=ids.in_lane(new.id, number, lanes))
+            lane = found.lanes[number]
+            ask = functools.partial(once.enqueue, self._connection, lane, epoch, here)
+            answer = await self.insist(ask)
+            if not isinstance(answer, runs.Resized):
+                return answer
+            await self._agree(found, queue, lane)
 
     async def spread(self, queue: str, run_ids: Iterable[str]) -> dict[Lane, list[str]]:
         """Return the ids by the lanes where they may be: first those that accept them now."""
@@ -149,8 +165,9 @@ class Queues:
 
     async def send_all(self, queue: str, news: Sequence[runs.NewRun]) -> list[_Known]:
         """Enqueue many runs, a batch in one call; each comes back with its answer."""
-        answered: list[_Known] = []
-        left = list(news)
+        single = [new for new in news if new.once is not None]
+        answered: list[_Known] = [(new, await self.send(queue, new)) for new in single]
+        left = [new for new in news if new.once is None] if single else list(news)
         again = False
         while left:
             found = await self._queue(queue)
@@ -279,7 +296,7 @@ class Queues:
 
     async def _enqueue(
         self, found: _Queue, lane: Lane, batch: Sequence[runs.NewRun]
-    ) -> list[bool | str] | runs.Resized:
+    ) -> list[runs.Answer] | runs.Resized:
         epoch = found.layout.epoch
         return await self.insist(lambda: runs.enqueue(self._connection, lane, epoch, batch))
 

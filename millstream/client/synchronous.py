@@ -16,7 +16,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from millstream.client.asynchronous import Client
 from millstream.client.handles import Enqueue, Run, RunEvent
-from millstream.client.operations import MOST_SELECTED
+from millstream.client.overview import MOST_SELECTED
 from millstream.client.synchronous_schedules import SyncSchedules
 from millstream.errors import UsageError
 from millstream.model.approval import OpenApproval
@@ -193,6 +193,11 @@ class SyncClient:
         """Give a queue another number of lanes. See `Client.resize`."""
         portal, client = self._parts()
         return portal.call(partial(client.resize, queue, lanes=lanes))
+
+    def limit_depth(self, queue: str, *, depth: int | None) -> None:
+        """Let a queue hold at most so many waiting runs. See `Client.limit_depth`."""
+        portal, client = self._parts()
+        portal.call(partial(client.limit_depth, queue, depth=depth))
 
     def _parts(self) -> tuple[BlockingPortal, Client]:
         if self._portal is None or self._client is None:

@@ -17,11 +17,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from millstream.errors.agents import (
+    AgentError,
+    AgentNotReached,
+    AgentOutcomeUnknown,
+    AgentRejected,
+    AgentTimeout,
+)
 from millstream.errors.audit import BrokenTrail, Unaudited
 from millstream.errors.forks import UnknownStep
 from millstream.errors.messages import RunEnded, SignalsFull
 from millstream.errors.pipelines import InvalidPipeline
-from millstream.errors.root import MillstreamError, UsageError, said
+from millstream.errors.queues import QueueFull
+from millstream.errors.root import MillstreamError, StoreError, UsageError, said
 from millstream.errors.runs import ResultTimeout, RunCancelled, RunError, RunFailed
 from millstream.errors.scaling import (
     BadSelector,
@@ -54,14 +62,15 @@ from millstream.errors.steps import (
 )
 
 __all__ = [
+    "AgentError", "AgentNotReached", "AgentOutcomeUnknown", "AgentRejected", "AgentTimeout",
     "BadSelector", "BrokenTrail", "CallError", "ChildFailed", "ConfigError", "Continued",
     "DeadlineExceeded", "DuplicateKey", "IdConflict", "InferenceError", "InferenceFailed",
     "InferenceOverloaded", "InferenceRejected", "InferenceUnavailable", "InvalidArguments",
     "InvalidPipeline", "InvalidSchedule", "ItemTooLarge", "JournalFull", "KeyOccupied",
     "KubernetesUnavailable", "LeaseLost", "LoadError", "MillstreamError", "MissingExtra",
     "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism", "NotEncodable",
-    "OutcomeUnknown", "PayloadTooLarge", "ResultTimeout", "RunCancelled", "RunEnded", "RunError",
-    "RunFailed", "ScalingError", "ScheduleConflict", "SealBroken", "SealKeyMissing",
+    "OutcomeUnknown", "PayloadTooLarge", "QueueFull", "ResultTimeout", "RunCancelled", "RunEnded",
+    "RunError", "RunFailed", "ScalingError", "ScheduleConflict", "SealBroken", "SealKeyMissing",
     "SealingError", "SignalTimeout", "SignalsFull", "StaleReading", "StepError", "StepFailed",
     "StepTimeout", "StoreError", "StoreFull", "StoreUnavailable", "Suspended", "ToolError",
     "ToolInterrupted", "ToolNotSent", "ToolRejected", "Unaudited", "UnfitStore", "UnknownRun",
@@ -253,10 +262,6 @@ class KeyOccupied(UsageError):
 
 
 # -- the store ---------------------------------------------------------------------------------
-
-
-class StoreError(MillstreamError):
-    """Redis could not do what was asked. Safe to try again."""
 
 
 class StoreUnavailable(StoreError):

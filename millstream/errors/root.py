@@ -1,4 +1,4 @@
-"""The root of the tree of errors, its largest branch, and what an error says."""
+"""The root of the tree of errors, its largest branches, and what an error says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ class MillstreamError(Exception):
 
 class UsageError(MillstreamError):
     """The caller asked for something that can never work."""
+
+
+class StoreError(MillstreamError):
+    """Redis could not do what was asked. Safe to try again."""
 
 
 def said(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from millstream.events.inference import (
     InferenceSampled,
     ModelEvicted,
     ModelLoaded,
+    SlotsAdvanced,
 )
 from millstream.events.requests import (
     GatewayDraining,
@@ -72,6 +73,7 @@ __all__ = [
     "RunTaken",
     "ScheduleFailed",
     "Scored",
+    "SlotsAdvanced",
     "SpansLeft",
     "StepEnded",
     "StepRetried",
@@ -273,6 +275,7 @@ Event = (
     | CircuitMoved
     | InferenceEnded
     | BatchRan
+    | SlotsAdvanced
     | InferenceSampled
     | DeviceSampled
     | DeviceRanOut

@@ -50,6 +50,30 @@ class BatchRan(Happening, frozen=True, kw_only=True):
     traces: tuple[str, ...] | None = None
 
 
+class SlotsAdvanced(Happening, frozen=True, kw_only=True):
+    """A device wrote one token of each text that has a slot, or failed to."""
+
+    model: str
+    device: str
+    #: Texts that had a slot: those that joined before it, and those that were through with it.
+    slots: int
+    joined: int
+    ended: int
+    #: Given up, too late, or in the way of a neighbour.
+    left: int
+    #: Tokens of prompts, padding included, and tokens of answers.
+    read: int
+    wrote: int
+    took_s: float
+    #: How long the one that joined had waited, at most.
+    waited_s: float
+    #: Bytes as predicted, and as observed where somebody measures them.
+    predicted: int
+    observed: int | None = None
+    #: What kind of failure it was: memory, device or input.
+    fault: str | None = None
+
+
 class InferenceSampled(Happening, frozen=True, kw_only=True):
     """How much waits for a model."""
 

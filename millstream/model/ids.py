@@ -5,6 +5,7 @@ Randomness is handed in, so that a simulation can repeat itself.
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
 from random import Random
@@ -49,6 +50,12 @@ def check_queue(name: str) -> str:
 def lane_of(run_id: str, lanes: int) -> int:
     """Return the lane of a run: the same for every client, in every language."""
     return zlib.crc32(run_id.encode()) % lanes if lanes > 1 else 0
+
+
+def in_lane(run_id: str, lane: int, lanes: int) -> str:
+    """Return an id that begins with this one and belongs to a lane."""
+    tries = itertools.chain([run_id], (f"{run_id}.{number}" for number in itertools.count(1)))
+    return next(each for each in tries if lane_of(each, lanes) == lane)
 
 
 #: What ten bits are written as, in the letters of base32: eight look-ups are a token, where

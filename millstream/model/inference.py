@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -33,3 +33,6 @@ class CallOptions:
     backend: Mapping[str, Any] = field(default_factory=dict)
     #: Where the call stands in a trace.
     place: Place | None = None
+    #: Told the text of the answers as it comes, the number of the input first, in the event loop;
+    #: by a model that can; no text is told twice.
+    on_text: Callable[[int, str], None] | None = field(default=None, compare=False)

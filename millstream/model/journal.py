@@ -18,6 +18,7 @@ class StepKind(StrEnum):
     TOOL = "tool"  # an MCP tool call
     TOOLS = "tools"  # the tools that an MCP server offers
     INFER = "infer"  # a call of a model
+    AGENT = "agent"  # a task of another agent
     SLEEP = "sleep"
     SIGNAL = "signal"  # a message from outside
     APPROVAL = "approval"  # a question to a person

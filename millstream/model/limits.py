@@ -42,6 +42,9 @@ class Limits:
     #: How many schedules there may be, and how large one may be, its arguments included.
     schedules: int = 10_000
     schedule: int = 64 * KIB
+    #: Attributes of a run, and characters of the value of one.
+    attributes: int = 16
+    attribute: int = 256
     #: Programs that wait for one run at the same time.
     waiters: int = 64
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from millstream.model.attributes import Attributes
 from millstream.model.message import described
 
 
@@ -95,17 +96,23 @@ class RunStatus:
     refusals: int = 0
     #: The messages that a parked run waits for, see `millstream.model.message`.
     awaits: tuple[str, ...] = ()
+    #: The limit that a queued run waits for a permit of.
+    limited_by: str | None = None
     #: ``"ID at STEP"``: the run with whose records it began, and where it went its own way.
     forked_from: str | None = None
+    #: What its caller wrote on it, to find it by.
+    attributes: Attributes = field(default_factory=dict)
     #: ``"QUEUE/ID"`` of the run that started it as a child.
     parent: str | None = None
 
     @property
     def waits_for(self) -> str | None:
-        """Why it does not run: for want of a message, or of a worker that can."""
+        """Why it does not run: for want of a message, of a permit, or of a worker that can."""
         if self.awaits and self.state is RunState.PARKED:
             more = f" and {len(self.awaits) - 3} more" if len(self.awaits) > 3 else ""
             return ", ".join(map(described, self.awaits[:3])) + more
+        if self.limited_by is not None and self.state is RunState.QUEUED:
+            return f"a permit of limit {self.limited_by}"
         if not self.refusals or self.state not in {RunState.SCHEDULED, RunState.QUEUED}:
             return None
 
@@ -123,6 +130,8 @@ class Depth:
     scheduled: int = 0
     parked: int = 0
     dead: int = 0
+    #: Queued runs that wait for a permit of their limits; they are not among those waiting.
+    limited: int = 0
     #: Age of the oldest run that nobody holds, in seconds.
     oldest_s: float = field(default=0.0, compare=False)
     #: Whether workers take nothing new from it.

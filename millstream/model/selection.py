@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from millstream.errors import UsageError
+from millstream.model.attributes import Attributes, among
 from millstream.model.run import RunState, RunStatus
 
 
@@ -20,6 +21,8 @@ class Selection:
     #: When it was enqueued, in epoch seconds: not before, and before.
     since: float | None = None
     until: float | None = None
+    #: All of these are written on it.
+    attributes: Attributes = field(default_factory=dict)
 
     def matches(self, status: RunStatus) -> bool:
         """Whether a run is among them."""
@@ -31,6 +34,7 @@ class Selection:
             and (self.cause is None or (status.error or "").partition(":")[0] == self.cause)
             and (self.since is None or enqueued >= self.since)
             and (self.until is None or enqueued < self.until)
+            and among(self.attributes, status.attributes)
         )
 
 

@@ -55,17 +55,17 @@ class ToolResult:
     @classmethod
     def of(cls, content: list[dict[str, Any]], structured: Any, *, is_error: bool) -> ToolResult:
         """Return the answer that these blocks, and the structured content if any, make up."""
-        text = "\n".join(block.get("text", "") for block in content if block.get("type") == "text")
+        text = _text(content)
         data = _read(text) if structured is None else structured
         return cls(data=data, text=text, is_error=is_error, content=content)
 
     def packed(self) -> dict[str, Any]:
         """Return the answer as it is journaled: what follows from the blocks is left out."""
-        plain = ToolResult.of(self.content, None, is_error=self.is_error)
         packed: dict[str, Any] = {"content": self.content, "is_error": self.is_error}
-        if self.data != plain.data:
+        text = _text(self.content)
+        if self.data != _read(text):
             packed["data"] = self.data
-        if self.text != plain.text:
+        if self.text != text:
             packed["text"] = self.text
         return packed
 
@@ -79,6 +79,12 @@ class ToolResult:
             is_error=plain.is_error,
             content=plain.content,
         )
+
+
+def _text(content: list[dict[str, Any]]) -> str:
+    """Return all text blocks, joined by line ends."""
+    texts = [block.get("text", "") for block in content if block.get("type") == "text"]
+    return texts[0] if len(texts) == 1 else "\n".join(texts)
 
 
 #: What a JSON text begins with. Most answers are prose, and failing to read one costs more than

@@ -49,6 +49,8 @@ def _from_json(wanted: type, value: Any) -> Any:
     raise NotImplementedError(f"{wanted.__qualname__} cannot be read from JSON")
 
 
+#: What the encoder raises for what has no JSON form.
+_UNWRITABLE = (TypeError, NotImplementedError, ValueError, RecursionError)
 _encoder = msgspec.json.Encoder(enc_hook=_to_json, order="deterministic")
 _decoder = msgspec.json.Decoder()
 
@@ -61,7 +63,7 @@ def encode(value: Any, what: str, limit: int | None = None) -> bytes:
     """
     try:
         data = _encoder.encode(value)
-    except (TypeError, NotImplementedError, ValueError, RecursionError) as error:
+    except _UNWRITABLE as error:
         raise NotEncodable(what, str(error) or type(error).__name__) from error
 
     if limit is not None and len(data) > limit:
@@ -89,18 +91,21 @@ def settled(value: Any, wanted: Any, what: str, limit: int) -> tuple[Any, Any]:
     A step must give its caller the same value when it runs and when it is replayed, so what ran
     goes the way of what is read: to JSON and back.
     """
-    if _is_plain(value, limit) and (wanted is Any or wanted is type(value)):
+    if is_settled(value, wanted, limit):
         return value, value
 
     plain = decode(encode(value, what, limit))
     return plain, convert(plain, wanted)
 
 
-def _is_plain(value: Any, limit: int) -> bool:
-    if type(value) is float:
+def is_settled(value: Any, wanted: Any, limit: int) -> bool:
+    """Whether a value would come back from JSON as it is."""
+    kind = type(value)
+    if kind not in _ATOMS or not (wanted is Any or wanted is kind):
+        return False
+    if kind is float:
         return math.isfinite(value)
-
-    return type(value) in _ATOMS and (type(value) is not str or len(value) < limit // 4)
+    return kind is not str or len(value) < limit // 4
 
 
 def digest(arguments: Any) -> str:
@@ -111,7 +116,7 @@ def digest(arguments: Any) -> str:
     """
     try:
         data = _encoder.encode(arguments)
-    except (TypeError, NotImplementedError, ValueError, RecursionError):
+    except _UNWRITABLE:
         data = repr(_shape(arguments)).encode()
 
     return hashlib.blake2b(data, digest_size=6).hexdigest()
@@ -150,7 +155,14 @@ def encode_record(record: Record, limit: int | None = None) -> bytes:
         record.by,
         *inputs,
     )
-    return encode(row, f"the result of {record.kind} {record.target!r}", limit)
+    try:
+        data = _encoder.encode(row)
+    except _UNWRITABLE:
+        data = b""
+    if not data or (limit is not None and len(data) > limit):
+        # Once more, for the error that says so.
+        return encode(row, f"the result of {record.kind} {record.target!r}", limit)
+    return data
 
 
 class Parts(NamedTuple):

@@ -14,7 +14,9 @@ from typing import NamedTuple, cast
 
 from millstream.errors import StoreError
 from millstream.model import outcome
+from millstream.model.limit import Asked
 from millstream.model.limits import LIMITS, Limits
+from millstream.model.progress import Saying
 from millstream.model.run import Delivery, RunState
 from millstream.store import codec
 from millstream.store.connection import Connection
@@ -32,7 +34,8 @@ class Verdict(IntEnum):
     FULL = 3  # the journal is at its bound; nothing was written
     ANSWERED = 4  # what was looked for stands in the journal
     OCCUPIED = 5  # a key of the run holds something that is not ours; nothing was written
-    SEALED = 6  # what was looked for is sealed, and nothing here seals; nothing was written
+    LIMITED = 6  # the run has to wait for its limits; its delivery is over
+    SEALED = 7  # what was looked for is sealed, and nothing here seals; nothing was written
 
 
 _VERDICTS = tuple(Verdict)
@@ -82,6 +85,9 @@ class Child(NamedTuple):
     start: bytes
 
 
+#: When something is said: the item before it was written, or found what it looked for.
+ONCE_WRITTEN = f"{Verdict.WRITTEN}{Verdict.CANCEL}"
+ONCE_ANSWERED = f"{Verdict.ANSWERED}"
 #: Where in an ending stands what the run ends with, and what that is, unless it is completed.
 _ENDED_WITH = {"D": (8, "error"), "R": (9, "error"), "N": (7, "arguments")}
 #: The operations after which a delivery is no longer held.
@@ -102,6 +108,15 @@ def emit(held: Delivery, key: str, record: bytes, data: bytes, version: str) -> 
     return ["E", held.run_id, held.fence, version, key, record, data]
 
 
+def say(held: Delivery, number: int, saying: Saying, when: str = "") -> Item:
+    """Say something to whoever watches the run, once, though it stands in no journal.
+
+    ``number`` grows with what a delivery says; ``when``: only upon `ONCE_WRITTEN` or
+    `ONCE_ANSWERED` of the item before it, whose verdict it then has, too.
+    """
+    return ["S", held.run_id, held.fence, number, when, saying.kind, saying.data]
+
+
 def look(  # noqa: PLR0917 - a wait, its record, and the run it is of
     held: Delivery, key: str, name: str, record: codec.Parts, otherwise: bytes, version: str
 ) -> Item:
@@ -119,6 +134,14 @@ def start_child(held: Delivery, key: str, record: bytes, child: Child, version: 
     """Journal that a child run is waited for, and have it started."""
     place: Item = [held.run_id, held.fence, version, key, record]
     return ["C", *place, child.id, child.queue, child.start]
+
+
+def admit(held: Delivery, asked: Sequence[Asked], version: str) -> Item:
+    """Ask whether a run may go on under its limits; if not, its delivery ends with this."""
+    item: Item = ["K", held.run_id, held.fence, version, held.level, held.entry, len(asked)]
+    for each in asked:
+        item += each
+    return item
 
 
 def adopt(level: str, entry: str) -> Item:
@@ -207,7 +230,7 @@ async def commit(
     return CommitReply(
         now=now / 1000,
         verdicts=tuple([_VERDICTS[digit - 48] for digit in verdicts]),
-        taken=tuple(delivery_from(row) for row in taken),
+        taken=tuple(map(delivery_from, taken)),
         posted=posted > 0,
     )
 

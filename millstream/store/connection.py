@@ -8,6 +8,7 @@ who does not know what it does. Errors of redis-py end here and go on as ours.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,11 +33,14 @@ from millstream.store.addresses import Address, StoreKind, parse_address
 from millstream.store.sealing import Sealer
 
 if TYPE_CHECKING:
+    from millstream.store.ear import Ear
     from millstream.store.wire import Wire
 
 #: How long an ordinary command may take before its connection counts as dead.
 COMMAND_TIMEOUT_S = 5.0
 MINIMUM_VERSION = (7, 0)
+#: Where a connection that redis-py has opened can be taken over: not in memory, nor in a cluster.
+_TAKEN_OVER = frozenset({StoreKind.SINGLE, StoreKind.SENTINEL})
 
 #: The servers behind ``memory://`` addresses. The one shared value of the project: an address is
 #: a name, and two clients of one program that use the same name must meet.
@@ -192,22 +196,31 @@ class Connection:
         wire = self._new_wire(read_timeout_s + self._timeout_s)
         return wire or self.new_client(read_timeout_s=read_timeout_s)
 
+    async def new_ear(self) -> Ear | None:
+        """Return what a channel is heard with, on a connection of its own; None as for wires."""
+        if self.address.kind not in _TAKEN_OVER:
+            return None
+        try:
+            from millstream.store.ear import Ear
+        except ImportError:
+            return None  # hiredis is not installed
+        return Ear.take_over(await self._opened(self.client.connection_pool))
+
     def _new_wire(self, timeout_s: float) -> Wire | None:
         """Return None where only redis-py knows the way: in memory, and in a cluster."""
-        if self.address.kind not in {StoreKind.SINGLE, StoreKind.SENTINEL}:
+        if self.address.kind not in _TAKEN_OVER:
             return None
         try:
             from millstream.store.wire import Wire
         except ImportError:
             return None  # hiredis is not installed
-        pool = self.client.connection_pool
-
-        async def opens() -> Any:
-            connection = pool.make_connection()
-            await connection.connect()
-            return connection
-
+        opens = functools.partial(self._opened, self.client.connection_pool)
         return Wire(opens, timeout_s, passes=lambda error: _passing(error, str(error)))
+
+    async def _opened(self, pool: Any) -> Any:
+        connection = pool.make_connection()
+        await connection.connect()
+        return connection
 
     def _unfit(self, reason: str, remedy: str) -> UnfitStore:
         return UnfitStore(str(self.address), reason, remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,17 +69,15 @@ async def wait_for_delivery(
     ``suspect``. Each must be adopted, or handed back. ``client`` is one of its own: the connection
     is blocked meanwhile.
     """
-    streams = [lane.stream(level) for level in LEVELS if suspect or level != SUSPECT]
-    ids = [">"] * len(streams)
+    level_of, asked = _asked(lane, suspect)
     with connection.translated():
         reply = await client.execute_command(
             "XREADGROUP", "GROUP", GROUP, token, "COUNT", 1, "BLOCK", max(1, round(block_s * 1000)),
-            "STREAMS", *streams, *ids,
+            "STREAMS", *asked,
         )  # fmt: skip
 
-    level_of = {lane.stream(level): level for level in LEVELS}
     found = [
-        Stray(level_of[stream.decode()], entry[0].decode())
+        Stray(level_of[stream], entry[0].decode())
         for stream, entries in _streams(reply)
         for entry in entries
     ]
@@ -87,6 +86,14 @@ async def wait_for_delivery(
         await anyio.sleep(0.001)
 
     return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _asked(lane: Lane, suspect: bool) -> tuple[dict[bytes, str], tuple[str, ...]]:
+    """Return which level a stream of a lane is, and what is read of them."""
+    level_of = {lane.stream(x): x for x in LEVELS if suspect or x != SUSPECT}
+    names = {stream.encode(): level for stream, level in level_of.items()}
+    return names, (*level_of, *[">"] * len(level_of))
 
 
 async def holdings(

@@ -15,7 +15,7 @@ from millstream.store.scripts import Argument, call
 from millstream.store.sealing import Sealer, opened
 
 _PAGE = 500
-_FIELDS = ("workflow", "args", "version", "priority", "tenant", "timeout")
+_FIELDS = ("workflow", "args", "version", "priority", "tenant", "timeout", "attributes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,7 @@ class Source:
     priority: Priority
     tenant: str
     timeout_ms: str
+    attributes: str
     #: By step key, as they are stored in clear.
     records: dict[str, bytes]
     #: By name: the parts of values that are too large for a journal, those of other records too.
@@ -47,7 +48,9 @@ async def source(connection: Connection, lane: Lane, run_id: str) -> Source | No
         parts = await _whole(connection, lane.spilled(run_id))
 
     workflow, arguments, *rest = row
-    version, priority, tenant, timeout_ms = (part.decode() if part else "" for part in rest)
+    version, priority, tenant, timeout_ms, attributes = (
+        part.decode() if part else "" for part in rest
+    )
     sealer = connection.sealer
     return Source(
         workflow=workflow.decode(),
@@ -56,6 +59,7 @@ async def source(connection: Connection, lane: Lane, run_id: str) -> Source | No
         priority=Priority(priority or "normal"),
         tenant=tenant,
         timeout_ms=timeout_ms,
+        attributes=attributes,
         records={
             key: _opened(sealer, lane, run_id, key, data, parts) for key, data in journal.items()
         },
@@ -81,7 +85,7 @@ async def fork(  # noqa: PLR0917 - where, who, and what
         begun = _sealed(connection.sealer, lane, run_id, begun)
     args: list[Argument] = [
         epoch, run_id, begun.workflow, begun.version, begun.arguments, begun.priority,
-        begun.timeout_ms, begun.tenant, origin, len(begun.records),
+        begun.timeout_ms, begun.tenant, begun.attributes, origin, len(begun.records),
     ]  # fmt: skip
     for key, value in (*begun.records.items(), *begun.parts.items()):
         args += (key, value)

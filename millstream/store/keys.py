@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 #: The streams of a lane.
 LEVELS = ("resume", "high", "normal", "low", "suspect")
+#: The levels of what is new, which tenants share in turns: each has a backlog beside its stream.
+FRESH = ("high", "normal", "low")
 #: The level of runs that are suspected of killing their workers: one at a time in each worker.
 SUSPECT = "suspect"
 #: The consumer group of every stream.
@@ -52,8 +54,9 @@ class Lane:
     def meta(self) -> str:
         """Hash: lanes, epoch, past, next; swept, listed (when last), hold (reclaim nothing before).
 
-        Also paused, while workers take nothing new. The first four are the layout of the queue,
-        see `millstream.store.layouts`.
+        Also paused, while workers take nothing new; depth, the limit of the queue; sole:<level>,
+        window and left, see ``lua/_backlog.lua``. The first four are the layout of the queue, see
+        `millstream.store.layouts`.
         """
         return self.prefix + "meta"
 
@@ -66,6 +69,15 @@ class Lane:
     def parked(self) -> str:
         """Sorted set: parked run id -> due time in ms."""
         return self.prefix + "parked"
+
+    def backlog(self, level: str) -> str:
+        """Sorted set: queued run in no stream -> its turn, see ``lua/_backlog.lua``."""
+        return f"{self.prefix}backlog:{level}"
+
+    @property
+    def limited(self) -> str:
+        """Sorted set: id of a queued run that waits for a permit -> its place in the line."""
+        return self.prefix + "limited"
 
     @property
     def leases(self) -> str:

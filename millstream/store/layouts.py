@@ -11,14 +11,14 @@ lanes that the queue had before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from millstream.errors import UsageError
 from millstream.model import ids
 from millstream.model.limits import LIMITS
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
-from millstream.store.scripts import call
+from millstream.store.scripts import Argument, call
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Layout:
     next: int = 0
     #: Workers take nothing new from it.
     paused: bool = False
+    #: How many runs it may hold that nobody has begun; 0: no limit.
+    depth_limit: int = 0
 
     @property
     def width(self) -> int:
@@ -53,13 +55,14 @@ async def layout(connection: Connection, queue: str, number: int = 0) -> Layout:
     where a failover has lost a part of one.
     """
     with connection.translated():
-        lanes, epoch, past, next_, paused = await connection.client.hmget(
-            Lane(queue, number).meta, "lanes", "epoch", "past", "next", "paused"
+        lanes, epoch, past, next_, paused, depth = await connection.client.hmget(
+            Lane(queue, number).meta, "lanes", "epoch", "past", "next", "paused", "depth"
         )
 
     return Layout(
-        int(lanes or 1), int(epoch or 0), _past(past or b""), int(next_ or 0), paused is not None
-    )
+        int(lanes or 1), int(epoch or 0), _past(past or b""), int(next_ or 0), paused is not None,
+        int(depth or 0),
+    )  # fmt: skip
 
 
 async def in_use(connection: Connection, queue: str) -> tuple[Layout, list[Lane]]:
@@ -115,7 +118,7 @@ async def _carry_out(connection: Connection, queue: str, old: Layout, lanes: int
     if first.epoch != old.epoch:
         return first
 
-    new = Layout(first.next, old.epoch + 1, _remembered(first))
+    new = Layout(first.next, old.epoch + 1, _remembered(first), depth_limit=old.depth_limit)
     for number in range(1, first.width):
         await _close(connection, Lane(queue, number), old.epoch, first.next)
     for number in reversed(range(max(first.width, new.lanes))):
@@ -135,7 +138,7 @@ async def _reconciled(connection: Connection, queue: str, found: Layout, lane: L
         return found
 
     # The same epoch, and closed: the resize goes on from there.
-    return Layout(found.lanes, found.epoch, found.past, there.next)
+    return replace(found, next=there.next)
 
 
 async def _close(connection: Connection, lane: Lane, epoch: int, lanes: int) -> Layout:
@@ -148,7 +151,8 @@ async def _close(connection: Connection, lane: Lane, epoch: int, lanes: int) -> 
 async def _open(connection: Connection, lane: Lane, new: Layout) -> None:
     past = ",".join(map(str, new.past))
     with connection.translated():
-        await call(connection.client, "open", lane, [new.epoch, new.lanes, past])
+        args: list[Argument] = [new.epoch, new.lanes, past, new.depth_limit]
+        await call(connection.client, "open", lane, args)
 
 
 def _check_past(found: Layout, queue: str, lanes: int) -> None:

@@ -1,7 +1,7 @@
 """Find runs without an index that the fast path would pay for.
 
-What is alive is found in the structures that exist anyway: streams, timers, leases. What has
-ended stands in one sorted set, written in the batch that settled it.
+What is alive is found in the structures that exist anyway: streams, backlogs, timers, leases. What
+has ended stands in one sorted set, written in the batch that settled it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from millstream.model.message import MessageKind
 from millstream.model.run import RunState, RunStatus
 from millstream.store import records, runs
 from millstream.store.connection import Connection
-from millstream.store.keys import GROUP, LEVELS, Lane
+from millstream.store.keys import FRESH, GROUP, LEVELS, Lane
 
 _PAGE = 200
 
@@ -71,17 +71,28 @@ async def open_approvals(connection: Connection, lane: Lane, limit: int) -> list
     def asks(status: RunStatus) -> bool:
         return any(name.startswith(_QUESTIONS) for name in status.awaits)
 
-    found = []
+    found: list[OpenApproval] = []
     for status in await list_runs(connection, lane, frozenset({RunState.PARKED}), limit, asks):
-        keys = [name[2:] for name in status.awaits if name.startswith(_QUESTIONS)]
-        rows = await _ask(connection, "HMGET", lane.journal(status.id), *keys)
-        for key, row in zip(keys, rows, strict=True):
-            if row is None:
-                continue
-            record = records.decode(connection.sealer, lane.queue, status.id, key, row)
-            if record.status is RecordStatus.WAITING:
-                found.append(_open(status, key, record))
+        found += await questions_of(connection, lane, status)
     return found
+
+
+async def questions_of(connection: Connection, lane: Lane, status: RunStatus) -> list[OpenApproval]:
+    """Return the questions that one parked run waits for the answer to."""
+    keys = [name[2:] for name in status.awaits if name.startswith(_QUESTIONS)]
+    if not keys:
+        return []
+    rows = await _ask(connection, "HMGET", lane.journal(status.id), *keys)
+    seal = connection.sealer
+    found = [
+        None if row is None else records.decode(seal, lane.queue, status.id, key, row)
+        for key, row in zip(keys, rows, strict=True)
+    ]
+    return [
+        _open(status, key, record)
+        for key, record in zip(keys, found, strict=True)
+        if record is not None and record.status is RecordStatus.WAITING
+    ]
 
 
 def _open(status: RunStatus, key: str, record: Record) -> OpenApproval:
@@ -105,6 +116,8 @@ def _sources(connection: Connection, lane: Lane, states: frozenset[RunState]) ->
         sources += [_pending(connection, lane.stream(level)) for level in LEVELS]
     if RunState.QUEUED in states:
         sources += [_entries(connection, lane.stream(level)) for level in LEVELS]
+        waiting = [*(lane.backlog(level) for level in FRESH), lane.limited]
+        sources += [_ranked(connection, key) for key in waiting]
     if RunState.SCHEDULED in states:
         sources.append(_ranked(connection, lane.timers))
     if RunState.PARKED in states:

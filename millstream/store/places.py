@@ -18,11 +18,15 @@ from millstream.errors import StoreError
 from millstream.model.run import FINAL, RunState, RunStatus
 from millstream.store import runs
 from millstream.store.connection import Connection
-from millstream.store.keys import GROUP, LEVELS, Lane
+from millstream.store.keys import FRESH, GROUP, LEVELS, Lane
 
 #: Runs that are looked at for one page, whether they match or not.
 MOST_LOOKED_AT = 2_000
 _STEP = 200
+#: What the name of a place ends in where runs wait for their turn to come into a stream.
+_BACKLOG = ":backlog"
+#: Where queued runs wait for a permit of their limits.
+_LIMITED = "queued:limited"
 #: The dead letters of a lane: an index of their own, beside the states.
 DEAD = "dead"
 
@@ -48,6 +52,8 @@ def states_places(states: frozenset[RunState]) -> tuple[str, ...]:
     found = [f"running:{level}" for level in LEVELS] if RunState.RUNNING in states else []
     if RunState.QUEUED in states:
         found += [f"queued:{level}" for level in LEVELS]
+        found += [f"queued:{level}{_BACKLOG}" for level in FRESH]
+        found.append(_LIMITED)
     found += [state for state in (RunState.SCHEDULED, RunState.PARKED) if state in states]
     return (*found, *(("ended",) if states & FINAL else ()))
 
@@ -103,6 +109,10 @@ async def _members(connection: Connection, lane: Lane, at: Position) -> _Members
     kind, _, level = at.place.partition(":")
     if kind == "running":
         return await _pending(connection, lane.stream(level), at)
+    if at.place == _LIMITED:
+        return await _ranked(connection, lane.limited, at)
+    if kind == "queued" and level.endswith(_BACKLOG):
+        return await _ranked(connection, lane.backlog(level.removesuffix(_BACKLOG)), at)
     if kind == "queued":
         return await _entries(connection, lane.stream(level), at)
     keys: Mapping[str, str] = {

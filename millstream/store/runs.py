@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis.exceptions import ResponseError
 
 from millstream.errors import SealingError, SealKeyMissing
-from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
+from millstream.model.run import Depth, RunState, RunStatus, Times
 from millstream.store import codec
+from millstream.store.asked import Answer, Full, NewRun, Once, Resized, Stands
 from millstream.store.connection import Connection
 from millstream.store.foreign import is_foreign, sifted
 from millstream.store.keys import NEVER_MS, Lane
 from millstream.store.scripts import Argument, call
 from millstream.store.sealing import Place, Sealer, opened
+
+#: What is said here in the words of others, for whoever asks here.
+__all__ = ["Answer", "Full", "NewRun", "Once", "Resized", "Stands"]
 
 #: Who an id belongs to whose key holds something that is not ours: no workflow has this name.
 OCCUPIED = ""
@@ -26,32 +30,9 @@ _FOREIGN = 2
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
-    "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin", "parent",
+    "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin", "attributes",
+    "parent", "limit",
 )  # fmt: skip
-
-
-class NewRun(NamedTuple):
-    """What is written when a run is accepted. Sizes are checked before."""
-
-    id: str
-    workflow: str
-    arguments: bytes
-    version: str = ""
-    priority: Priority = Priority.NORMAL
-    delay_s: float = 0.0
-    timeout_s: float | None = None
-    tenant: str = ""
-    trace: str = ""
-    #: Somebody chose the id, so it may be known already. Not written.
-    chosen: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Resized:
-    """The queue has another number of lanes, or is about to; nothing was written."""
-
-    lanes: int
-    epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +47,12 @@ class LaneDepth(Depth):
 
 async def enqueue(
     connection: Connection, lane: Lane, epoch: int, runs: Sequence[NewRun]
-) -> list[bool | str] | Resized:
+) -> list[Answer] | Resized:
     """Accept runs; at most `Limits.batch` in one call.
 
     Returns per run True when it is new, False when it was already here, and the name of the
     workflow that owns the id when that is another one or has other arguments; `OCCUPIED` when
-    what stands there is no run at all.
+    what stands there is no run at all; and `Full` when the lane has no room for it.
     """
     args: list[Argument] = [epoch]
     sealer = connection.sealer
@@ -81,7 +62,7 @@ async def enqueue(
             given = sealer.seal(place_of_arguments(lane, run.id), given)
         args += (
             run.id, run.workflow, run.version, given, run.priority, _ms(run.delay_s),
-            _ms(run.timeout_s), run.tenant, run.trace,
+            _ms(run.timeout_s), run.tenant, run.trace, run.attributes,
         )  # fmt: skip
 
     with connection.translated():
@@ -90,15 +71,15 @@ async def enqueue(
     if answers and answers[0] == -1:
         return Resized(answers[1], answers[2])
 
-    found = [accepted(answer) for answer in answers]
+    found: list[Answer] = [Full(*x) if isinstance(x, list) else accepted(x) for x in answers]
     if bytes not in map(type, answers):
         return found
     return await _recognised(connection, lane, runs, found)
 
 
 async def _recognised(
-    connection: Connection, lane: Lane, news: Sequence[NewRun], answers: list[bool | str]
-) -> list[bool | str]:
+    connection: Connection, lane: Lane, news: Sequence[NewRun], answers: list[Answer]
+) -> list[Answer]:
     """Return the answers with those mended that a script could not give.
 
     It compares bytes, and what is sealed twice is never the same: here it is compared in clear.
@@ -195,7 +176,20 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
     with connection.translated():
         reply = await call(connection.scripts, "depth", lane, [])
 
-    waiting, running, scheduled, due, parked, dead, oldest_ms, workers, added, gone, paused = reply
+    (
+        waiting,
+        running,
+        scheduled,
+        due,
+        parked,
+        dead,
+        oldest_ms,
+        workers,
+        added,
+        gone,
+        paused,
+        limited,
+    ) = reply
     return LaneDepth(
         waiting=waiting,
         running=running,
@@ -206,6 +200,7 @@ async def depth(connection: Connection, lane: Lane) -> LaneDepth:
         oldest_s=oldest_ms / 1000,
         workers=workers,
         paused=bool(paused),
+        limited=limited,
         added=added,
         gone=gone,
     )
@@ -290,6 +285,8 @@ def _status(
         # They count while nobody has taken it since who refused it last.
         refusals=int(fields["refusals"] or 0) if fields["refused"] == fields["fence"] else 0,
         awaits=tuple((_text(fields["awaits"]) or "").splitlines()),
+        limited_by=_text(fields["limit"]),
+        attributes=codec.decode(fields["attributes"]) if fields["attributes"] else {},
         forked_from=(_text(fields["origin"]) or "").replace("\n", " at ") or None,
         parent=_parent(_text(fields["parent"])),
     )

@@ -95,7 +95,8 @@ def _without_comments(text: str) -> str:
 
     Every server is sent every text once by every process that finds it missing.
     """
-    return "\n".join("" if x.lstrip().startswith("--") else x for x in text.splitlines())
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join("" if line.startswith("--") else line for line in lines)
 
 
 def _read(name: str) -> str:

@@ -17,6 +17,7 @@ import functools
 import hmac
 import os
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from millstream.errors import MissingExtra, SealBroken, SealKeyMissing
@@ -82,6 +83,10 @@ class Sealer:
         sealed = nonce + cipher.encrypt(nonce, data, _associated(place))
         text = binascii.b2a_base64(sealed, newline=False)
         return b'%b%b:%b"' % (MARK, name.encode(), text)
+
+    def of_run(self, queue: str, run_id: str) -> Callable[[str, bytes], bytes]:
+        """Return what seals for one run, given the kind of what it seals."""
+        return lambda kind, data: self.seal(Place(queue, run_id, kind), data)
 
     def open(self, place: Place, sealed: bytes) -> bytes:
         """Return a sealed value as it was. Raises `SealKeyMissing` or `SealBroken`."""

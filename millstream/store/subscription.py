@@ -6,9 +6,12 @@ not know what the messages mean.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from millstream.store.connection import Connection
+from millstream.store.connection import COMMAND_TIMEOUT_S, Connection
+
+if TYPE_CHECKING:
+    from millstream.store.ear import Ear
 
 
 class Subscription:
@@ -17,12 +20,18 @@ class Subscription:
     def __init__(self, connection: Connection, channel: str) -> None:
         self._connection = connection
         self._channel = channel
+        self._ear: Ear | None = None
+        #: Where only redis-py knows the way.
         self._pubsub: Any = None
 
     async def open(self) -> None:
         """Subscribe; returns when nothing that is published from now on can be missed."""
-        self._pubsub = self._connection.client.pubsub()
         with self._connection.translated():
+            self._ear = await self._connection.new_ear()
+            if self._ear is not None:
+                await self._ear.subscribe(self._channel, COMMAND_TIMEOUT_S)
+                return
+            self._pubsub = self._connection.client.pubsub()
             await self._pubsub.subscribe(self._channel)
             await self._pubsub.get_message(timeout=5.0)
 
@@ -32,10 +41,14 @@ class Subscription:
         Raises `StoreError`.
         """
         with self._connection.translated():
+            if self._ear is not None:
+                return await self._ear.next(pause_s)
             found = await self._pubsub.get_message(ignore_subscribe_messages=True, timeout=pause_s)
         return None if found is None else found["data"]
 
     async def aclose(self) -> None:
         """Unsubscribe and close the connection."""
+        if self._ear is not None:
+            self._ear.close()
         if self._pubsub is not None:
             await self._pubsub.aclose()

@@ -13,11 +13,14 @@ from millstream.events import (
     InferenceSampled,
     ModelEvicted,
     ModelLoaded,
+    SlotsAdvanced,
 )
 from millstream.telemetry.series import Series
 
 
-def model_event(series: Series, event: InferenceEnded | InferenceSampled | BatchRan) -> None:
+def model_event(
+    series: Series, event: InferenceEnded | InferenceSampled | BatchRan | SlotsAdvanced
+) -> None:
     """Count what happened to a model."""
     model = event.model
     match event:
@@ -31,6 +34,8 @@ def model_event(series: Series, event: InferenceEnded | InferenceSampled | Batch
             series.set("millstream_infer_queue_oldest_age_seconds", event.oldest_s, model)
         case BatchRan():
             _batch(series, event)
+        case SlotsAdvanced():
+            _advance(series, event)
         case _ as never:
             assert_never(never)
 
@@ -69,6 +74,24 @@ def _batch(series: Series, event: BatchRan) -> None:
     series.observe("millstream_infer_batch_tokens", event.tokens, model)
     series.observe("millstream_infer_padding_ratio", event.computed / event.tokens, model)
     series.observe("millstream_infer_batch_seconds", event.took_s, model, device)
+    _bytes(series, event)
+
+
+def _advance(series: Series, event: SlotsAdvanced) -> None:
+    model, device = event.model, event.device
+    if event.fault is not None:
+        series.count("millstream_infer_batch_failures_total", model, event.fault)
+        series.set("millstream_infer_slots", 0, model, device)
+        return
+    series.set("millstream_infer_slots", event.slots - event.ended, model, device)
+    series.count("millstream_infer_tokens_written_total", model, by=event.wrote)
+    series.count("millstream_infer_tokens_read_total", model, by=event.read)
+    series.observe("millstream_infer_token_seconds", event.took_s, model, device)
+    _bytes(series, event)
+
+
+def _bytes(series: Series, event: BatchRan | SlotsAdvanced) -> None:
+    model, device = event.model, event.device
     if event.observed is not None:
         series.set("millstream_infer_mem_predicted_bytes", event.predicted, model, device)
         series.set("millstream_infer_mem_observed_peak_bytes", event.observed, model, device)

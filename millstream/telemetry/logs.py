@@ -77,11 +77,14 @@ class LogSubscriber:
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
         self._logger = logger
+        # Asked once: most events of a busy worker are not written.
+        enabled = [level for level in LEVELS.values() if logger.is_enabled_for(level)]
+        self._least = min(enabled)
 
     def __call__(self, event: Event) -> None:
         """Write the event, unless its level is filtered out."""
         level = severity(event)
-        if self._logger.is_enabled_for(level):
+        if level >= self._least:
             self._logger.log(level, _NAMES[type(event)], **event_fields(event))
 
 

@@ -43,6 +43,7 @@ from millstream.events import (
     RunTaken,
     ScheduleFailed,
     Scored,
+    SlotsAdvanced,
     SpansLeft,
     StepEnded,
     StepRetried,
@@ -112,6 +113,10 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_infer_batch_seconds", kind="histogram", help="Duration of a batch on its device.", labels=("model", "device"), buckets=_INFER),
     Row(name="millstream_infer_batch_failures_total", kind="counter", help="Batches that failed as a whole, by what that calls for: memory (split), device (start anew), input (search).", labels=("model", "kind")),
     Row(name="millstream_infer_dispatch_reason_total", kind="counter", help="Batches by why they left: full, bytes, ahead, quiescent, timer or deadline.", labels=("model", "reason")),
+    Row(name="millstream_infer_slots", kind="gauge", help="Texts that are being written, token by token.", labels=("model", "device")),
+    Row(name="millstream_infer_tokens_written_total", kind="counter", help="Tokens of answers that were written token by token.", labels=("model",)),
+    Row(name="millstream_infer_tokens_read_total", kind="counter", help="Tokens of prompts that were read for them, padding included.", labels=("model",)),
+    Row(name="millstream_infer_token_seconds", kind="histogram", help="Duration of an advance: one token of every text that is being written.", labels=("model", "device"), buckets=_INFER),
     Row(name="millstream_infer_mem_predicted_bytes", kind="gauge", help="Peak bytes predicted for the latest batch that was measured.", labels=("model", "device")),
     Row(name="millstream_infer_mem_observed_peak_bytes", kind="gauge", help="Peak bytes of the latest batch that was measured.", labels=("model", "device")),
     Row(name="millstream_infer_mem_error_ratio", kind="histogram", help="Observed over predicted peak bytes of a batch.", labels=("model",), buckets=_RATIO_BELOW),
@@ -239,7 +244,7 @@ class MetricsSubscriber:
                 gauge("millstream_circuit_open", float(event.state != "closed"), event.server)
             case ToolCatalogueChanged():
                 count("millstream_tool_catalogue_changes_total", event.server)
-            case InferenceEnded() | InferenceSampled() | BatchRan():
+            case InferenceEnded() | InferenceSampled() | BatchRan() | SlotsAdvanced():
                 inference.model_event(self._series, event)
             case DeviceSampled() | DeviceRanOut() | DeviceFailed() | ModelLoaded() | ModelEvicted():
                 inference.device_event(self._series, event)

@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from random import Random
 
 import anyio
+import anyio.lowlevel
 
 from millstream.client.asking import new_run, run_of
 from millstream.client.queues import Queues
-from millstream.errors import StoreError, UsageError
+from millstream.errors import MillstreamError, QueueFull, StoreError, UsageError
 from millstream.events import Emit, ScheduleFailed, TickFired, TicksSkipped
 from millstream.model.limits import LIMITS
 from millstream.model.schedule import Schedule
@@ -82,6 +83,11 @@ class Ticker:
                     self._outage.answered()
             await anyio.sleep(pause_s)
 
+    async def fire_due(self) -> None:
+        """Fire what is due now, a page at a time, whoever leads. Raises `StoreError`."""
+        while await self._tick() <= 0:
+            await anyio.lowlevel.checkpoint()
+
     async def _tick(self) -> float:
         """Do one page; return how long to wait before the next."""
         asked = self._mono()
@@ -103,14 +109,24 @@ class Ticker:
                 written.append(self._let_alone(stored, now, error))
             else:
                 planned.append(each)
+        # First the runs, then the schedules: what is cut off in between is done again.
+        full = await self._fire(planned)
+        fired: list[_Planned] = []
+        for each in planned:
+            stored = each.stored
+            refused = next((full[new.id] for new in each.runs if new.id in full), None)
+            if refused is None:
+                fired.append(each)
                 written.append(
                     Written(stored.name, stored.revision, each.plan.progress, each.plan.due)
                 )
-        # First the runs, then the schedules: what is cut off in between is done again.
-        await self._fire(planned)
+            else:
+                # Its ticks are not lost: they are caught up with, as the schedule says.
+                full_queue = QueueFull(each.schedule.queue, *refused)
+                written.append(self._let_alone(stored, now, full_queue))
         done = await schedules.write(self._connection, written)
         ours = {each.name for each, moved in zip(written, done, strict=True) if moved}
-        self._tell([each for each in planned if each.stored.name in ours], now)
+        self._tell([each for each in fired if each.stored.name in ours], now)
         return [each.due for each in written if each.due is not None]
 
     # -- decide --------------------------------------------------------------------------------
@@ -124,7 +140,7 @@ class Ticker:
         found = plan(schedule, stored.progress, now, busy=busy)
         return _Planned(stored, schedule, found, [self._new(schedule, x) for x in found.fire])
 
-    def _let_alone(self, stored: Stored, now: float, error: UsageError) -> Written:
+    def _let_alone(self, stored: Stored, now: float, error: MillstreamError) -> Written:
         """Come back later, and let it not keep the others from firing."""
         self._emit(ScheduleFailed(schedule=stored.name, error=f"{type(error).__name__}: {error}"))
         failed = replace(stored.progress, error=str(error)[: LIMITS.error])
@@ -140,7 +156,9 @@ class Ticker:
 
     # -- act -----------------------------------------------------------------------------------
 
-    async def _fire(self, planned: Sequence[_Planned]) -> None:
+    async def _fire(self, planned: Sequence[_Planned]) -> dict[str, runs.Full]:
+        """Enqueue what is due; return the runs that their queues have no room for."""
+        full: dict[str, runs.Full] = {}
         by_queue: dict[str, list[runs.NewRun]] = defaultdict(list)
         for each in planned:
             if each.plan.cancel:
@@ -148,7 +166,9 @@ class Ticker:
             by_queue[each.schedule.queue] += each.runs
         for queue, news in by_queue.items():
             # An id that is known, whosever it is, has had its tick.
-            await self._queues.send_all(queue, news)
+            sent = await self._queues.send_all(queue, news)
+            full |= {new.id: answer for new, answer in sent if isinstance(answer, runs.Full)}
+        return full
 
     async def _cancel(self, queue: str, run_id: str) -> None:
         async def ask(lane: Lane) -> str:

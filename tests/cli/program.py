@@ -54,6 +54,15 @@ async def listens(ctx: Context) -> object:
     return await ctx.wait_signal("go")
 
 
+@app.workflow(events="steps")
+async def speaks(ctx: Context, fail: bool = False) -> int:
+    found = await ctx.step(double, 3)
+    ctx.emit("found", {"it": found})
+    if fail:
+        await ctx.step(sink, retry=RetryPolicy(max_attempts=2, initial=0.01))
+    return found
+
+
 @app.workflow()
 async def asks(ctx: Context) -> list[object]:
     found = await ctx.approve("May I?")

@@ -42,6 +42,25 @@ def test_many_are_started_again(inside: Inside) -> None:
     assert inside("runs", "retry", "--all", "--since", "yesterday").code == 2
 
 
+def test_runs_are_chosen_by_their_attributes(inside: Inside) -> None:
+    """A support desk knows a customer, and no id."""
+    for run_id, customer in (("a", "42"), ("b", "42"), ("c", "7")):
+        inside(
+            "enqueue", "add", "--id", run_id, "--attribute", f"customer={customer}", "--attribute",
+            "by=desk", "--force",
+        )  # fmt: skip
+
+    found = inside("runs", "list", "--attribute", "customer=42", "--json").json["runs"]
+    assert {run["id"] for run in found} == {"a", "b"}
+    assert found[0]["attributes"] == {"by": "desk", "customer": "42"}
+    assert "customer=42" in inside("runs", "list", "-o", "wide").out
+    assert "customer=42" in inside("runs", "show", "a").out
+    wanted = ("--all", "--attribute", "customer=42", "--attribute", "by=desk", "--yes")
+    assert inside("runs", "cancel", *wanted).out == "2 cancelled\n"
+    assert inside("runs", "list", "--attribute", "customer").code == 2
+    assert inside("enqueue", "add", "--attribute", "a b=1", "--force").code == 2
+
+
 def test_a_list_goes_on_page_by_page(inside: Inside) -> None:
     enqueue(inside, "a", "b")
     inside("runs", "cancel", "a")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 
 import pytest
 
+from tests.cli.inside import Inside
 from tests.cli.program import Program
 
 
@@ -47,6 +49,47 @@ def test_the_same_id_again_is_the_same_run(served: Program) -> None:
     assert again.json == {**first.json, "created": False}
     assert again.json["result"] == 2
     assert len(again.lines) == 1
+
+
+@pytest.fixture
+def here(
+    served: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Inside:
+    """The command line in this process, at the Redis that a worker serves."""
+    monkeypatch.setenv("MILLSTREAM_REDIS", served.environment["MILLSTREAM_REDIS"])
+    return Inside(served.directory, capsys)
+
+
+def test_a_run_is_watched_while_it_goes_on(here: Inside) -> None:
+    """Steps are lines as they happen; what --wait prints comes last."""
+    said = here("enqueue", "speaks", "--id", "spoken", "--watch")
+
+    assert (said.code, said.err) == (0, "")
+    *lines, result = said.out.splitlines()
+    words = [re.sub(r"after .*", "", line.partition("  ")[2]).split() for line in lines]
+    assert words == [
+        ["started", "double#0"], ["ended", "double#0", "ok"], ["found", '{"it":6}'],
+    ]  # fmt: skip
+    assert result == "6"
+
+
+def test_whoever_was_cut_off_goes_on_watching_behind_what_it_saw(here: Inside) -> None:
+    """Each document has an id; the last one says how the run ended, and so does the exit code."""
+    watched = here("enqueue", "speaks", "--id", "broken", "--arg", "fail=true", "--watch")
+    assert "ValueError: the tide is out" in watched.out
+    assert watched.err == "error: run 'broken' failed: ValueError: the tide is out\n"
+
+    said = here("runs", "watch", "broken", "--json")
+    assert said.code == 1
+    *events, end = map(json.loads, said.out.splitlines())
+    assert [(e["kind"], e["name"]) for e in events] == [
+        ("step", "started"), ("step", "ended"), ("emit", "found"), ("step", "started"),
+        ("step", "retried"), ("step", "ended"),
+    ]  # fmt: skip
+    assert (end["state"], end["error"]["cause"]) == ("failed", "ValueError")
+    rest = here("runs", "watch", "broken", "--json", "--after", events[3]["id"])
+    assert list(map(json.loads, rest.out.splitlines())) == [*events[4:], end]
+    assert here("runs", "watch", "no-such").code == 4
 
 
 def test_a_failed_run_ends_the_command_with_one(served: Program) -> None:

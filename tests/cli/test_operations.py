@@ -35,6 +35,21 @@ def test_all_queues_are_found_without_being_named(program: Program) -> None:
     assert [(row["queue"], row["waiting"]) for row in found] == [("one", 1), ("two.b", 1)]
 
 
+def test_a_queue_is_limited_and_refuses(program: Program) -> None:
+    """A script can tell a full queue from one that is away."""
+    assert program("queues", "limit", "small").out.strip() == "queue small has no limit"
+    said = program("queues", "limit", "small", "--depth", "1", "--json").json
+    assert said == {"queue": "small", "depth_limit": 1, "lanes": 1}
+
+    assert program("enqueue", "any", "-q", "small").code == 0
+    refused = program("enqueue", "any", "-q", "small")
+    assert refused.code == 8
+    assert "queue 'small' is full" in refused.lines[-1]
+    assert program("queues", "limit", "small", "--depth", "0").code == 0
+    first = program("enqueue", "any", "-q", "small", "--dedupe", "a", "--window", "60").out
+    assert program("enqueue", "any", "-q", "small", "--dedupe", "a", "--window", "60").out == first
+
+
 def test_dead_letters_are_listed_and_replayed(served: Program) -> None:
     """What failed for good gets its second chance by id, by filter, or all together."""
     for name in ("d1", "d2"):

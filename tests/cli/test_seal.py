@@ -71,8 +71,8 @@ def test_what_cannot_be_opened_ends_with_a_code_of_its_own(
     with SyncClient(redis_server.url) as client:
         listed = client.list()
 
-    assert (again.code, "under key 'one', which is not here" in again.err) == (8, True)
-    assert (rekey.code, rekey.json["left"]) == (8, 1)
+    assert (again.code, "under key 'one', which is not here" in again.err) == (9, True)
+    assert (rekey.code, rekey.json["left"]) == (9, 1)
     assert rekey.json["refused"] == {"SealKeyMissing": 1}
     assert [run.id for run in listed] == ["r1"]
 

@@ -20,7 +20,8 @@ class GatewayProcess:
     def __init__(self, log: Path, url: str, *flags: str) -> None:
         self._path = log
         self._file = log.open("wb")
-        command = ["gateway", "--redis", url, "--http", "0", "--metrics", "0", "--json"]
+        command = ["gateway", "--redis", url, "--http", "0", "--metrics", "0", "--grpc", "0"]
+        command.append("--json")
         guard = ["setpriv", "--pdeathsig", "KILL", "--"] if sys.platform == "linux" else []
         self.process = subprocess.Popen(
             [*guard, sys.executable, "-m", "millstream.cli", *command, *flags],
@@ -49,6 +50,12 @@ class GatewayProcess:
         """Where its metrics are."""
         (port,) = wait_until(lambda: re.findall(r"metrics on port (\d+)", self.log), 30, "a port")
         return f"http://127.0.0.1:{port}/metrics"
+
+    @property
+    def grpc(self) -> str:
+        """Where A2A over gRPC is."""
+        (port,) = wait_until(lambda: re.findall(r"grpc on port (\d+)", self.log), 30, "a port")
+        return f"127.0.0.1:{port}"
 
     def kill(self) -> None:
         """End it at once."""

@@ -80,6 +80,19 @@ async def ticks(ctx: Context, to: int) -> int:
     return to
 
 
+async def poet(_: str) -> AsyncIterator[str]:
+    """A model that streams."""
+    yield "the tide "
+    yield "is in"
+
+
+@app.workflow(events="steps")
+async def works(ctx: Context) -> str:
+    """Tell of a step, and of what a model writes."""
+    await ctx.step(double, 1)
+    return str(await ctx.infer("poet", "tides", stream=True))
+
+
 @app.workflow()
 async def large(ctx: Context) -> None:
     """Say more than any buffer between two sockets holds."""
@@ -191,7 +204,8 @@ async def served(
     config = GatewayConfig(
         redis=url,
         **{
-            "http": 0, "host": "127.0.0.1", "grace": 5.0, "jwt_keys": (str(issuer.path),),
+            "http": 0, "grpc": -1, "host": "127.0.0.1", "grace": 5.0,
+            "jwt_keys": (str(issuer.path),),
             "jwt_issuer": (ISSUER,), "jwt_audience": (AUDIENCE,), "queue": ("default", "other"),
             **settings,
         },
@@ -232,7 +246,16 @@ async def served(
 @asynccontextmanager
 async def worker(url: str) -> AsyncIterator[None]:
     """Serve the workflows for this block."""
-    embedded = EmbeddedWorker(url, app, lambda _: None, Bank(), FunctionModels({}))
+    async with worker_of(url, app):
+        yield
+
+
+@asynccontextmanager
+async def worker_of(url: str, workflows: Workflows) -> AsyncIterator[None]:
+    """Serve some workflows for this block."""
+    embedded = EmbeddedWorker(
+        url, workflows, lambda _: None, Bank(), FunctionModels({"poet": poet})
+    )
     try:
         async with anyio.create_task_group() as group:
             await embedded.start(group)

@@ -89,12 +89,12 @@ def test_a_gateway_that_nobody_could_call_does_not_start(
     """It says what to do; with a key in the store it starts, and the key opens it."""
     redis_server.flush()
     call = Program(tmp_path, {"MILLSTREAM_REDIS": redis_server.url})
-    ports = ("--http", "0", "--metrics", "-1", "--host", "127.0.0.1")
+    ports = ("--http", "0", "--metrics", "-1", "--grpc", "-1", "--host", "127.0.0.1")
 
     refused = call("gateway", *ports)
     assert refused.code == 2
     assert "millstream keys create" in refused.err
-    elsewhere = call("gateway", "--http", "0", "--metrics", "-1", "--insecure-open")
+    elsewhere = call("gateway", "--http", "0", "--metrics", "-1", "--grpc", "-1", "--insecure-open")
     assert (elsewhere.code, "only this machine" in elsewhere.err) == (2, True)
 
     made = call("keys", "create", "ci", "--role", "viewer", "--json").json

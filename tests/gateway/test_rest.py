@@ -68,6 +68,21 @@ async def test_an_id_that_means_something_else_is_a_conflict(gateway: Served) ->
     assert (await gateway.post("/runs", both, headers={"Idempotency-Key": "k"}))[0] == 400
 
 
+async def test_a_full_queue_is_too_many_requests(gateway: Served) -> None:
+    """The caller comes back later; of many runs each has an answer of its own."""
+    await gateway.client.limit_depth("default", depth=1)
+    assert (await gateway.post("/runs", {**ADD, "id": "r1"}))[0] == 201
+
+    status, problem = await gateway.post("/runs", {**ADD, "id": "r2"})
+    assert (status, problem["type"]) == (429, "urn:millstream:queue-full")
+    status, many = await gateway.post(
+        "/runs/batch", {"runs": [{**ADD, "id": "r1"}, {**ADD, "id": "r3"}]}
+    )
+    first, second = many["runs"]
+    assert (first["id"], first["created"]) == ("r1", False)
+    assert "is full" in second["error"]
+
+
 async def test_an_id_with_a_slash_is_found_again(gateway: Served) -> None:
     """Ids may hold what a path gives another meaning to."""
     await gateway.post("/runs", {**ADD, "id": "2026/tides:7@x"})
@@ -111,6 +126,26 @@ async def test_runs_are_listed_page_by_page(gateway: Served) -> None:
                 break
             cursor = f"&cursor={page['next']}"
         assert len(found) == len(set(found)) == count
+
+
+async def test_runs_are_found_by_their_attributes(gateway: Served) -> None:
+    """What a caller wrote on a run is shown with it, and chooses it."""
+    for run_id, customer in (("a", "42"), ("b", "7")):
+        body = {**ADD, "id": run_id, "attributes": {"customer": customer, "by": "desk"}}
+        assert (await gateway.post("/runs", body))[0] == 201
+
+    async def found(query: str) -> list[str]:
+        status, listed = await gateway.get(f"/runs?{query}")
+        assert status == 200
+        return [run["id"] for run in listed["runs"]]
+
+    assert await found("attribute=customer=42") == ["a"]
+    assert sorted(await found("attribute=by=desk")) == ["a", "b"]
+    assert await found("attribute=by=desk&attribute=customer=7") == ["b"]
+    _, view = await gateway.get("/runs/a")
+    assert view["attributes"] == {"by": "desk", "customer": "42"}
+    assert (await gateway.get("/runs?attribute=customer"))[0] == 400
+    assert (await gateway.post("/runs", {**ADD, "attributes": {"a b": "x"}}))[0] == 400
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,36 @@ async def test_a_stream_ends_with_the_run(working: Served) -> None:
     assert (told[-1].kind, told[-1].data["state"]) == ("end", "completed")
 
 
+async def test_steps_and_text_are_passed_on_as_they_are(working: Served) -> None:
+    """A page can show what an agent does while it does it."""
+    await working.post("/runs", {"workflow": "works", "id": "r1"})
+
+    async with stream(working, "r1") as found:
+        told = [message async for message in found]
+
+    assert [(m.kind, m.data.get("name")) for m in told] == [
+        ("step", "started"), ("step", "ended"), ("step", "started"), ("text", "text"),
+        ("step", "ended"), ("end", None),
+    ]  # fmt: skip
+    assert told[1].data["data"]["status"] == "ok"
+    assert told[3].data["data"]["text"] == "the tide is in"
+
+
+async def test_what_is_not_kept_any_more_is_said_to_be_missing(working: Served) -> None:
+    """It has no id of its own: a reader that breaks off there goes on from where it was."""
+    await working.post("/runs", {"workflow": "counts", "arguments": {"to": 1500}, "id": "r1"})
+    await working.get("/runs/r1/result?wait=20")
+
+    async with stream(working, "r1") as found:
+        told = [message async for message in found]
+
+    gap, *rest, _ = told
+    assert (gap.id, gap.kind) == ("", "left_out")
+    assert [message.data["data"] for message in rest] == list(
+        range(gap.data["data"]["events"], 1500)
+    )
+
+
 async def test_a_reader_goes_on_after_the_last_event_it_has_seen(working: Served) -> None:
     """Wherever it was cut, nothing is missed or told twice; after the end comes nothing."""
     await working.post("/runs", {"workflow": "counts", "arguments": {"to": 9}, "id": "r1"})
@@ -115,7 +145,7 @@ async def test_a_reader_that_does_not_read_is_let_go_of(
     gateway: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its place is given to others within seconds."""
-    monkeypatch.setattr("millstream_gateway.rest.stream._WRITE_S", 0.1)
+    monkeypatch.setattr("millstream_gateway.outgoing._WRITE_S", 0.1)
     await gateway.post("/runs", {"workflow": "large", "id": "r1"})
     async with worker(gateway.store):
         await gateway.get("/runs/r1/result?wait=20")
@@ -159,7 +189,7 @@ async def test_an_idle_stream_says_that_it_lives(
     gateway: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Proxies cut what is silent."""
-    monkeypatch.setattr("millstream_gateway.rest.stream.PING_S", 0.02)
+    monkeypatch.setattr("millstream_gateway.outgoing.PING_S", 0.02)
     await gateway.post("/runs", {"workflow": "waits", "id": "r1"})
     headers = {"Authorization": f"Bearer {gateway.token}"}
     async with gateway.http.get(f"{gateway.url}/api/v1/runs/r1/events", headers=headers) as answer:

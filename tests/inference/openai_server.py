@@ -21,6 +21,7 @@ class FakeServer:
         self.url = ""
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str] = []
+        self.idempotency_keys: list[str] = []
         self.moods: deque[Answer] = deque()
         self.running = 0
         self.most_running = 0
@@ -34,6 +35,7 @@ class FakeServer:
         body = await request.json()
         self.requests.append(body)
         self.keys.append(request.headers.get("Authorization", ""))
+        self.idempotency_keys.append(request.headers.get("Idempotency-Key", ""))
         if self.running >= self.capacity:
             return web.json_response({"error": "busy"}, status=429)
         self.running += 1
@@ -85,6 +87,21 @@ async def stream(request: web.Request, text: str, *, whole: bool = True) -> web.
     if whole:
         await response.write(f"data: {json.dumps(end)}\n\ndata: [DONE]\n\n".encode())
     return response
+
+
+def deltas(*found: dict[str, Any]) -> Answer:
+    """A mood: send these pieces of a message."""
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for delta in found:
+            event = {"choices": [{"delta": delta}]}
+            await response.write(f"data: {json.dumps(event)}\n\n".encode())
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    return answer
 
 
 def refusing(status: int, **headers: str) -> Answer:

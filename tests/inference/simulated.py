@@ -140,6 +140,7 @@ async def bench(
     held: Callable[[], int] = lambda: 0,
     fraction: float = 0.8,
     keeper: Any = None,
+    backend: Callable[[BackendOptions, Any], Backend] = Simulated,
     monkeypatch: Any,
 ) -> AsyncIterator[Bench]:
     """Open a service whose models are simulated."""
@@ -166,7 +167,7 @@ async def bench(
 
     monkeypatch.setattr(
         "millstream_worker.inference.catalogue.make",
-        lambda spec: Simulated(
+        lambda spec: backend(
             BackendOptions(model=spec.name, path=None, options=spec.options), world
         ),
     )

@@ -22,7 +22,7 @@ from millstream_worker.inference.backends.openai import wait_s
 from millstream_worker.inference.declared import parse_models
 from millstream_worker.inference.limiter import Limit
 from millstream_worker.inference.service import InferenceService
-from tests.inference.openai_server import FakeServer, refusing, running, stream
+from tests.inference.openai_server import FakeServer, deltas, refusing, running, stream
 from tests.inference.simulated import all_of
 
 pytestmark = pytest.mark.anyio
@@ -91,6 +91,55 @@ async def test_a_stream_is_read_to_its_end() -> None:
             "text": "you said hi ", "finish_reason": "stop", "usage": {"total_tokens": 9},
         }  # fmt: skip
         assert fake.requests[0]["stream"] is True
+
+
+async def test_whoever_wants_to_reads_along() -> None:
+    """A call may ask for a stream although the model was not declared to send one."""
+    async with serving() as (service, fake):
+        read: list[tuple[int, str]] = []
+        options = CallOptions(on_text=lambda number, piece: read.append((number, piece)))
+        answers = await service.infer("m", ["hi", "yes or no"], options, run="r")
+
+        for number, answer in enumerate(answers):
+            assert "".join(piece for n, piece in read if n == number) == answer["text"]
+        assert len(read) == 3 + 5
+        assert all(request["stream"] for request in fake.requests)
+        await ask(service, "hi")
+        assert "stream" not in fake.requests[-1]
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+async def test_tool_calls_of_a_stream_are_put_together(numbered: bool) -> None:
+    """Their arguments come in pieces, or whole from a server that does not number them."""
+    calls = [("c1", "buy", '{"item": "tea"}'), ("c2", "pay", "{}")]
+    parts: list[dict[str, Any]] = []
+    for place, (name, function, arguments) in enumerate(calls):
+        head = {"id": name, "type": "function"}
+        if numbered:
+            parts += [
+                {"index": place, **head, "function": {"name": function, "arguments": ""}},
+                *({"index": place, "function": {"arguments": x}} for x in arguments),
+            ]
+        else:
+            parts.append({**head, "function": {"name": function, "arguments": arguments}})
+
+    async with serving(stream=True) as (service, fake):
+        fake.moods.append(deltas(*({"tool_calls": [part]} for part in parts)))
+        (answer,) = await ask(service, "shop")
+
+    assert [
+        (call["id"], call["function"]["name"], call["function"]["arguments"])
+        for call in answer["tool_calls"]
+    ] == calls
+    assert answer["text"] == ""
+
+
+async def test_a_repetition_is_known_by_its_key() -> None:
+    """A server that knows the header computes, and charges, it once."""
+    async with serving() as (service, fake):
+        options = CallOptions(idempotency_key="abc")
+        await service.infer("m", ["hi", "ho"], options, run="r")
+        assert sorted(fake.idempotency_keys) == ["abc-0", "abc-1"]
 
 
 async def test_half_a_stream_is_no_answer() -> None:

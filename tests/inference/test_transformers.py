@@ -14,7 +14,6 @@ from millstream.errors import ConfigError, ItemTooLarge  # noqa: E402
 from millstream.events import BatchRan, Event  # noqa: E402
 from millstream.model.inference import CallOptions  # noqa: E402
 from millstream_worker.inference.backends import BackendOptions  # noqa: E402
-from millstream_worker.inference.backends.generation import Generator  # noqa: E402
 from millstream_worker.inference.backends.transformers import TransformersBackend  # noqa: E402
 from millstream_worker.inference.declared import parse_models  # noqa: E402
 from millstream_worker.inference.service import InferenceService  # noqa: E402
@@ -123,27 +122,6 @@ def test_what_is_written_does_not_depend_on_the_batch(writer: Path) -> None:
     alone = [model.run([each], options)[0] for each in prompts]
     assert [x["tokens"] for x in together] == [x["tokens"] for x in alone]
     assert all(len(x["tokens"]) <= 6 for x in together)
-
-
-def test_what_is_written_continuously_follows_the_options_of_each_call(writer: Path) -> None:
-    """Nor does it depend on the size of the first batch: what runs on is not made for that one."""
-    model = backend(writer, task="generation")
-    greedy = {"max_new_tokens": 6, "temperature": 0.0, "top_p": 1.0}
-    hot = {"max_new_tokens": 6, "temperature": 50.0, "top_p": 1.0}
-    prompts = [[1 + n, 2, 3] * (1 + n) for n in range(8)]
-    running = Generator(model._model, model._tokens, torch.device("cpu"), 0.1)
-    try:
-        first = running.run(prompts[:1], greedy)
-        again = running.run(prompts, greedy)
-        hotter = running.run(prompts, hot)
-        cold = running.run(prompts, greedy)
-    finally:
-        running.close()
-    padded = [x["tokens"] for x in model.run(prompts, greedy)]
-    assert [x["tokens"] for x in first] == padded[:1]
-    assert [x["tokens"] for x in again] == padded
-    assert [x["tokens"] for x in cold] == padded
-    assert [x["tokens"] for x in hotter] != padded
 
 
 def test_a_directory_without_a_model_is_said(tmp_path: Path) -> None:

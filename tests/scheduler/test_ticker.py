@@ -19,9 +19,10 @@ from millstream.events import ScheduleFailed, TickFired, TicksSkipped
 from millstream.model.outcome import Completed
 from millstream.model.run import RunState
 from millstream.model.schedule import Progress, Schedule
-from millstream.store import schedules
+from millstream.store import depth_limits, schedules
 from millstream.store.connection import Connection
 from millstream.store.embedded import JumpingClock, jumping_clock
+from millstream.store.keys import Lane
 from millstream.store.schedules import Written
 from millstream_scheduler.term import Term
 from millstream_scheduler.ticker import Ticker
@@ -126,6 +127,31 @@ async def test_what_is_cut_off_between_run_and_schedule_is_done_once(
         await ticker(bench.store)._tick()
 
     assert await fired(bench) == each_once(first, (await stood(bench.store)).progress)
+
+
+async def test_a_tick_that_a_full_queue_refuses_is_caught_up_with(bench: Bench) -> None:
+    """It is told, other schedules fire meanwhile, and no tick is lost."""
+    told = Transcript()
+    await depth_limits.limit(bench.store, "full", 1)
+    first = await made(bench.store, "s", every=3600, ago=1800, queue="full")
+    await made(bench.store, "t", every=3600, ago=1800)
+    full = Bench(bench.store, Lane("full"))
+    await full.prepare()
+    await full.accept("ahead")
+    await ticker(bench.store, told)._tick()
+
+    assert [event.schedule for event in told.of(TickFired)] == ["t"]
+    assert "QueueFull" in told.of(ScheduleFailed)[0].error
+    stored = await stood(bench.store)
+    assert "is full" in (stored.progress.error or "")
+    await full.cancel("ahead")
+    await full.take("w1")
+    await schedules.write(
+        bench.store, [Written("s", stored.revision, stored.progress, first)]
+    )  # as when it is looked at again
+    await ticker(bench.store, told)._tick()
+    assert [event.schedule for event in told.of(TickFired)] == ["t", "s"]
+    assert (await stood(bench.store)).progress.error is None
 
 
 async def test_two_leaders_at_the_same_time_do_no_harm(bench: Bench) -> None:

@@ -111,7 +111,7 @@ class _Following:
             try:
                 run = await self._client.enqueue(
                     job.workflow, {"plan": job.plan}, id=job.id, priority=job.priority,
-                    delay=job.delay, timeout=job.timeout, version=job.version,
+                    delay=job.delay, timeout=job.timeout, version=job.version, tenant=job.tenant,
                 )  # fmt: skip
             except StoreError:
                 await anyio.sleep(0.3)

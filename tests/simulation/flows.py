@@ -8,12 +8,14 @@ from typing import Any
 
 import anyio
 
-from millstream import Context, RetryPolicy, Workflows
+from millstream import Context, Limit, RetryPolicy, Workflows
 from millstream.errors import SignalTimeout, StepFailed, ToolInterrupted
 from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from tests.simulation.plans import Plan
 from tests.simulation.processes import current
 
+#: The workflow that tells of its steps.
+TELLS = "stubborn"
 _STEP_RETRY = RetryPolicy(max_attempts=3, initial=0.1)
 
 
@@ -168,7 +170,9 @@ def workflows(world: World, *, versions: tuple[str, ...], rare: bool) -> Workflo
 
     for version in versions:
         app.workflow(name="flow", version=version)(flow)
-    app.workflow(name="stubborn", retry=RetryPolicy(max_attempts=3, initial=0.3))(flow)
+    stubborn = RetryPolicy(max_attempts=3, initial=0.3)
+    limits = [Limit(key="tenant", concurrency=1), Limit(rate=20, per=2.0)]
+    app.workflow(name=TELLS, retry=stubborn, events="steps", limits=limits)(flow)
     app.workflow(name="hasty", timeout=1.5)(flow)
     if rare:
         app.workflow(name="rare")(flow)

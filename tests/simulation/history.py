@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import fakeredis
+
 from millstream.model.run import FINAL
 from millstream.store.keys import Lane
 from millstream_scheduler.config import SchedulerConfig
@@ -23,6 +25,7 @@ from tests.simulation.director import Director
 from tests.simulation.driver import Memory, client_main
 from tests.simulation.flows import SimulatedTools, World, workflows
 from tests.simulation.network import Link, Network
+from tests.simulation.operator import check_ticks, drawn, operator_main
 from tests.simulation.plans import Job, jobs
 from tests.simulation.processes import Process, scheduler_main, worker_main
 from tests.simulation.shadow import Shadow
@@ -102,8 +105,15 @@ class History:
             retention=self.config.retention, poison=self.config.poison,
         )  # fmt: skip
         self.network = Network(loop, Random(random.getrandbits(64)))
-        self.lane = Lane(self.config.queue[0])
-        self.view = View(self.network, self.lane)
+        self.operator = drawn(seed)
+        queue = self.config.queue[0]
+        lanes = [Lane(queue, n) for n in range(self.operator.lanes)]
+        if seed % 2:
+            # A few runs make a crowd, so that tenants have to take turns.
+            server = fakeredis.FakeRedis(server=self.network.server)
+            for lane in lanes:
+                server.hset(lane.meta, "window", "1")
+        self.view = View(self.network, lanes)
         self.shadow = Shadow(self.view, self.broken)
         self.memory = Memory()
         self.world = World(loop.time, self._about_to)
@@ -133,6 +143,10 @@ class History:
 
     async def play(self) -> None:
         """Let it happen, and check what came of it."""
+        if self.operator.lanes > 1 or self.operator.schedule is not None:
+            self._start("operator", operator_main(self.operator, FAULTS_S))
+            while not self.operator.laid_out:
+                await asyncio.sleep(0.01)
         self.places = [self.start(place) for place in range(WORKERS + SCHEDULERS)]
         self.client = self.start_client()
         self.director.begin()
@@ -141,7 +155,7 @@ class History:
         deadline = FAULTS_S + SETTLED_S
         while self.loop.time() < deadline and not self._settled():
             await self._watch_until(self.loop.time() + 0.5)
-        for promise, what in promises.check(self):
+        for promise, what in (*promises.check(self), *check_ticks(self)):
             self.broken(promise, what)
         await asyncio.sleep(0)
 
@@ -157,6 +171,7 @@ class History:
     def _settled(self) -> bool:
         return (
             len(self.memory.done) == len(self.jobs)
+            and (self.operator.done or self.operator.schedule is None)
             and all(
                 self.view.run(each).get(b"state", b"").decode() in FINAL for each in self.view.ids()
             )

@@ -16,6 +16,8 @@ from typing import Any
 from millstream_worker.replayer import Branch
 
 Plan = list[list[Any]]
+#: On whose behalf runs are, in turn.
+TENANTS = ("a", None, "b", "a")
 #: Stands in an expected result where any value is right.
 ANY = "<any>"
 
@@ -42,6 +44,7 @@ class Job:
     delay: float | None = None
     timeout: float | None = None
     version: str | None = None
+    tenant: str | None = None
     #: When the client asks for it to be cancelled; None: never.
     cancel_at: float | None = None
     #: What the client says to it meanwhile, until it has ended.
@@ -56,7 +59,10 @@ class Job:
 
 def jobs(random: Random, count: int, until: float) -> list[Job]:
     """Draw what a client enqueues in the time until ``until``."""
-    return [_job(random, f"r{number}", until) for number in range(count)]
+    found = [_job(random, f"r{number}", until) for number in range(count)]
+    for job, tenant in zip(found, itertools.cycle(TENANTS), strict=False):
+        job.tenant = tenant
+    return found
 
 
 def _job(random: Random, run_id: str, until: float) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,25 +11,34 @@ from millstream.model.run import FINAL, RunState
 from millstream.store import codec
 from millstream_worker.replayer import Branch
 from tests.simulation import plans
+from tests.simulation.flows import TELLS
 from tests.simulation.plans import Job
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
     from tests.simulation.processes import Process
+    from tests.simulation.view import LaneView
 
 #: For so many leases a delivery may be with a process that is dead, and that nobody misses yet.
 HOMELESS_LEASES = 4
+#: Steps whose end nobody is told of.
+_UNTOLD = {StepKind.VALUE, StepKind.EMIT, StepKind.SLEEP, StepKind.TOOLS}
 #: The promise, and what happened.
 Violation = tuple[str, str]
 
 
 def check_places(history: History) -> Iterator[Violation]:
     """Every run that has not ended stands somewhere from where it can go on."""
-    view, lane = history.view, history.lane
+    for view in history.view.lanes:
+        yield from _check_lane(history, view)
+
+
+def _check_lane(history: History, view: LaneView) -> Iterator[Violation]:
+    lane = view.lane
     now, patience_s = history.loop.time(), HOMELESS_LEASES * history.config.lease
     healed = history.director.healed
     timers, parked = view.scores(lane.timers), view.scores(lane.parked)
-    leases = view.scores(lane.leases)
+    leases, beside = view.scores(lane.leases), view.beside()
     alive = {
         process.token for process in history.processes.values() if process.worker and process.alive
     }
@@ -46,7 +56,7 @@ def check_places(history: History) -> Iterator[Violation]:
                 sound = key in parked
             case RunState.QUEUED | RunState.RUNNING:
                 entry = run[b"entry"].decode()
-                sound = any(
+                sound = (not entry and key in beside) or any(
                     consumer is None or consumer.encode() in leases or consumer in alive
                     for _, at, consumer in places.get(run_id, ())
                     if at == entry
@@ -81,9 +91,8 @@ def check_leaders(history: History) -> Iterator[Violation]:
 
 def check_left(history: History) -> Iterator[Violation]:
     """Whoever has left is forgotten: lease, consumer, what it said of itself, what it was told."""
-    view, lane = history.view, history.lane
-    for process in history.processes.values():
-        token = process.token
+    for view, process in itertools.product(history.view.lanes, history.processes.values()):
+        lane, token = view.lane, process.token
         if process.alive or not token:
             continue
         traces = {
@@ -103,6 +112,8 @@ def check(history: History) -> Iterator[Violation]:
     yield from check_left(history)
     if history.view.posted():
         yield ("what is said is heard", f"{history.view.posted()} entries stand in the outbox")
+    if history.view.waits():
+        yield ("a permit comes back", f"{history.view.waits()}")
     for run_id in history.view.ids():
         state = RunState(history.view.run(run_id)[b"state"].decode())
         if state not in FINAL:
@@ -137,6 +148,8 @@ def _check_end(history: History, job: Job) -> Iterator[Violation]:
         ):
             yield ("the result is the workflow's", f"{job.id}: {value}, {job.plan}")
         yield from _check_journal(history, job)
+        if job.workflow == TELLS:
+            yield from _check_steps(history, job)
     elif state is RunState.FAILED:
         cause, message = codec.decode(run[b"error"])
         if cause not in {*job.may_fail, "worker_lost"}:
@@ -154,10 +167,28 @@ def _check_journal(history: History, job: Job) -> Iterator[Violation]:
             "the journal of a completed run is complete",
             f"{job.id}: {sorted(journal ^ wanted)} differ",
         )
-    said = history.view.said(job.id)
+    said = [data for kind, data in history.view.said(job.id) if kind == b"emit"]
     emits = [op for op in plans.leaves(job.plan) if op[0] == "emit"]
     if len(said) != len(emits):
         yield ("what is emitted is said once", f"{job.id}: {said}, {emits}")
+
+
+def _check_steps(history: History, job: Job) -> Iterator[Violation]:
+    """What stands in the journal was said to have ended, once, where the workflow tells."""
+    ends: dict[str, list[str]] = {}
+    for kind, data in history.view.said(job.id):
+        name, step = codec.decode(data)
+        if kind == b"step" and name == "ended":
+            ends.setdefault(step["step"], []).append(step["status"])
+    for key, data in history.view.journal(job.id).items():
+        record = codec.decode_record(data)
+        if record.kind in _UNTOLD:
+            continue
+        said = ends.get(key.decode(), [])
+        # What failed may have been done anew by a later attempt; a child that failed, too.
+        once = record.status is RecordStatus.OK
+        if not said or said[-1] != record.status or (once and said.count("ok") != 1):
+            yield ("a step's end is said once", f"{job.id} {key.decode()}: {record}, said {said}")
 
 
 def _check_signals(history: History, job: Job) -> Iterator[Violation]:

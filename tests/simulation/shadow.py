@@ -15,7 +15,7 @@ from millstream.model.journal import RecordStatus
 from millstream.model.run import FINAL, MOVES, RunState
 from millstream.store import codec, scripts
 from tests.simulation.network import Link, Request
-from tests.simulation.view import View
+from tests.simulation.view import LaneView, View
 
 SCRIPTS = (
     "cancel", "commit", "depth", "due", "elect", "enqueue", "fork", "holdings", "prune", "renew",
@@ -102,12 +102,20 @@ class Shadow:
 
     def _check_places(self, name: str) -> None:
         """State, timer and delivery are one: a run stands where its state says, at any instant."""
-        view, lane = self._view, self._view.lane
+        for view in self._view.lanes:
+            self._check_lane(view, name)
+
+    def _check_lane(self, view: LaneView, name: str) -> None:
+        lane, beside = view.lane, view.beside()
         standing = {(entry, run_id) for _, entry, run_id, _ in view.entries()}
-        for run_id, run in self._runs.items():
+        for run_id in view.ids():
+            run = self._runs.get(run_id)
+            if run is None:
+                continue
             state, key = run[b"state"], run_id.encode()
             if state in {b"queued", b"running"}:
-                sound = (run[b"entry"].decode(), run_id) in standing
+                entry = run[b"entry"].decode()
+                sound = (entry, run_id) in standing or (not entry and key in beside)
             elif state in _INDEXES:
                 sound = key in view.scores(getattr(lane, _INDEXES[state]))
             else:

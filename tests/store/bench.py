@@ -45,7 +45,7 @@ class Bench:
 
     # -- what clients do
 
-    async def accept(self, *ids: str, **values: Any) -> list[bool | str]:
+    async def accept(self, *ids: str, **values: Any) -> list[runs.Answer]:
         """Enqueue runs with the same values."""
         new = {"workflow": "flow", "arguments": b"{}", **values}
         answers = await runs.enqueue(self.store, self.lane, 0, [NewRun(id=x, **new) for x in ids])

@@ -26,7 +26,7 @@ from millstream.model.run import FINAL, Delivery, Priority, RunState
 from millstream.store import deliveries, messages, runs
 from millstream.store.commits import Verdict, Want
 from millstream.store.connection import Connection
-from millstream.store.keys import GROUP, LEVELS
+from millstream.store.keys import FRESH, GROUP, LEVELS
 from millstream.store.messages import Message
 from tests.store.bench import LONG_S, Bench
 from tests.store.model import HOLDS, Entry, Model, Op
@@ -46,6 +46,7 @@ Pick = tuple[str, int, int, bool]
 tokens = st.sampled_from(TOKENS)
 ids = st.sampled_from(IDS)
 names = st.sampled_from(["s:a", "s:b"])
+tenants = st.sampled_from(["", "a", "b"])
 several_ids = st.lists(ids, min_size=1, max_size=3)
 few = st.sampled_from([1, 0, 2])
 wants = st.tuples(few, few, few)
@@ -90,13 +91,15 @@ class History(RuleBasedStateMachine):
         """Let the store work."""
         return self.runner.run(work)
 
-    @initialize(priority=st.sampled_from(Priority))
-    def prepare(self, priority: Priority) -> None:
+    @initialize(priority=st.sampled_from(Priority), window=st.sampled_from([1, 2, 5]))
+    def prepare(self, priority: Priority, window: int) -> None:
         self.do(self.bench.prepare())
+        self.do(self.hset_meta("window", window))
+        self.model.window = window
         self.do(self.bench.renew(*TOKENS))
         self.model.leases = dict.fromkeys(TOKENS, HOLDS)
         self.ready = True
-        self.enqueue(list(IDS[:3]), other=False, priority=priority, delayed=False)
+        self.enqueue(list(IDS[:3]), other=False, priority=priority, delayed=False, tenant="")
         self.take("w1", (0, 2, 0), suspect=False, lost=False)
 
     def teardown(self) -> None:
@@ -109,15 +112,19 @@ class History(RuleBasedStateMachine):
 
     # -- clients
 
-    @rule(run_ids=several_ids, other=seldom, priority=st.sampled_from(Priority), delayed=seldom)
-    def enqueue(self, run_ids: list[str], other: bool, priority: Priority, delayed: bool) -> None:
+    @rule(run_ids=several_ids, other=seldom, priority=st.sampled_from(Priority), delayed=seldom,
+          tenant=tenants)  # fmt: skip
+    def enqueue(
+        self, run_ids: list[str], other: bool, priority: Priority, delayed: bool, tenant: str
+    ) -> None:
         workflow = "else" if other and len(run_ids) == 1 else "flow"
-        expected = [self.model.enqueue(x, workflow, priority, delayed) for x in run_ids]
+        expected = [self.model.enqueue(x, workflow, priority, delayed, tenant) for x in run_ids]
         found = self.do(
             self.bench.accept(
-                *run_ids, workflow=workflow, priority=priority, delay_s=LONG_S if delayed else 0
+                *run_ids, workflow=workflow, priority=priority, tenant=tenant,
+                delay_s=LONG_S if delayed else 0,
             )
-        )
+        )  # fmt: skip
         assert found == expected
 
     @rule(run_id=ids, revived=seldom)
@@ -291,6 +298,8 @@ class History(RuleBasedStateMachine):
         seen = self.do(look(self.bench, IDS))
         self.compare_streams(seen)
         self.compare_runs(seen)
+        for level in FRESH:
+            assert seen[self.bench.lane.backlog(level)] == self.model.turns[level].backlog
         model, lane = self.model, self.bench.lane
         assert set(seen[lane.timers]) == set(model.timers)
         assert set(seen[lane.parked]) == set(model.parked)
@@ -322,7 +331,7 @@ class History(RuleBasedStateMachine):
                 "crashes": run.crashes, "refusals": run.refusals, "cancel": run.cancel,
                 "version": run.version, "payload": run.payload,
                 # An entry that came and went within one step was never seen.
-                "entry": (run.entry.name or fields["entry"]) if run.entry else None,
+                "entry": (run.entry.name or fields["entry"]) if run.entry else run.unentered,
             }  # fmt: skip
             assert journal == run.journal
             assert events == run.events
@@ -340,6 +349,12 @@ class History(RuleBasedStateMachine):
             for name, found, holder in seen[lane.stream(level)]:
                 if found == run_id and name == fields["entry"] and fields["state"] not in FINAL:
                     places.append("held by " + holder if holder else "waiting")
+        for level in FRESH:
+            backlog = [found for _, found in seen[lane.backlog(level)]]
+            if run_id in backlog:
+                places.append("for its turn")
+                # It is found by whoever finds what stands in a stream, and there must be something.
+                assert any(seen[lane.stream(x)] for x in (level, "resume", "suspect"))
         match fields["state"]:
             case "scheduled":
                 assert places == ["timers"]

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from millstream.model.run import FINAL, RunState
 from millstream.store.commits import Verdict
-from millstream.store.keys import LEVELS
+from millstream.store.keys import FRESH, LEVELS
+from tests.store.turns import SEVERAL, Turns
 
 SUSPECT_AFTER = 2
 HOLDS = 9
@@ -36,9 +37,13 @@ class Run:
     workflow: str
     priority: str
     state: RunState
+    tenant: str = ""
     fence: int = 0
     owner: str = ""
+    #: None while it waits for its turn.
     entry: Entry | None = None
+    #: What the record says while there is no entry: empty, once it has waited for its turn.
+    unentered: str | None = None
     attempt: int = 1
     base: int = 0
     crashes: int = 0
@@ -107,6 +112,8 @@ class Model:
 
     max_records: int
     max_messages: int
+    window: int = 16
+    turns: dict[str, Turns] = field(default_factory=lambda: {x: Turns() for x in FRESH})
     runs: dict[str, Run] = field(default_factory=dict)
     streams: dict[str, list[Entry]] = field(default_factory=lambda: {x: [] for x in LEVELS})
     timers: dict[str, bool] = field(default_factory=dict)  # id -> is due
@@ -116,20 +123,24 @@ class Model:
     leases: dict[str, int] = field(default_factory=dict)  # token -> HOLDS, or has run out
     control: dict[str, set[str]] = field(default_factory=dict)
     spent: list[Entry] = field(default_factory=list)
+    #: Whether a commit did away with something that the blocking read had brought.
+    brought: bool = False
 
     # -- clients
 
-    def enqueue(self, run_id: str, workflow: str, priority: str, delayed: bool) -> bool | str:
+    def enqueue(
+        self, run_id: str, workflow: str, priority: str, delayed: bool, tenant: str = ""
+    ) -> bool | str:
         known = self.runs.get(run_id)
         if known is not None:
             return False if known.workflow == workflow else known.workflow
 
-        run = Run(run_id, workflow, priority, RunState.SCHEDULED)
+        run = Run(run_id, workflow, priority, RunState.SCHEDULED, tenant)
         self.runs[run_id] = run
         if delayed:
             self.timers[run_id] = False
         else:
-            self._deliver(run, priority)
+            self._place(run)
         return True
 
     def cancel(self, run_id: str) -> str:
@@ -144,6 +155,7 @@ class Model:
             return "cancelling"
 
         self._finish(run, RunState.CANCELLED, CANCELLED)
+        self.turns[run.priority].leave(run_id)
         self.timers.pop(run_id, None)
         self.parked.pop(run_id, None)
         return "cancelled"
@@ -184,7 +196,7 @@ class Model:
         run.drop = ()
         self.ended.pop(run_id, None)
         self.dead.discard(run_id)
-        self._deliver(run, run.priority)
+        self._place(run)
         return "queued"
 
     # -- workers
@@ -193,9 +205,16 @@ class Model:
         self, token: str, ops: Sequence[Op], want: tuple[int, int, int], suspect: bool
     ) -> tuple[list[Verdict], list[Given]]:
         given: list[Given] = []
+        self.brought = False
         verdicts = [self._apply(token, op, given) for op in ops]
+        shared = any(each.backlog for each in self.turns.values())
         for level, limit in self._shares(want, suspect):
-            self._read(token, level, limit, given)
+            if level in FRESH and shared:
+                self._serve(token, level, limit, given)
+            else:
+                self._read(token, level, limit, given)
+        if shared and (any(want) or self.brought):
+            self._top_up()
         self._flush()
         return verdicts, given
 
@@ -246,6 +265,8 @@ class Model:
         for name in listed:
             if name not in buried:
                 self.leases.setdefault(name, HOLDS)
+        if any(each.backlog for each in self.turns.values()):
+            self._top_up()
         for run_id in [x for x, expired in self.ended.items() if expired]:
             del self.ended[run_id]
             self.dead.discard(run_id)
@@ -266,6 +287,7 @@ class Model:
         """Waiting, running, scheduled, due, parked, dead."""
         running = len(list(self.pending()))
         waiting = sum(map(len, self.streams.values())) - running
+        waiting += sum(len(each.backlog) for each in self.turns.values())
         due = sum(self.timers.values()) + sum(self.parked.values())
         return waiting, running, len(self.timers), due, len(self.parked), len(self.dead)
 
@@ -360,6 +382,7 @@ class Model:
         if entry is None or entry.holder != token:
             return Verdict.FENCED
 
+        self.brought = True
         run = self.runs.get(entry.run_id)
         if op.kind == "A":
             self._take(token, entry, True, given)
@@ -391,6 +414,16 @@ class Model:
             limit.count -= 1
             self._take(token, entry, False, given)
 
+    def _serve(self, token: str, level: str, limit: Remaining, given: list[Given]) -> None:
+        turns, asked, before = self.turns[level], limit.step, limit.count
+        limit.step = turns.share(asked)
+        self._read(token, level, limit, given)
+        ids = turns.next(asked - (before - limit.count))
+        for run_id in ids:
+            self._deliver(self.runs[run_id], "resume")
+        limit.step = len(ids)
+        self._read(token, "resume", limit, given)
+
     def _take(self, token: str, entry: Entry, again: bool, given: list[Given]) -> None:
         run = self.runs.get(entry.run_id)
         held = again and run is not None and run.state is RunState.RUNNING and run.owner == token
@@ -414,6 +447,28 @@ class Model:
         self.streams[level].append(entry)
         run.entry, run.state = entry, RunState.QUEUED
 
+    def _place(self, run: Run) -> None:
+        turns = self.turns[run.priority]
+        if turns.admits(run.tenant, self._undelivered(run.priority), self.window):
+            self._deliver(run, run.priority)
+        else:
+            run.entry, run.unentered, run.state = None, "", RunState.QUEUED
+            turns.wait(run.id, run.tenant)
+
+    def _top_up(self) -> None:
+        for level, turns in self.turns.items():
+            waiting = self._undelivered(level)
+            if turns.backlog and waiting <= self.window / 4:
+                for run_id in turns.next(self.window - waiting):
+                    self._deliver(self.runs[run_id], level)
+                turns.sole = SEVERAL
+        if not any(each.backlog for each in self.turns.values()):
+            for turns in self.turns.values():
+                turns.forget()
+
+    def _undelivered(self, level: str) -> int:
+        return sum(entry.holder is None for entry in self.streams[level])
+
     def _requeue(self, run: Run) -> None:
         run.owner = ""
         if run.cancel:
@@ -431,7 +486,10 @@ class Model:
             run = self.runs[run_id]
             assert run.state is expected
             begun = expected is RunState.PARKED or run.fence > 0
-            self._deliver(run, "suspect" if run.suspect else "resume" if begun else run.priority)
+            if run.suspect or begun:
+                self._deliver(run, "suspect" if run.suspect else "resume")
+            else:
+                self._place(run)
             del index[run_id]
         return len(due)
 

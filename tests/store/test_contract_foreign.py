@@ -284,7 +284,7 @@ async def test_a_fork_under_a_foreign_key_is_refused_whole(bench: Bench, part: s
     await occupy(bench, key)
     begun = forks.Source(
         workflow="flow", arguments=b"{}", version="", priority=Priority.NORMAL, tenant="",
-        timeout_ms="", records={"a": b"1"},
+        attributes="", timeout_ms="", records={"a": b"1"},
     )  # fmt: skip
     before = await bench.keys()
 

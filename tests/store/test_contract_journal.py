@@ -10,7 +10,7 @@ from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.limits import LIMITS, Limits
 from millstream.model.outcome import Completed, Parked, Released, Retry
 from millstream.model.run import Delivery
-from millstream.store import codec, commits, journals, results
+from millstream.store import codec, commits, journals, sayings
 from millstream.store.commits import Item, Verdict
 from tests.store.bench import Bench, ending
 
@@ -239,13 +239,13 @@ async def test_what_is_said_is_said_once(bench: Bench) -> None:
     (again,) = await bench.take("w2")
     assert await bench.verdict("w2", say(again, "e1")) is Verdict.WRITTEN
 
-    heard = await results.said(bench.store, bench.lane, "r1", "")
+    heard = (await sayings.heard(bench.store, bench.lane, "r1", "")).said
 
     assert [(event.name, event.data) for event in heard] == [("progress", 1), ("progress", 2)]
-    rest = await results.said(bench.store, bench.lane, "r1", heard[0].id)
+    rest = (await sayings.heard(bench.store, bench.lane, "r1", heard[0].id)).said
     assert [event.data for event in rest] == [2]
-    none = await results.said(bench.store, bench.lane, "r1", heard[1].id)
-    assert none == []
+    none = (await sayings.heard(bench.store, bench.lane, "r1", heard[1].id)).said
+    assert none == ()
 
 
 async def test_events_are_bounded(bench: Bench) -> None:

@@ -22,6 +22,8 @@ WRONG: dict[str, list[Argument]] = {
     "a journal of a negative number": ["J", "r1", 1, "1", -1, "a", "1"],
     "a journal of half a record": ["J", "r1", 1, "1", "0.5", "a"],
     "an event cut short": ["E", "r1", 1, "1", "e", "said"],
+    "a saying cut short": ["S", "r1", 1, 1, "", "step"],
+    "a saying of no number": ["S", "r1", 1, "first", "", "step", "[]"],
     "an end in no state": ["D", "r1", 1, "1", "normal", "1-1", 9, "done", "x", 0, ""],
     "an end that is none": ["D", "r1", 1, "1", "normal", "1-1", 9, "running", "x", 0, ""],
     "an end without retention": ["D", "r1", 1, "1", "normal", "1-1", "", "failed", "x", 0, ""],

@@ -11,7 +11,7 @@ from anyio import fail_after
 from millstream.model.limits import LIMITS
 from millstream.model.outcome import Completed, Failed, Released
 from millstream.model.run import RunState
-from millstream.store import commits, results
+from millstream.store import commits, results, sayings
 from millstream.store.results import End, Inbox, Message, Pending, Unknown
 from tests.store.bench import Bench
 from tests.store.states import put
@@ -168,20 +168,20 @@ async def test_whoever_waits_for_events_learns_which_runs_have_some(bench: Bench
     places = {"r1": "0-0", "r2": "0-0"}
     with fail_after(4):
         for block_s in (0, 0.0001):
-            heard = await results.with_news(bench.store, bench.redis, bench.lane, places, block_s)
+            heard = await sayings.with_news(bench.store, bench.redis, bench.lane, places, block_s)
             assert heard == []
     before = await bench.now_ms()
     emit = commits.emit(held, "e", b"said", b'["progress",{"done":1}]', "1")
     await bench.verdict("w1", emit)
 
-    heard = await results.with_news(bench.store, bench.redis, bench.lane, places, 1.0)
+    heard = await sayings.with_news(bench.store, bench.redis, bench.lane, places, 1.0)
 
     assert heard == ["r1"]
-    (event,) = await results.said(bench.store, bench.lane, "r1", "")
+    (event,) = (await sayings.heard(bench.store, bench.lane, "r1", "")).said
     assert (event.name, event.data) == ("progress", {"done": 1})
     assert before <= round(event.at * 1000) <= await bench.now_ms()
     places["r1"] = event.id
-    assert await results.with_news(bench.store, bench.redis, bench.lane, places, 0.01) == []
+    assert await sayings.with_news(bench.store, bench.redis, bench.lane, places, 0.01) == []
 
 
 async def test_events_are_read_in_pages(bench: Bench) -> None:
@@ -195,7 +195,7 @@ async def test_events_are_read_in_pages(bench: Bench) -> None:
 
     found: list[object] = []
     after = ""
-    while page := await results.said(bench.store, bench.lane, "r1", after):
+    while page := (await sayings.heard(bench.store, bench.lane, "r1", after)).said:
         assert len(page) <= 100
         found += (event.data for event in page)
         after = page[-1].id

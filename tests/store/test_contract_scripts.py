@@ -31,14 +31,14 @@ UNBOUNDED = {
 BOUNDED_BY = {
     "ZRANGEBYSCORE": r"'LIMIT', 0, \d+",
     "ZREMRANGEBYRANK": r"math\.min\(",
-    "ZRANGE": r", (0, 0|#names, #names), 'WITHSCORES'",
+    "ZRANGE": r", (0, 0|#names, #names|0, count - 1)(, 'WITHSCORES')?$",
     "XRANGE": r"'COUNT', (1\b|count|some)|(\w+\[1\]|entry), (\w+\[1\]|entry)$",
     "XREADGROUP": r"'COUNT', count",
     "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'-', '\+', (BATCH|1000), \w+",
     # As many as one process holds.
     "SMEMBERS": r"control$",
     # Some of what the processes of a fleet say of themselves.
-    "HRANDFIELD": r"(AGENTS, \d+|BOARD, \d+, 'WITHVALUES')$",
+    "HRANDFIELD": r"((AGENTS|TURNS), \d+|BOARD, \d+, 'WITHVALUES')$",
     # One group a stream; of a stream its counters and two entries, as long as it is not FULL;
     # consumers, once a lease: as many as the fleet has processes.
     "XINFO": r"'(GROUPS', stream|STREAM', stream|CONSUMERS', STREAM\[level\], GROUP)$",

@@ -9,7 +9,7 @@ from typing import Any
 from millstream.model.run import Delivery, RunState
 from millstream.store import runs
 from millstream.store.commits import Item
-from millstream.store.keys import GROUP, LEVELS
+from millstream.store.keys import FRESH, GROUP, LEVELS
 from tests.store.bench import Bench
 from tests.store.model import Given, Op
 
@@ -56,6 +56,8 @@ async def look(bench: Bench, ids: Sequence[str]) -> dict[str, Any]:
         pipe.hgetall(lane.received(run_id))
     for index in indexes:
         pipe.zrange(index, 0, -1)
+    for level in FRESH:
+        pipe.zrange(lane.backlog(level), 0, -1, withscores=True)
     for level in LEVELS:
         pipe.xrange(lane.stream(level))
         pipe.xpending_range(lane.stream(level), GROUP, "-", "+", 1000)
@@ -68,6 +70,9 @@ async def look(bench: Bench, ids: Sequence[str]) -> dict[str, Any]:
         seen[run_id] = (essence(fields), journal, said, waiting(text(next(replies))))
     for index in indexes:
         seen[index] = [run_id.decode() for run_id in next(replies)]
+    for level in FRESH:
+        backlog = [(int(turn), run_id.decode()) for run_id, turn in next(replies)]
+        seen[lane.backlog(level)] = backlog
     for level in LEVELS:
         entries, pending = next(replies), next(replies)
         holders = {row["message_id"]: row["consumer"].decode() for row in pending}

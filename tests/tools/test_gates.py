@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
 
@@ -10,6 +11,8 @@ import pytest
 
 from millstream.errors import ToolNotSent, UsageError
 from millstream_worker.tools.caller import ToolCaller
+from millstream_worker.tools.faults import Unsent
+from millstream_worker.tools.gates import Gate
 from tests.tools.bench import benched, in_time, web
 from tests.tools.fault_http import FaultHttp
 
@@ -108,3 +111,41 @@ async def test_the_ceiling_is_not_for_sale(number: int) -> None:
     """Beyond it a worker's servers would be flooded; more workers are the answer."""
     with pytest.raises(UsageError, match="between 1 and 100"):
         ToolCaller({}, emit=lambda _: None, max_calls=number)
+
+
+async def test_a_place_that_comes_too_late_goes_to_the_next() -> None:
+    """Whoever was cancelled, or ran out of time, while it came: no place is lost with them."""
+    gate = Gate(1)
+    passed: list[str] = []
+    far = anyio.current_time() + 100
+
+    async def caller(name: str) -> None:
+        await gate.enter(far)
+        passed.append(name)
+        gate.leave()
+
+    await gate.enter(far)
+    names = ("cancelled as its turn came", "cancelled in the line", "next")
+    tasks = [asyncio.create_task(caller(name)) for name in names]
+    await anyio.wait_all_tasks_blocked()
+    gate.leave()
+    for task in tasks[:2]:
+        # Not by a scope: that would let one go on whose turn has come.
+        task.cancel()
+    async with in_time():
+        await tasks[2]
+        with pytest.raises(Unsent, match="none ended in time"):
+            await caller_of_a_full(gate)
+        await gate.enter(far)
+
+    assert passed == ["next"]
+    assert all(task.cancelled() for task in tasks[:2])
+
+
+async def caller_of_a_full(gate: Gate) -> None:
+    """Fill a gate, come once more, and empty it."""
+    await gate.enter(anyio.current_time() + 100)
+    try:
+        await gate.enter(anyio.current_time() - 1)
+    finally:
+        gate.leave()

@@ -21,6 +21,7 @@ from millstream.telemetry.checks import check_forever
 from millstream.telemetry.probes import Probes
 from millstream.workflow import Workflows
 from millstream_worker import compose
+from millstream_worker.agents.opening import open_agents
 from millstream_worker.config import WorkerConfig
 from millstream_worker.described import publish_forever
 from millstream_worker.loader import load
@@ -60,6 +61,7 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
         # The servers' file is read first: what is wrong with it ends the process in one line.
         async with (
             compose.tools(config, watched.emit) as tools,
+            open_agents(config.agents, watched.emit) as agents,
             compose.inference(config, watched.emit, connection) as inference,
         ):
             with probes:
@@ -71,6 +73,7 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                     emit=watched.emit,
                     make_log=watched.make_log,
                     tools=tools,
+                    agents=agents,
                     inference=inference,
                     health=watched.health,
                     traces=watched.traces,

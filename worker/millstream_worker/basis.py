@@ -113,7 +113,10 @@ class Basis(Context):
         return Step(key=taken, kind=kind, target=target, digest=digest, given=given)
 
     def _visit(self, step: Step) -> Record | None:
-        return self._replay.visit(step.key, step.kind, step.target, step.digest)
+        record = self._replay.visit(step.key, step.kind, step.target, step.digest)
+        if record is None and self._held.tells_steps and self._recorder.progress is not None:
+            self._recorder.progress.began(step)
+        return record
 
     def _value(self, name: str, draw: Callable[[], Any]) -> Any:
         if self._held.stopped is not None:

@@ -33,6 +33,7 @@ from millstream.telemetry.logs import LogSubscriber, RunLogger, make_logger
 from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_registry
 from millstream.telemetry.opening import Tracing, open_tracing
 from millstream.workflow import Log, Workflows
+from millstream_worker.agents.asked import Agents, NoAgents
 from millstream_worker.config import WorkerConfig
 from millstream_worker.consumer import Consumer
 from millstream_worker.dispatcher import Dispatcher
@@ -124,6 +125,7 @@ class Parts:
     emit: Emit
     make_log: MakesLog
     tools: Tools = field(default_factory=NoTools)
+    agents: Agents = field(default_factory=NoAgents)
     inference: Inference = field(default_factory=NoModels)
     random: Random = field(default_factory=SystemRandom)
     mono: Callable[[], float] = time.monotonic
@@ -168,6 +170,7 @@ def _environment(config: WorkerConfig, agent: Agent, lease: Lease, parts: Parts)
         random=parts.random,
         emit=parts.emit,
         tools=parts.tools,
+        agents=parts.agents,
         inference=parts.inference,
         in_thread=parts.in_thread,
         make_log=parts.make_log,

@@ -52,6 +52,7 @@ class WorkerConfig:
     metrics: int = setting(9090, "port of the Prometheus metrics", lowest=-1, highest=65535)
     host: str = setting("0.0.0.0", "address the ports listen on")  # noqa: S104 - probes come from outside
     mcp: Path | None = setting(None, "file with the mcpServers that tools are called on")
+    agents: Path | None = setting(None, "file with the agents that may be called by A2A")
     models: Path | None = setting(None, "file with the models that inference is done with")
     otlp_endpoint: str | None = setting(
         None, "address of a collector that traces are sent to, by OTLP over HTTP", *OTLP

@@ -149,16 +149,16 @@ class Consumer:
 
     async def commit_forever(self) -> None:
         """Write and take, one call after the other."""
-        while True:
-            with anyio.move_on_after(TURN_S):
+        with turns.beating(self._wake.set, TURN_S):
+            while True:
                 await self._wake.wait()
-            self._wake.clear()
-            self._turning = True
-            await self._turn()
-            self._turning = False
-            if self._slots.hungry > 1:
-                # Those who were told of free slots look before this lane does.
-                await anyio.lowlevel.checkpoint()
+                self._wake.clear()
+                self._turning = True
+                await self._turn()
+                self._turning = False
+                if self._slots.hungry > 1:
+                    # Those who were told of free slots look before this lane does.
+                    await anyio.lowlevel.checkpoint()
 
     async def _turn(self) -> None:
         if self._comparing:
@@ -166,7 +166,7 @@ class Consumer:
 
         batch, self._outgoing = turns.split(self._outgoing)
         strays, surplus = self._room_for_strays()
-        leaving = sum(item[0] in commits.ENDINGS for sent in batch for item in sent.items)
+        leaving = sum([item[0] in commits.ENDINGS for sent in batch for item in sent.items])
         want, granted = self._want(strays, leaving)
         if not batch and not strays and not surplus and not want.total:
             self._alive()

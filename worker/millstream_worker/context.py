@@ -14,12 +14,14 @@ from functools import cached_property
 from typing import Any
 
 from millstream.errors import Suspended, UsageError
+from millstream.model.agent import AgentReply
 from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import RecordStatus, StepKind
 from millstream.model.tool import ToolInfo, ToolResult
 from millstream.store import codec
 from millstream.workflow import Log
 from millstream_worker import (
+    agentsteps,
     branches,
     functionsteps,
     infersteps,
@@ -29,6 +31,7 @@ from millstream_worker import (
     toolsteps,
 )
 from millstream_worker.calls import Call
+from millstream_worker.streaming import Text
 from millstream_worker.waiting import Waiting
 
 #: Function steps and tools are tried this often unless the call says otherwise.
@@ -130,6 +133,40 @@ class RunContext(Waiting):
 
         return Call(act, step.key, self._unawaited)
 
+    def agent(
+        self,
+        agent: str,
+        message: Any,
+        *,
+        skill: str | None = None,
+        reply_to: AgentReply | None = None,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+    ) -> Awaitable[AgentReply]:
+        if self._held.stopped is not None:
+            return Call(self._too_late)
+        parts = agentsteps.parts_of(message)
+        before = AgentReply(state="", agent=agent) if reply_to is None else reply_to
+        digest = codec.digest([parts, skill, before.task, before.context])
+        step = self._step(StepKind.AGENT, agent, digest, f"agent {agent}", key)
+        call = agentsteps.AgentCall(
+            wanted=before.agent,
+            parts=parts,
+            skill=skill,
+            task=before.task,
+            context=before.context,
+            retry=retry or DEFAULT_RETRY,
+            timeout_s=timeout,
+            key=toolsteps.key_of(self._queue, self._delivery, step),
+        )
+
+        async def act() -> AgentReply:
+            record = self._visit(step)
+            return await agentsteps.call_agent(self._recorder, self._parking, step, call, record)
+
+        return Call(act, step.key, self._unawaited)
+
     def infer(
         self,
         model: str,
@@ -140,6 +177,7 @@ class RunContext(Waiting):
         timeout: float | None = None,
         priority: str = "normal",
         dedupe: bool = True,
+        stream: bool = False,
         **options: Any,
     ) -> Awaitable[Any]:
         if self._held.stopped is not None:
@@ -159,8 +197,9 @@ class RunContext(Waiting):
             record = self._visit(step)
             if record is not None:
                 return steps.replayed(step, await self._recorder.whole(record), Any)
+            text = Text(self._held, step) if stream else None
             with self._parking.acting:
-                return await infersteps.call_model(self._recorder, step, call)
+                return await infersteps.call_model(self._recorder, step, call, text)
 
         return Call(act, step.key, self._unawaited)
 

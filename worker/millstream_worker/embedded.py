@@ -30,6 +30,7 @@ from millstream.store.keys import Lane
 from millstream.store.sealing import sealer_of
 from millstream.workflow import Log, Workflows
 from millstream_worker import compose
+from millstream_worker.agents.asked import Agents, NoAgents
 from millstream_worker.config import WorkerConfig
 from millstream_worker.environment import Inference, Tools
 from millstream_worker.functionsteps import maybe_await
@@ -99,7 +100,10 @@ class _PreparedFunction:
 
 
 class FunctionModels:
-    """Models that are functions of the test, each of one input: ``{"embedder": function}``."""
+    """Models that are functions of the test, each of one input: ``{"embedder": function}``.
+
+    One that is an async generator of text streams it.
+    """
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:
         self._functions = functions
@@ -116,13 +120,29 @@ class FunctionModels:
         if function is None:
             raise InferenceRejected(f"the test has no model {model}", cause="UnknownModel")
         try:
-            return [await maybe_await(function(each, **options.backend)) for each in inputs]
+            return [
+                await _answer(function(each, **options.backend), number, options)
+                for number, each in enumerate(inputs)
+            ]
         except InferenceError:
             raise
         except Exception as error:
             raise InferenceFailed(
                 f"{type(error).__name__}: {said(error)}", cause=type(error).__name__
             ) from error
+
+
+async def _answer(value: Any, number: int, options: CallOptions) -> Any:
+    """Return an answer; a model that yields text says it in these pieces."""
+    if not inspect.isasyncgen(value):
+        return await maybe_await(value)
+
+    pieces: list[str] = []
+    async for piece in value:
+        pieces.append(str(piece))
+        if options.on_text is not None:
+            options.on_text(number, pieces[-1])
+    return "".join(pieces)
 
 
 class EmbeddedWorker:
@@ -136,7 +156,10 @@ class EmbeddedWorker:
         tools: Tools,
         inference: Inference,
         seal_keys: str | None = None,
+        *,
+        agents: Agents | None = None,
     ) -> None:
+        self._agents = agents or NoAgents()
         self._connection = Connection(url, sealer=sealer_of(seal_keys))
         self._workflows = with_builtin(workflows)
         self._emit = emit
@@ -165,6 +188,7 @@ class EmbeddedWorker:
             make_log=make_log,
             tools=self._tools,
             inference=self._inference,
+            agents=self._agents,
         )
         worker = await compose.compose(config, self._workflows, parts)
         self._worker = worker

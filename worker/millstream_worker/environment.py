@@ -16,6 +16,7 @@ from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.model.trace import Place
 from millstream.store.sealing import Sealer
 from millstream.workflow import Log
+from millstream_worker.agents.asked import Agents, NoAgents
 from millstream_worker.functions import Shapes
 from millstream_worker.lease import Lease
 from millstream_worker.spilling import Spills
@@ -132,6 +133,7 @@ class Environment:
     spills: Spills
     #: None: what runs write stands in clear.
     sealer: Sealer | None = None
+    agents: Agents = field(default_factory=NoAgents)
     #: None: nothing is traced here.
     traces: Traces | None = None
     #: A sleep longer than this parks the run.

@@ -28,6 +28,7 @@ from millstream.errors import (
 from millstream.events import RunLost, RunSettled
 from millstream.model import outcome as outcomes
 from millstream.model.journal import Record
+from millstream.model.limit import Asked
 from millstream.model.outcome import (
     Cancelled,
     Completed,
@@ -40,8 +41,8 @@ from millstream.model.outcome import (
 )
 from millstream.model.run import Delivery
 from millstream.store import codec
-from millstream.store.commits import Seal, Verdict
-from millstream.store.sealing import Place, Sealer, opened
+from millstream.store.commits import Verdict
+from millstream.store.sealing import Place, opened
 from millstream.workflow import Workflow, Workflows
 from millstream_worker import verdicts
 from millstream_worker.arguments import bind
@@ -75,6 +76,8 @@ class Executor:
     async def execute(self, consumer: Consumer, held: Held) -> None:
         """Run a delivery to its end, and leave that end to the lane's next commit."""
         began = self._mono()
+        if self._environment.sealer is not None:
+            held.seal = self._environment.sealer.of_run(consumer.lane.queue, held.delivery.run_id)
         if self._environment.traces is not None:
             held.place(self._environment.traces.place_of(consumer.lane.queue, held.delivery))
         try:
@@ -84,6 +87,10 @@ class Executor:
         finally:
             self._environment.tools.release_run(session_of(consumer.lane.queue, held.delivery))
 
+        if held.stopped is Stop.LIMITED:
+            # It has not begun, so there is nothing to tell.
+            consumer.forget(held)
+            return
         if outcome is None:
             self._leave(consumer, held, None, began)
             return
@@ -101,6 +108,7 @@ class Executor:
             return self._unknown(delivery), ()
 
         held.pin(workflow.version)
+        held.tells_steps = workflow.tells_steps
         attempt = _Attempt(held, workflow, self._environment, consumer, self._mono)
         return await attempt.outcome(began)
 
@@ -125,9 +133,7 @@ class Executor:
         def told(verdict: Verdict) -> None:
             self._leave(consumer, held, None if verdict is Verdict.FENCED else outcome, began)
 
-        sealer = self._environment.sealer
-        seal = None if sealer is None else _seal(sealer, consumer.lane.queue, held.delivery)
-        held.end(outcome, drop, told, seal)
+        held.end(outcome, drop, told)
 
     def _leave(self, consumer: Consumer, held: Held, outcome: Outcome | None, began: float) -> None:
         """The run has left this worker: with an outcome, or lost."""
@@ -211,6 +217,8 @@ class _Attempt:
 
     async def _ended(self, began: float) -> _Verdict:
         try:
+            if self._workflow.limits:
+                await self._held.admit(self._asked())
             records = await self._reader.journal() if self._held.delivery.records else {}
             result = await self._run(records)
             if self._held.stopped is not None:
@@ -237,6 +245,11 @@ class _Attempt:
         else:
             return Completed(encoded), ()
 
+    def _asked(self) -> list[Asked]:
+        delivery, workflow = self._held.delivery, self._workflow
+        arguments = codec.decode(delivery.arguments)
+        return [x.asked(workflow.name, delivery.tenant, arguments) for x in workflow.limits]
+
     def put_aside(self, began: float) -> _Verdict:
         """Return the outcome of an attempt that was stopped from outside."""
         match self._held.stopped:
@@ -250,7 +263,7 @@ class _Attempt:
                 return self._failed(TimeoutError(f"the attempt ran longer than {limit}"))
             case Stop.UNREADABLE:
                 return self._unread(SealKeyMissing("?", "something that was said to the run"))
-            case Stop.LOST:
+            case Stop.LOST | Stop.LIMITED:
                 return None, ()
             case _:
                 return Released(), ()
@@ -321,10 +334,6 @@ class _Attempt:
     def _park(self, due: float | None, heard: int, awaits: tuple[str, ...]) -> None:
         self._parked = Parked(due, 0.0, heard, awaits)
         self._held.stop(Stop.PARKED)
-
-
-def _seal(sealer: Sealer, queue: str, held: Delivery) -> Seal:
-    return lambda kind, data: sealer.seal(Place(queue, held.run_id, kind), data)
 
 
 def _broken(error: Exception) -> Failed:

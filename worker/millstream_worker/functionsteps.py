@@ -82,6 +82,8 @@ async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: fl
 
 def _settled(value: Any, wanted: Any, step: Step, recorder: Recorder) -> tuple[Any, Any]:
     limit = recorder.environment.limits.record
+    if codec.is_settled(value, wanted, limit):
+        return value, value
     try:
         return codec.settled(value, wanted, f"the result of step {step.target!r}", limit)
     except msgspec.ValidationError as error:

@@ -8,19 +8,23 @@ written for it here. Knows nothing of workflows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Protocol
 
 from millstream.errors import JournalFull, KeyOccupied, LeaseLost, Suspended
+from millstream.model.limit import Asked
 from millstream.model.limits import LIMITS
 from millstream.model.outcome import Completed, Outcome, Released
+from millstream.model.progress import Saying
 from millstream.model.run import Delivery
 from millstream.model.trace import Place
 from millstream.store import commits
 from millstream.store.codec import Parts
 from millstream.store.commits import Child, Item, Verdict
 from millstream.store.keys import Lane
+from millstream_worker.sent import Sent, answer
 from millstream_worker.turns import UNWRITTEN
 
 
@@ -33,6 +37,7 @@ class Stop(Enum):
     PARKED = "parked"
     TIMEOUT = "timeout"
     UNREADABLE = "unreadable"  # it is sealed, and only another worker has the key
+    LIMITED = "limited"  # others go on instead: it is in no worker's hands any more
     ENDED = "ended"  # what is still called has come too late
 
 
@@ -49,36 +54,6 @@ class Outbox(Protocol):
         """Queue items of ``size`` bytes; ``answered`` is told the verdict on the last of them."""
 
 
-class Sent:
-    """Something on its way to the store, and who waits to hear what became of it."""
-
-    __slots__ = ("_told", "_waiting", "verdict")
-
-    def __init__(self, told: Callable[[Verdict], None] | None = None) -> None:
-        self.verdict: Verdict | None = None
-        self._told = told
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def answered(self, verdict: Verdict) -> None:
-        """The store has answered."""
-        self.verdict = verdict
-        if self._told is not None:
-            self._told(verdict)
-        for waiter in self._waiting:
-            # One that was cancelled meanwhile no longer waits.
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def wait(self) -> Verdict:
-        """Return the verdict once it is known. Any number of branches may wait."""
-        if self.verdict is None:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
-        assert self.verdict is not None
-        return self.verdict
-
-
 class Held:
     """A delivery that this worker holds."""
 
@@ -86,6 +61,8 @@ class Held:
         self.delivery = delivery
         #: Under what the delivery stands in a trace.
         self.caller = delivery.trace
+        #: Seals what is said and what the run ends with; None: it stands in clear.
+        self.seal: commits.Seal | None = None
         self.stopped: Stop | None = None
         self._outbox = outbox
         self._retention_s = retention_s
@@ -100,6 +77,9 @@ class Held:
         #: What was recorded so far, by this account: the store has the last word.
         self._records = delivery.records
         self._bytes = 0
+        #: Whether whoever watches is told of steps, and how much this delivery has said so far.
+        self.tells_steps = False
+        self._sayings = 0
         #: The version to pin with the next write; empty once it is pinned.
         self._pin = ""
         self._on_stop: Callable[[], None] | None = None
@@ -150,25 +130,59 @@ class Held:
     def emit_later(self, key: str, record: bytes, data: bytes) -> None:
         """Journal and publish with the next write, which is not waited for."""
         self._check()
+        if self.seal is not None:
+            data = self.seal("event", data)
         self._count(len(record) + len(data))
         self._later.append(commits.emit(self.delivery, key, record, data, self._take_pin()))
 
-    async def write(self, key: str, record: bytes) -> None:
-        """Journal a record; return when it stands.
+    def say(self, saying: Saying, when: str = "") -> None:
+        """Say something with whatever is written next; it is in no journal. See `commits.say`."""
+        self._check()
+        if self.seal is not None:
+            saying = saying._replace(data=self.seal("event", saying.data))
+        self._sayings += 1
+        self._size += len(saying.data)
+        self._later.append(commits.say(self.delivery, self._sayings, saying, when))
+
+    def send(self) -> Sent:
+        """Send what waits to be written; what comes of it is heard, whoever waits for it."""
+        return self._send(self._told)
+
+    async def write(self, key: str, record: bytes, said: Saying | None = None) -> None:
+        """Journal a record, and say so in the same commit; return when it stands.
 
         Raises `LeaseLost` when the run is no longer ours, `JournalFull` at the bound,
         `KeyOccupied` when something else stands where the journal belongs.
         """
         self._append(key, record)
-        self.judge(await self._send().wait())
+        if said is not None:
+            self.say(said, commits.ONCE_WRITTEN)
+        if self._drawn:
+            self.judge(await self._send().wait())
+            return
+        # Nobody but the caller waits for this, and what it waits on is all that is made.
+        answered: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._submit(functools.partial(answer, answered))
+        verdict = await answered
+        if verdict is not Verdict.WRITTEN:
+            self.judge(verdict)
 
-    async def look(self, key: str, name: str, record: Parts, otherwise: bytes) -> Verdict:
+    async def look(
+        self,
+        key: str,
+        name: str,
+        record: Parts,
+        otherwise: bytes,
+        says: Iterable[tuple[Saying, str]] = (),
+    ) -> Verdict:
         """Take a message into the journal, or write ``otherwise``. See `commits.look`."""
         self._check()
         if otherwise:
             self._count(len(otherwise))
         item = commits.look(self.delivery, key, name, record, otherwise, self._take_pin())
         self._later.append(item)
+        for saying, when in says:
+            self.say(saying, when)
         verdict = await self._send().wait()
         if verdict is not Verdict.ANSWERED:
             self.judge(verdict)
@@ -182,6 +196,20 @@ class Held:
         item = commits.start_child(self.delivery, key, record, child, self._take_pin())
         self._later.append(item)
         self.judge(await self._send().wait())
+
+    async def admit(self, asked: Sequence[Asked]) -> None:
+        """Return when the run may go on under its limits; one that may not is stopped.
+
+        Raises `LeaseLost`, or `Suspended` when the run is stopped.
+        """
+        self._check()
+        self._later.append(commits.admit(self.delivery, asked, self._take_pin()))
+        verdict = await self._send().wait()
+        if verdict is Verdict.LIMITED:
+            self.stop(Stop.LIMITED)
+        else:
+            self.judge(verdict)
+        self._check()
 
     async def flush(self) -> None:
         """Write what waits to be written; return when it stands."""
@@ -239,12 +267,11 @@ class Held:
         outcome: Outcome,
         drop: Sequence[str] = (),
         told: Callable[[Verdict], None] = lambda _: None,
-        seal: commits.Seal | None = None,
     ) -> None:
         """Give the run its end; ``told`` hears the verdict."""
         item = commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
-        if seal is not None:
-            commits.seal_ending(item, seal)
+        if self.seal is not None:
+            commits.seal_ending(item, self.seal)
         self._later.append(item)
         if isinstance(outcome, Completed):
             self._size += len(outcome.result)
@@ -296,7 +323,8 @@ class Held:
             self._send(self._told)
 
     def _append(self, key: str, record: bytes) -> None:
-        self._check()
+        if self.stopped is not None:
+            raise Suspended
         self._count(len(record))
         self._later.append(commits.journal(self.delivery, [(key, record)], self._take_pin()))
 

@@ -26,6 +26,7 @@ from millstream.model.inference import CallOptions, Priority
 from millstream.model.journal import RecordStatus
 from millstream.store import codec
 from millstream_worker.steps import Recorder, Step
+from millstream_worker.streaming import Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,20 +83,27 @@ def options_of(
     )
 
 
-async def call_model(recorder: Recorder, step: Step, call: ModelCall) -> Any:
-    """Return the answers of a model, once they are recorded."""
+async def call_model(
+    recorder: Recorder, step: Step, call: ModelCall, text: Text | None = None
+) -> Any:
+    """Return the answers of a model, once they are recorded; ``text`` is told what it writes."""
     began = recorder.wall()
-    options = replace(call.options, idempotency_key=call.idempotency_key(step))
+    key = call.idempotency_key(step)
     attempt = 0
     while True:
         attempt += 1
         await recorder.ready()
         place = recorder.place_of_call(step, attempt)
-        options = call.options if place is None else replace(call.options, place=place)
+        options = replace(call.options, idempotency_key=key, place=place)
+        if text is not None:
+            text.begin(attempt)
+            options = replace(options, on_text=text.add)
         try:
             values = await recorder.environment.inference.infer(
                 call.model, call.inputs, options, run=call.run
             )
+            if text is not None:
+                text.end()
         except InferenceError as error:
             pause_s = _pause(recorder, call, error, attempt)
             if pause_s is None:
@@ -104,6 +112,9 @@ async def call_model(recorder: Recorder, step: Step, call: ModelCall) -> Any:
             await anyio.sleep(pause_s)
         else:
             return await _answered(recorder, step, call, values, attempt, began)
+        finally:
+            if text is not None:
+                text.close()
 
 
 async def _answered(  # noqa: PLR0917 - what a record is made of

@@ -97,7 +97,8 @@ class Parking:
     def end_act(self) -> None:
         """It is done."""
         self._acts -= 1
-        self._consider()
+        if self._waits:
+            self._consider()
 
 
 class _Acting:

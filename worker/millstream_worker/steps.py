@@ -7,20 +7,21 @@ never done again, what is not recorded may be done again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
+
+import msgspec
 
 from millstream import errors
 from millstream.errors import SealKeyMissing, StepError, StepFailed, Suspended, said
 from millstream.events import StepEnded, StepRetried
 from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
 from millstream.model.trace import Place, SpanContext, parsed
-from millstream.store import codec, records, sealing
+from millstream.store import codec, records
 from millstream.store.commits import Child, Verdict
-from millstream.store.sealing import Sealer
 from millstream_worker.environment import Environment
 from millstream_worker.excerpts import excerpt
 from millstream_worker.held import Held, Stop
+from millstream_worker.progress import Progress
 from millstream_worker.telling import SCORE, scores
 
 #: What a recorded failure is raised as again. Only errors of steps are ever recorded.
@@ -40,15 +41,18 @@ _FAILURES: dict[str, type[StepError]] = {
         errors.InferenceOverloaded,
         errors.InferenceUnavailable,
         errors.DeadlineExceeded,
+        errors.AgentNotReached,
+        errors.AgentRejected,
+        errors.AgentTimeout,
+        errors.AgentOutcomeUnknown,
     )
 }
 
 #: Kinds whose answers may be as long as a tool's.
-_LARGE = {StepKind.TOOL, StepKind.INFER}
+_LARGE = {StepKind.TOOL, StepKind.INFER, StepKind.AGENT}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A step as it was called: what its record will say."""
 
     key: str
@@ -69,6 +73,8 @@ class Recorder:
         self._environment = environment
         self.wall = wall
         self._queue = queue
+        #: None: whoever watches is told nothing of steps.
+        self.progress = Progress(held) if held.tells_steps else None
 
     @property
     def environment(self) -> Environment:
@@ -114,7 +120,7 @@ class Recorder:
             value,
             run_attempt=self._held.delivery.attempt,
             by=self._environment.token,
-            inputs=None if step.given is None else self._inputs(step.given),
+            inputs=self._excerpt(step.given),
             sealed=sealer is not None and sealer.active,
             **fields,
         )
@@ -126,8 +132,10 @@ class Recorder:
         if len(data) > spills.above and record.status is RecordStatus.OK:
             spilled = await spills.keep(self._held, step.key, record.value)
             data = self._encode(step.key, record._replace(value=spilled))
-        await self._held.write(step.key, data)
-        if record.status in {RecordStatus.OK, RecordStatus.FAILED}:
+        ends = record.status in {RecordStatus.OK, RecordStatus.FAILED}
+        told = self.progress.ended(step, record) if ends and self.progress is not None else None
+        await self._held.write(step.key, data, told)
+        if ends:
             self.tell(step, record)
 
     async def look(  # noqa: PLR0917 - a wait, and the records it may end with
@@ -158,7 +166,8 @@ class Recorder:
                 sealer, run, step.key, taken, waiting, (queue or self._queue, name)
             )
         data = b"" if otherwise is None else self._encode(step.key, otherwise)
-        return await self._held.look(step.key, name, parts, data) is Verdict.ANSWERED
+        says = () if self.progress is None else self.progress.closing(step, taken, otherwise)
+        return await self._held.look(step.key, name, parts, data, says) is Verdict.ANSWERED
 
     async def start_child(self, step: Step, record: Record, child: Child) -> None:
         """Journal that a child is waited for, and have it started, together."""
@@ -186,9 +195,7 @@ class Recorder:
 
     def emit_later(self, step: Step, record: Record, data: bytes) -> None:
         """Journal and publish with whatever is written next."""
-        sealer = self._environment.sealer
-        said = data if sealer is None else self._sealed(sealer, data)
-        self._held.emit_later(step.key, self._encode(step.key, record), said)
+        self._held.emit_later(step.key, self._encode(step.key, record), data)
         if step.target == SCORE:
             for scored in scores(self._held.delivery, self._queue, data):
                 self._environment.emit(scored)
@@ -197,8 +204,6 @@ class Recorder:
         """Journal a record and tell whoever watches, together; return when it stands."""
         limit = self._environment.limits.event
         said = codec.encode([name, data], f"event {name!r}", limit)
-        sealer = self._environment.sealer
-        said = said if sealer is None else self._sealed(sealer, said)
         self._held.emit_later(step.key, self._encode(step.key, record), said)
         await self._held.flush()
 
@@ -219,44 +224,30 @@ class Recorder:
 
     def retried(self, step: Step, attempt: int, pause_s: float, error: BaseException) -> None:
         """Tell that a step is tried again."""
+        if self.progress is not None:
+            self.progress.retried(step, attempt, pause_s, error)
         delivery = self._held.delivery
-        self._environment.emit(
-            StepRetried(
-                run_id=delivery.run_id,
-                key=step.key,
-                attempt=attempt,
-                pause_s=pause_s,
-                error=f"{type(error).__name__}: {said(error)}",
-                workflow=delivery.workflow,
-                queue=self._queue,
-                tenant=delivery.tenant,
-                trace=delivery.trace,
-            )
-        )
+        event = StepRetried(
+            run_id=delivery.run_id, key=step.key, attempt=attempt, pause_s=pause_s,
+            error=f"{type(error).__name__}: {said(error)}", workflow=delivery.workflow,
+            queue=self._queue, tenant=delivery.tenant, trace=delivery.trace,
+        )  # fmt: skip
+        self._environment.emit(event)
 
     def tell(self, step: Step, record: Record) -> None:
         """Tell that a step has ended and stands in the journal."""
         delivery = self._held.delivery
-        self._environment.emit(
-            StepEnded(
-                run_id=delivery.run_id,
-                workflow=delivery.workflow,
-                key=step.key,
-                kind=step.kind,
-                target=step.target,
-                status=record.status,
-                attempts=record.attempts,
-                took_s=record.took_s,
-                queue=self._queue,
-                attempt=delivery.attempt,
-                tenant=delivery.tenant,
-                trace=delivery.trace,
-            )
-        )
+        event = StepEnded(
+            run_id=delivery.run_id, workflow=delivery.workflow, key=step.key, kind=step.kind,
+            target=step.target, status=record.status, attempts=record.attempts,
+            took_s=record.took_s, queue=self._queue, attempt=delivery.attempt,
+            tenant=delivery.tenant, trace=delivery.trace,
+        )  # fmt: skip
+        self._environment.emit(event)
 
-    def _inputs(self, given: Any) -> Any:
+    def _excerpt(self, given: Any) -> Any:
         most = self._environment.inputs_most
-        return excerpt(given, most) if most else None
+        return excerpt(given, most) if most and given is not None else None
 
     def _encode(self, key: str, record: Record) -> bytes:
         limits = self._environment.limits
@@ -265,10 +256,6 @@ class Recorder:
         if sealer is None:
             return codec.encode_record(record, limit)
         return records.encode(sealer, self._queue, self._held.delivery.run_id, key, record, limit)
-
-    def _sealed(self, sealer: Sealer, said: bytes) -> bytes:
-        """Return an event as it is published."""
-        return sealer.seal(sealing.Place(self._queue, self._held.delivery.run_id, "event"), said)
 
 
 def replayed(step: Step, record: Record, wanted: Any) -> Any:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import msgspec
 
 from millstream.errors import (
     OutcomeUnknown,
@@ -44,8 +44,7 @@ _MOMENT_S = 0.05
 _LONGEST_MOMENT_S = 0.25
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     """A tool call as a workflow made it."""
 
     server: str
@@ -62,10 +61,19 @@ class ToolCall:
 
     def idempotency_key(self, step: Step) -> str:
         """The same for every attempt and every worker: a server can tell a repetition by it."""
-        name = f"{self.queue}\n{self.run_id}\n{step.key}"
-        if self.generation:
-            name += f"\n{self.generation}"
-        return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+        return _key(self.queue, self.run_id, self.generation, step)
+
+
+def key_of(queue: str, delivery: Delivery, step: Step) -> str:
+    """Return an idempotency key of a step: the same for every attempt and every worker."""
+    return _key(queue, delivery.run_id, delivery.generation, step)
+
+
+def _key(queue: str, run_id: str, generation: int, step: Step) -> str:
+    name = f"{queue}\n{run_id}\n{step.key}"
+    if generation:
+        name += f"\n{generation}"
+    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
 def session_of(queue: str, delivery: Delivery) -> str:
@@ -89,7 +97,8 @@ async def call_tool(
     attempt = 0
     while True:
         attempt += 1
-        await recorder.ready()
+        if not recorder.is_ready:
+            await recorder.ready()
         try:
             answer = await calling.once()
         except ToolError as error:
@@ -159,7 +168,8 @@ class _Calling:
         recorder, call, target = self._recorder, self._call, self._step.target
         self._sent += 1
         # The lease may have run out while the call was prepared and its intent written.
-        await recorder.ready()
+        if not recorder.is_ready:
+            await recorder.ready()
         try:
             return await recorder.environment.tools.call(
                 prepared,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
 
 from millstream.model.limits import LIMITS, MIB
 from millstream.store.commits import Item, Verdict
@@ -16,7 +19,7 @@ MOST_BYTES = 8 * MIB
 UNWRITTEN = (Verdict.FULL, Verdict.OCCUPIED)
 
 
-class Submission(NamedTuple):
+class Submission(msgspec.Struct, frozen=True):
     """What one run wants written together, and who is told the verdict on it."""
 
     items: Sequence[Item]
@@ -46,10 +49,31 @@ def answer(batch: Sequence[Submission], verdicts: Sequence[Verdict]) -> None:
     written is said of all.
     """
     at = 0
-    for items, _, answered in batch:
-        count = len(items)
+    for submission in batch:
+        count = len(submission.items)
         verdict = verdicts[at + count - 1]
         if count > 1 and verdict is not Verdict.FENCED:
             verdict = next((x for x in verdicts[at : at + count] if x in UNWRITTEN), verdict)
         at += count
-        answered(verdict)
+        submission.answered(verdict)
+
+
+@contextmanager
+def beating(wake: Callable[[], None], every_s: float) -> Iterator[None]:
+    """Have a loop woken now and then, so that it shows that it turns.
+
+    One timer for all turns: a time-out around each would cost as much as a run.
+    """
+    loop = asyncio.get_running_loop()
+
+    timers: list[asyncio.TimerHandle] = []
+
+    def beat() -> None:
+        timers[:] = [loop.call_later(every_s, beat)]
+        wake()
+
+    timers.append(loop.call_later(every_s, beat))
+    try:
+        yield
+    finally:
+        timers[0].cancel()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, NoReturn
+
+from msgspec.structs import replace
 
 from millstream.client.asking import new_run
 from millstream.client.handles import Enqueue

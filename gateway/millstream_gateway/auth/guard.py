@@ -36,13 +36,12 @@ class Guard:
 
     async def admit(self, request: BaseRequest) -> Principal:
         """Return who calls. Raises `Unauthenticated`."""
-        shown = credential(request)
+        return await self.known(credential(request.headers.getall))
+
+    async def known(self, shown: str | None) -> Principal:
+        """Return whose token or key this is. Raises `Unauthenticated`."""
         if shown is None:
             raise Unauthenticated
-        return await self.known(shown)
-
-    async def known(self, shown: str) -> Principal:
-        """Return whose token or key this is. Raises `Unauthenticated`."""
         if shown.startswith(_KEY_PREFIX):
             return await self._keyring.principal(shown)
         if self._tokens is None:
@@ -62,16 +61,23 @@ class OpenGuard:
             raise Forbidden("an open gateway is not called by pages from elsewhere")
         return await self.known("")
 
-    async def known(self, shown: str) -> Principal:
+    async def known(self, shown: str | None) -> Principal:
         """Return the one principal there is."""
         del shown
         return Principal(name="open", tenant=ALL, grants={ALL: Role.ADMIN})
 
 
-def credential(request: BaseRequest) -> str | None:
+class Shows(Protocol):
+    """All values of a header, under its name in any case."""
+
+    def __call__(self, name: str, default: list[str], /) -> Sequence[str]:
+        """Return the values, or the default."""
+
+
+def credential(headers: Shows) -> str | None:
     """Return what a request shows; None when it shows nothing. Raises `Malformed`."""
-    given = _each(request, "Authorization")
-    keys = _each(request, "X-API-Key")
+    given = headers("Authorization", [])
+    keys = headers("X-API-Key", [])
     if len(given) + len(keys) > 1:
         raise Malformed("show one token or key, not several")
     if keys:
@@ -83,10 +89,6 @@ def credential(request: BaseRequest) -> str | None:
     if scheme.lower() != "bearer" or not rest.strip():
         raise Unauthenticated("only the Bearer scheme is taken", error="invalid_request")
     return rest.strip()
-
-
-def _each(request: BaseRequest, name: str) -> Sequence[str]:
-    return request.headers.getall(name, [])
 
 
 def _name(url: str) -> str:

@@ -22,10 +22,10 @@ from millstream.errors import (
     RunFailed,
 )
 from millstream.store import catalogues
-from millstream.store.catalogues import Described
 from millstream.store.connection import Connection
 from millstream_gateway.auth.principals import Role
 from millstream_gateway.calls import Call
+from millstream_gateway.offered import Offered, offered, parted
 from millstream_gateway.refusals import Malformed, NotFound
 from millstream_gateway.rest import shapes
 from millstream_gateway.rest.runs import Runs
@@ -35,8 +35,6 @@ from millstream_gateway.rest.stream import shown_to
 WAIT_S = 20.0
 #: The same key as our own workers send to the tools that they call.
 KEY = "millstream.dev/idempotency-key"
-#: Between a queue and a workflow, in the names of tools of other queues than the first.
-_BETWEEN = "__"
 _MOST_EVENTS = 200
 _RUN = {
     "run": {"type": "string", "description": "Id of the run."},
@@ -134,14 +132,12 @@ class RunTools:
         tools = [
             tool for tool in _OF_RUNS if call.principal.may_somewhere(self._verbs[tool.name][0])
         ]
-        for queue in call.served:
-            if call.principal.may(Role.SUBMITTER, queue):
-                found = await catalogues.known(self._connection, queue)
-                # Of several versions the last: a new run starts on the one registered last.
-                tools += [
-                    _tool_of(each, queue, call) for each in {x.name: x for x in found}.values()
-                ]
-        return tools
+        found = await offered(
+            self._connection,
+            call.served,
+            lambda queue: call.principal.may(Role.SUBMITTER, queue),
+        )
+        return [*tools, *map(_tool_of, found)]
 
     async def call(
         self, call: Call, name: str, arguments: Mapping[str, Any], meta: Mapping[str, Any]
@@ -163,7 +159,8 @@ class RunTools:
     async def _start(
         self, call: Call, name: str, arguments: Mapping[str, Any], meta: Mapping[str, Any]
     ) -> Told:
-        queue, workflow = _parted(name, call)
+        named, workflow = parted(name, call.served)
+        queue = call.queue(named)
         key = meta.get(KEY)
         if key is not None and not isinstance(key, str):
             raise Malformed(f"{KEY} is no text")
@@ -217,23 +214,14 @@ class RunTools:
         return Told(data=moved)
 
 
-def _tool_of(described: Described, queue: str, call: Call) -> Tool:
-    first = queue == call.served[0]
+def _tool_of(found: Offered) -> Tool:
     return Tool(
-        name=described.name if first else f"{queue}{_BETWEEN}{described.name}",
-        description=described.description or f"Run the workflow {described.name}.",
-        arguments=described.arguments,
+        name=found.name,
+        description=found.described.description or f"Run the workflow {found.described.name}.",
+        arguments=found.described.arguments,
         reads=False,
         repeatable=False,
     )
-
-
-def _parted(name: str, call: Call) -> tuple[str, str]:
-    """Return the queue and the workflow of a tool; a name that has the mark in it may be either."""
-    queue, between, workflow = name.partition(_BETWEEN)
-    if between and queue in call.served[1:]:
-        return call.queue(queue), workflow
-    return call.queue(None), name
 
 
 def _of_run(call: Call, arguments: Any) -> Call:
@@ -244,4 +232,5 @@ def _of_run(call: Call, arguments: Any) -> Call:
 
 
 def _event(event: RunEvent, data: Any) -> dict[str, Any]:
-    return {"id": event.id, "name": event.name, "data": data, "at": event.at}
+    said = {"id": event.id, "kind": event.kind, "name": event.name}
+    return {**said, "data": data, "at": event.at}

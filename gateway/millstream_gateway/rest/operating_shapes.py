@@ -10,6 +10,7 @@ from millstream.model.message import LONGEST_NAME
 from millstream.model.run import RunState
 from millstream_gateway.rest.shapes import (
     MOST_AT_ONCE,
+    AttributePair,
     Cause,
     Cursor,
     Limit,
@@ -88,6 +89,7 @@ class Chosen(Struct, kw_only=True, forbid_unknown_fields=True):
     tenant: Tenant | None = None
     since: Moment | None = None
     until: Moment | None = None
+    attribute: list[AttributePair] = []
     limit: Annotated[int, Meta(ge=1, le=MOST_AT_ONCE)] = MOST_AT_ONCE
     cursor: Cursor | None = None
     #: Say what would be done, and do nothing.
@@ -97,7 +99,7 @@ class Chosen(Struct, kw_only=True, forbid_unknown_fields=True):
     def filtered(self) -> bool:
         """Whether anything is said that chooses among all."""
         said = (self.workflow, self.cause, self.tenant, self.since, self.until, self.cursor)
-        return bool(self.state) or any(each is not None for each in said)
+        return bool(self.state or self.attribute) or any(each is not None for each in said)
 
 
 class StepsQuery(OfQueue, kw_only=True, forbid_unknown_fields=True):

@@ -16,11 +16,13 @@ import anyio
 from millstream.client import Client, Enqueue, Run
 from millstream.errors import (
     IdConflict,
+    QueueFull,
     ResultTimeout,
     RunCancelled,
     RunFailed,
     UnknownRun,
 )
+from millstream.model.attributes import pairs
 from millstream.model.run import RunState, RunStatus
 from millstream.model.selection import Selection
 from millstream_gateway.auth.rates import Places, Rates
@@ -85,7 +87,7 @@ class Runs:
             answers = [
                 await self._answer(call, each, run) for each, run in zip(wanted, runs, strict=True)
             ]
-        except IdConflict:
+        except (IdConflict, QueueFull):
             # The others were accepted, and are found to be there.
             answers = [await self._answer(call, each) for each in wanted]
         return Reply(value=shapes.AcceptedMany(runs=answers))
@@ -96,7 +98,7 @@ class Runs:
         queue, run_id = wanted.queue, str(wanted.id)
         try:
             found = await self._accepted(call, wanted, run)
-        except (IdConflict, Conflict) as error:
+        except (IdConflict, QueueFull, Conflict) as error:
             return shapes.AcceptedOrNot(id=run_id, queue=queue, error=str(error))
         return shapes.AcceptedOrNot(id=found.id, queue=queue, created=found.created)
 
@@ -125,6 +127,7 @@ class Runs:
             call.principal.acts_for,
             asked.timeout,
             asked.version,
+            attributes=asked.attributes,
         )
 
     # -- look ----------------------------------------------------------------------------------
@@ -218,6 +221,7 @@ def filters_of(asked: Any) -> Selection:
         cause=asked.cause,
         since=asked.since,
         until=asked.until,
+        attributes=pairs(asked.attribute),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from millstream.model.limits import LIMITS
 from millstream.model.run import RunState, RunStatus
 
 #: Items of one bulk request.
@@ -27,6 +28,15 @@ RunId = Annotated[
 ]
 Cursor = Annotated[str, Meta(max_length=500, description="Where the last page ended: its `next`.")]
 Limit = Annotated[int, Meta(ge=1, le=200, description="At most so many.")]
+AttributeValue = Annotated[str, Meta(min_length=1, max_length=LIMITS.attribute)]
+AttributePair = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*=",
+        max_length=400,
+        description="`NAME=VALUE`: only runs with this attribute; may be repeated.",
+    ),
+]
 Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
 Cause = Annotated[
     str,
@@ -54,6 +64,8 @@ class NewRun(Struct, kw_only=True, forbid_unknown_fields=True):
     #: Bounds the running time of one attempt, in seconds.
     timeout: Seconds | None = None
     version: Name | None = None
+    #: A few words to find it by.
+    attributes: Annotated[dict[Name, AttributeValue], Meta(max_length=LIMITS.attributes)] = {}
 
 
 class NewRuns(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -76,6 +88,7 @@ class RunsQuery(OfQueue, kw_only=True, forbid_unknown_fields=True):
     """Which runs to list."""
 
     state: list[RunState] = []
+    attribute: list[AttributePair] = []
     workflow: Name | None = None
     cause: Cause | None = None
     tenant: Tenant | None = None
@@ -171,6 +184,8 @@ class RunView(Struct, kw_only=True):
     #: `ID at STEP` of the run that it was forked from.
     forked_from: str | None
     times: RunTimes
+    #: What its caller wrote on it, to find it by.
+    attributes: dict[str, str] = {}
 
 
 class RunList(Struct, kw_only=True):
@@ -272,6 +287,7 @@ def view(status: RunStatus) -> RunView:
         times=RunTimes(
             enqueued=times.enqueued, started=times.started, ended=times.ended, due=times.due
         ),
+        attributes=dict(status.attributes),
     )
 
 

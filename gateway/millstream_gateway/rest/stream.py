@@ -25,30 +25,20 @@ from aiohttp import web
 
 from millstream.client import Run, RunEvent
 from millstream.errors import MillstreamError, UnknownRun
+from millstream.model.progress import EventKind
 from millstream.telemetry.redaction import HIDDEN, redact
 from millstream_gateway.auth.principals import Principal, Role
 from millstream_gateway.auth.rates import Places
 from millstream_gateway.calls import Call
+from millstream_gateway.outgoing import HEADERS, Out
 from millstream_gateway.refusals import Malformed
 from millstream_gateway.rest.runs import Runs
 from millstream_gateway.waits import until_gone
 
-MEDIA_TYPE = "text/event-stream"
-#: A silent stream says so often that it lives: proxies cut what is silent for a minute.
-PING_S = 15.0
-#: Whoever takes longer to read a message is let go of.
-_WRITE_S = 10.0
 _END = "end:"
 #: What a run says when it asks a person: with the token that answers.
 _QUESTION = "approval"
 _ID = re.compile(r"\d{1,19}-\d{1,19}")
-_HEADERS = {
-    "Content-Type": MEDIA_TYPE,
-    "Cache-Control": "no-store",
-    # Proxies that gather answers before they pass them on would turn news into history.
-    "X-Accel-Buffering": "no",
-    "Connection": "close",
-}
 
 
 class Streams:
@@ -67,7 +57,7 @@ class Streams:
             return web.Response(status=HTTPStatus.NO_CONTENT)
 
         with self._places.hold(call.principal.name):
-            answer = web.StreamResponse(headers=_HEADERS)
+            answer = web.StreamResponse(headers=HEADERS)
             await answer.prepare(call.request)
             with contextlib.suppress(ConnectionError):
                 await self._tell(call, answer, run, after.removeprefix(_END))
@@ -75,7 +65,7 @@ class Streams:
             return answer
 
     async def _tell(self, call: Call, answer: web.StreamResponse, run: Run, after: str) -> None:
-        out = _Out(call.request, answer)
+        out = Out(call.request, answer)
         await out.write(b"retry: 1000\n\n")
         async with anyio.create_task_group() as group:
 
@@ -95,41 +85,7 @@ class Streams:
                 group.start_soon(each)
 
 
-class _Out:
-    """One reader: messages go out whole, one after the other, or it is let go of."""
-
-    def __init__(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
-        self._request = request
-        self._answer = answer
-        self._lock = anyio.Lock()
-        self._wrote = anyio.current_time()
-
-    async def write(self, data: bytes) -> bool:
-        """Send a message; False when nobody takes it any more."""
-        try:
-            with anyio.fail_after(_WRITE_S):
-                async with self._lock:
-                    await self._answer.write(data)
-                    self._wrote = anyio.current_time()
-        except ConnectionError:
-            return False
-        except TimeoutError:
-            if self._request.transport is not None:
-                self._request.transport.abort()
-            return False
-        return True
-
-    async def ping_forever(self) -> None:
-        """Say that the stream lives when it has said nothing for a while."""
-        while True:
-            pause_s = self._wrote + PING_S - anyio.current_time()
-            if pause_s > 0:
-                await anyio.sleep(pause_s)
-            elif not await self.write(b": alive\n\n"):
-                return
-
-
-async def _each_event(out: _Out, run: Run, after: str, shown: Callable[[RunEvent], Any]) -> None:
+async def _each_event(out: Out, run: Run, after: str, shown: Callable[[RunEvent], Any]) -> None:
     try:
         async with contextlib.aclosing(run.events(after)) as events:  # type: ignore[type-var]  # it is a generator
             async for event in events:
@@ -151,10 +107,11 @@ def shown_to(principal: Principal, queue: str) -> Callable[[RunEvent], Any]:
         return lambda event: redact(event.data)
     if principal.may(Role.OPERATOR, queue):
         return lambda event: event.data
-    return _without_token
+    return without_token
 
 
-def _without_token(event: RunEvent) -> Any:
+def without_token(event: RunEvent) -> Any:
+    """Return what was said, without what would let its reader answer a question."""
     if event.name != _QUESTION or not isinstance(event.data, dict):
         return event.data
     return {**event.data, "token": HIDDEN}
@@ -166,14 +123,15 @@ def _message(event: RunEvent, shown: Callable[[RunEvent], Any]) -> bytes:
         data = {"state": event.name, "error": event.data, "at": event.at}
         return _framed(f"{_END}{event.id}", "end", data)
     data = {"name": event.name, "data": shown(event), "at": event.at}
-    return _framed(event.id, "emit", data)
+    # What is missing has no place to go on from: the reader keeps the one that it has.
+    place = None if event.kind is EventKind.LEFT_OUT else event.id
+    return _framed(place, str(event.kind), data)
 
 
-def _framed(event_id: str, kind: str, data: Any) -> bytes:
+def _framed(event_id: str | None, kind: str, data: Any) -> bytes:
+    head = b"" if event_id is None else b"id: %b\n" % event_id.encode()
     # JSON has no line breaks of its own, so the data is one line.
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (
-        event_id.encode(), kind.encode(), msgspec.json.encode(data)
-    )  # fmt: skip
+    return b"%bevent: %b\ndata: %b\n\n" % (head, kind.encode(), msgspec.json.encode(data))
 
 
 def _seen(call: Call) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from millstream_gateway import outgoing
 from millstream_gateway.auth.principals import Role
-from millstream_gateway.rest import operating_shapes, shapes, stream
+from millstream_gateway.rest import operating_shapes, shapes
 from millstream_gateway.rest.answering import BASE, BODY, answers_of
 from millstream_gateway.rest.bulk import Bulk
 from millstream_gateway.rest.queues import Queues
@@ -13,6 +14,7 @@ from millstream_gateway.routes import Answer, Route
 
 _KEY = {"Idempotency-Key": "Stands for an id: the same key of the same tenant is the same run."}
 _LAST = {"Last-Event-ID": "The id of the last event that was seen; what came after it is told."}
+_SAYS = "Messages `emit`, `step`, `text` and `left_out`, and then `end`."
 
 
 def routes(runs: Runs, queues: Queues, bulk: Bulk, streams: Streams) -> list[Route]:
@@ -72,7 +74,7 @@ def _of_runs(runs: Runs, streams: Streams) -> list[Route]:
             headers=_LAST,
             streams=True,
             answers=answers_of(
-                _200=Answer("Messages `emit`, then `end`.", None, stream.MEDIA_TYPE),
+                _200=Answer(_SAYS, None, outgoing.MEDIA_TYPE),
                 _204=Answer("The end was told already, and there is no more.", None),
             ),
         ),

@@ -114,8 +114,49 @@ local function post(...)
   posted = posted + 1
 end
 
+-- Put a run into a stream. Its record names the entry, so that the loss of the entry can be found.
+local function deliver(id, key, level, ...)
+  local entry = redis.call('XADD', STREAM[level], '*', 'id', id)
+  redis.call('HSET', key, 'state', 'queued', 'entry', entry, ...)
+end
+
+-- A limit lets so many runs go on at a time. Whoever goes on under it holds one of its permits, and its
+-- record says so; whoever finds none left waits, queued but in no stream, until one is handed over.
+--
+--   permits:<limit>  hash: run id -> the fence it was granted under, 0 while nobody has taken the run
+--   limited:<limit>  sorted set: id of a run that waits for a permit -> its place in the line
+--   limited          sorted set: all of these
+local LIMITED = PREFIX .. 'limited'
+local function permits_key(limit) return PREFIX .. 'permits:' .. limit end
+local function limited_key(limit) return PREFIX .. 'limited:' .. limit end
+
+-- Hand a permit to the first in line; whether there was one. Each turn takes somebody out of it.
+local function grant_next(limit)
+  while true do
+    local id = (ours(redis.pcall('ZPOPMIN', limited_key(limit))) or {})[1]
+    if not id then return false end
+    redis.call('ZREM', LIMITED, id)
+    local key = run_key(id)
+    local state, waits, crashes = unpack(ours(redis.pcall('HMGET', key, 'state', 'limit', 'crashes')) or {})
+    if state == 'queued' and waits == limit then
+      redis.call('HSET', permits_key(limit), id, '0')
+      redis.call('HDEL', key, 'limit')
+      deliver(id, key, tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or 'resume', 'permits', limit)
+      return true
+    end
+  end
+end
+
+-- Give back the permits that a record names, a line each.
+local function give_back(id, key, permits)
+  redis.call('HDEL', key, 'permits')
+  for limit in string.gmatch(permits, '[^\n]+') do
+    if ours(redis.pcall('HDEL', permits_key(limit), id)) == 1 then grant_next(limit) end
+  end
+end
+
 -- What `conclude` has to know of a record before it writes, in this order.
-local LOOSE = {'waiters', 'bytes', 'said', 'error', 'received', 'parent'}
+local LOOSE = {'waiters', 'bytes', 'said', 'error', 'received', 'parent', 'permits'}
 
 -- Give a run its end. The first write is the one that a full memory refuses: all or nothing.
 -- `loose` has what was asked of the record, from `first` on; `...` are further fields of the record.
@@ -142,6 +183,7 @@ local function conclude(id, key, state, payload, retention_ms, loose, first, ...
   if loose[first + 5] then
     post('kind', 'end', 'to', loose[first + 5], 'id', id, 'state', state, 'payload', payload)
   end
+  if loose[first + 6] then give_back(id, key, loose[first + 6]) end
   if loose[first] then wake(id, loose[first], state, payload) end
 end
 
@@ -157,24 +199,20 @@ local function bury(id, dead_max)
   if over > 0 then redis.call('ZREMRANGEBYRANK', DEAD, 0, math.min(over, 100) - 1) end
 end
 
--- Put a run into a stream. Its record names the entry, so that the loss of the entry can be found.
-local function deliver(id, key, level, ...)
-  local entry = redis.call('XADD', STREAM[level], '*', 'id', id)
-  redis.call('HSET', key, 'state', 'queued', 'entry', entry, ...)
-end
-
 local CANCELLED = '["RunCancelled","the run was cancelled"]'
 
 -- Put a run that has been started before back into a stream, ahead of what is new. Its owner is
 -- forgotten first, so that whoever held it can write nothing more.
 local function requeue(id, retention_ms)
   local key = run_key(id)
-  local cancel, crashes = unpack(redis.call('HMGET', key, 'cancel', 'crashes'))
+  local cancel, crashes, permits = unpack(redis.call('HMGET', key, 'cancel', 'crashes', 'permits'))
   if cancel then
     redis.call('HSET', key, 'owner', '')
     finish(id, 'cancelled', CANCELLED, retention_ms)
     return
   end
+  -- Somebody else may go on meanwhile.
+  if permits then give_back(id, key, permits) end
   local level = tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or 'resume'
   deliver(id, key, level, 'owner', '')
 end

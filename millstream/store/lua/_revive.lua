@@ -1,8 +1,8 @@
 -- How a run that has failed or was cancelled is started once more, from where its journal ends.
 
-local function revive(id, key, attempt, priority, drop)
+local function revive(id, key, attempt, priority, drop, tenant)
   attempt = attempt or '1'
-  deliver(id, key, priority or 'normal', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
+  place(id, key, priority or 'normal', tenant or '', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
   redis.call('HDEL', key, 'ended', 'error', 'cancel', 'crashes', 'mark', 'refusals', 'ran', 'drop')
   if drop then
     for name in string.gmatch(drop, '[^\n]+') do ours(redis.pcall('HDEL', journal_key(id), name)) end

@@ -1,5 +1,5 @@
 -- commit: everything a worker wants written in one turn, and the work it takes next.
--- USES _lane
+-- USES _lane _backlog _turns
 --
 -- ARGV token         the process that writes; must own every run it writes to
 -- ARGV want_high     how many new deliveries to take, at most: the sum of the three is the
@@ -14,6 +14,9 @@
 -- ARGV ...           items, each an operation and its values:
 --   J id fence version n (key record){n}        journal
 --   E id fence version key record data          journal and publish to whoever watches
+--   S id fence number when kind data            publish what is in no journal. What is said under one
+--     fence is numbered, and each number is said once. `when` names verdicts: it is said if the item
+--     before it got one of them, and answers with that one's verdict; empty: always
 --   D id fence version level entry retention_ms state payload dead drop   settle
 --   R id fence version level entry retention_ms pause_ms n error key{n}   try again later, without these records
 --   N id fence version level entry retention_ms arguments           begin anew with these arguments
@@ -26,6 +29,8 @@
 --     becomes `otherwise`, unless that is empty. A record that does not begin with `open` stays.
 --   L id fence version level entry retention_ms                    release untouched
 --   U id fence version level entry retention_ms pause_ms           refuse: another worker may know it
+--   K id fence version level entry n (limit most period_ms){n}      ask to go on under limits: so many runs
+--     at a time, or so many that begin in a period. One that may not leaves its worker, and comes back
 --   A level entry                               adopt a delivery that the blocking read brought
 --   H level entry retention_ms                  hand back a delivery that was never adopted
 --
@@ -37,7 +42,8 @@
 --                                3 the journal is full, nothing was written
 --                                4 what was looked for stands in the journal
 --                                5 a key of the run holds something that is not ours, nothing was written
---                                6 what was looked for is sealed, and the record would not be: nothing was written
+--                                6 the run has to wait for its limits; its delivery is over
+--                                7 what was looked for is sealed, and the record would not be: nothing was written
 --   taken     per delivery: id, fence, level, entry, attempt, workflow, version, arguments,
 --             enqueued_ms, timeout_ms, tenant; and of a run that has a past: base, crashes, ran_ms,
 --             refusals, records, received,
@@ -54,12 +60,12 @@ local SEQUENCE = tonumber(ARGV[10])
 
 -- Read every item before the first write: a script that fails half-way is not rolled back. Items are
 -- not copied: what follows reads them where they stand. An item begins at `at`, with its operation.
-local SHAPE = {J = 4, E = 6, D = 10, R = 8, P = 10, W = 9, N = 7, C = 8, L = 6, U = 7, A = 2, H = 3}
+local SHAPE = {J = 4, E = 6, S = 6, D = 10, R = 8, P = 10, W = 9, N = 7, C = 8, L = 6, U = 7, K = 6, A = 2, H = 3}
 -- Where the numbers of an item stand, and its level, which an entry follows.
 local NUMBERS = {
-  J = {4}, E = {}, D = {6}, R = {6, 7, 8}, P = {6, 7, 8, 9}, W = {}, N = {6}, C = {}, L = {6}, U = {6, 7}, A = {}, H = {3},
+  J = {4}, E = {}, S = {3}, D = {6}, R = {6, 7, 8}, P = {6, 7, 8, 9}, W = {}, N = {6}, C = {}, L = {6}, U = {6, 7}, K = {6}, A = {}, H = {3},
 }
-local LEVEL = {D = 4, R = 4, P = 4, N = 4, L = 4, U = 4, A = 1, H = 1}
+local LEVEL = {D = 4, R = 4, P = 4, N = 4, L = 4, U = 4, K = 4, A = 1, H = 1}
 local FINAL = {completed = true, failed = true, cancelled = true}
 
 -- How many arguments an item takes, with its operation: some name how many more there are.
@@ -69,6 +75,7 @@ local function size_of(at)
   local size = 1 + SHAPE[op]
   if op == 'J' then size = size + 2 * (tonumber(ARGV[at + 4] or '') or 0) end
   if op == 'R' then size = size + 1 + (tonumber(ARGV[at + 8] or '') or 0) end
+  if op == 'K' then size = size + 3 * (tonumber(ARGV[at + 6] or '') or 0) end
   if at + size - 1 > #ARGV then error('commit: an item is cut short') end
   return size
 end
@@ -102,7 +109,7 @@ end
 local function held(at)
   local key = run_key(ARGV[at + 1])
   local run = ours(redis.pcall('HMGET', key, 'state', 'fence', 'owner', 'cancel', 'waiters', 'bytes', 'said', 'error',
-    'received', 'parent', 'version')) or {}
+    'received', 'parent', 'permits', 'version')) or {}
   local mine = run[2] == ARGV[at + 2] and run[3] == TOKEN
   return mine, key, run
 end
@@ -110,7 +117,7 @@ end
 -- The version that a run stays on, once it has written anything.
 local function pinned(at, run)
   local version = ARGV[at + 3]
-  return version ~= '' and not run[11] and version or nil
+  return version ~= '' and not run[12] and version or nil
 end
 
 -- Write the records at `first`, and publish the event that comes with one. Whatever may be refused
@@ -144,7 +151,7 @@ local function journal(id, key, run, first, count, version, event)
   return run[4] and '2' or '1'
 end
 
-local apply = {}
+local apply, verdicts = {}, {}
 
 function apply.J(at)
   local mine, key, run = held(at)
@@ -164,6 +171,25 @@ function apply.E(at)
     if verdict == '3' or verdict == '5' then return verdict end
     if not run[7] then redis.call('HSET', key, 'said', '1') end
   end
+  return run[4] and '2' or '1'
+end
+
+function apply.S(at)
+  local before, when = verdicts[#verdicts], ARGV[at + 4]
+  if when ~= '' and not (before and string.find(when, before, 1, true)) then return before or '0' end
+  local mine, key, run = held(at)
+  if not mine or run[1] ~= 'running' then return when ~= '' and before or '0' end
+  local id, fence, number = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local last = string.match(redis.call('HGET', key, 'told') or '', '^' .. fence .. ':(%d+)$')
+  if not last or tonumber(last) < tonumber(number) then
+    if not ours(redis.pcall('XADD', events_key(id), 'MAXLEN', '~', MAX_EVENTS, '*',
+      'data', ARGV[at + 6], 'kind', ARGV[at + 5])) then
+      return '5'
+    end
+    redis.call('HSET', key, 'told', fence .. ':' .. number)
+    if not run[7] then redis.call('HSET', key, 'said', '1') end
+  end
+  if when ~= '' then return before end
   return run[4] and '2' or '1'
 end
 
@@ -199,7 +225,7 @@ function apply.W(at)
   local payload = redis.call('HGET', box, number)
   -- How a sealed value begins, also behind the state of a child: see `millstream.store.sealing`.
   if string.sub(ARGV[at + 8], 1, 3) ~= '[5,' and string.find(string.sub(payload, 1, 40), '"\\u0073eal', 1, true) then
-    return '6'
+    return '7'
   end
   ARGV[at + 5] = ARGV[at + 8] .. payload .. ARGV[at + 9]
   local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
@@ -220,6 +246,7 @@ local function ending(at, write)
     if cancel then
       conclude(id, key, 'cancelled', CANCELLED, ARGV[at + 6], run, 5)
     else
+      if run[11] then give_back(id, key, run[11]) end
       write(id, key, run[9])
     end
   end
@@ -312,7 +339,7 @@ function apply.N(at)
     redis.call('HSET', key, 'args', ARGV[at + 7], 'asked', asked or before,
       'generation', digits(tonumber(generation or '0') + 1))
     redis.call('HDEL', key, 'version', 'attempt', 'base', 'crashes', 'mark', 'refusals', 'refused', 'ran', 'bytes',
-      'drop', 'error')
+      'drop', 'error', 'paid')
     redis.call('DEL', journal_key(id), spilled_key(id))
     requeue(id, ARGV[at + 6])
   end)
@@ -333,7 +360,93 @@ function apply.U(at)
   end)
 end
 
+-- How long a run has to wait until its turn comes under a rate. It is counted now, and comes back at its
+-- own time: so many may begin in a period, and those that have to wait begin evenly spread.
+local function rate_wait(limit, most, period)
+  local place = PREFIX .. 'rate:' .. limit
+  local before = ours(redis.pcall('GET', place))
+  -- What somebody else keeps there is left alone, and limits nothing.
+  if before == nil then return 0 end
+  local full = math.max(tonumber(before or '0') or 0, NOW) + period / most
+  redis.call('SET', place, digits(full), 'PX', digits(full - NOW + 1000))
+  return math.max(0, full - NOW - period)
+end
+
+-- Take a run out of its worker's hands: it will come back.
+local function set_aside(at, key, run, ...)
+  if run[11] then give_back(ARGV[at + 1], key, run[11]) end
+  redis.call('HSET', key, 'owner', '', ...)
+  acknowledge(ARGV[at + 4], ARGV[at + 5])
+  return '6'
+end
+
+-- Count a run under the rates that it has not been counted under; returns how long it has to wait.
+local function pay(at, key)
+  local paid, wait, last = redis.call('HGET', key, 'paid'), 0, at + 6 + 3 * tonumber(ARGV[at + 6])
+  for first = at + 7, last, 3 do
+    local limit, most, period = unpack(ARGV, first, first + 2)
+    if period ~= '0' and not string.find('\n' .. (paid or '') .. '\n', '\n' .. limit .. '\n', 1, true) then
+      paid = paid and paid .. '\n' .. limit or limit
+      wait = math.max(wait, rate_wait(limit, tonumber(most), tonumber(period)))
+      redis.call('HSET', key, 'paid', paid)
+    end
+  end
+  return wait
+end
+
+-- Where in the line a run stands: what has begun first, then by level and by age.
+local function place_in_line(key, run)
+  local priority, enqueued = unpack(redis.call('HMGET', key, 'priority', 'enqueued'))
+  local rank = run[6] and 0 or ({high = 1, low = 3})[priority] or 2
+  return digits(rank * 100000000000000 + tonumber(enqueued))
+end
+
+function apply.K(at)
+  local mine, key, run = held(at)
+  if not mine or run[1] ~= 'running' then return '0' end
+  if run[4] then return '2' end
+  local id, count = ARGV[at + 1], tonumber(ARGV[at + 6])
+  local names, full = {}, nil
+  for first = at + 7, at + 6 + 3 * count, 3 do
+    local limit, most, holders = ARGV[first], tonumber(ARGV[first + 1]), permits_key(ARGV[first])
+    if ARGV[first + 2] == '0' then
+      local has, used = ours(redis.pcall('HEXISTS', holders, id)), ours(redis.pcall('HLEN', holders))
+      if not has then return '5' end
+      -- Where a limit has grown there is room for some who wait already.
+      for _ = used + 1, math.min(most, used + 100) do
+        if not grant_next(limit) then break end
+      end
+      if has == 0 and redis.call('HLEN', holders) >= most then full = full or limit end
+      names[#names + 1] = limit
+    end
+  end
+  local wait = pay(at, key)
+  if wait > 0 then
+    redis.call('ZADD', TIMERS, digits(NOW + wait), id)
+    return set_aside(at, key, run, 'state', 'scheduled')
+  end
+  if full then
+    local place = place_in_line(key, run)
+    redis.call('ZADD', limited_key(full), place, id)
+    redis.call('ZADD', LIMITED, place, id)
+    return set_aside(at, key, run, 'state', 'queued', 'entry', '', 'limit', full)
+  end
+  local wanted = table.concat(names, '\n')
+  if run[11] and run[11] ~= wanted then
+    -- One that was handed to it under a limit that it does not have any more.
+    for limit in string.gmatch(run[11], '[^\n]+') do
+      local unwanted = not string.find('\n' .. wanted .. '\n', '\n' .. limit .. '\n', 1, true)
+      if unwanted and ours(redis.pcall('HDEL', permits_key(limit), id)) == 1 then grant_next(limit) end
+    end
+  end
+  for _, limit in ipairs(names) do redis.call('HSET', permits_key(limit), id, ARGV[at + 2]) end
+  if #names > 0 or run[11] then redis.call('HSET', key, 'permits', wanted) end
+  return '1'
+end
+
 local taken = {}
+-- Entries of runs whose turn has just come: their records do not name them yet.
+local turned = {}
 
 -- Begin to hold a run: the fence grows, and from here on only this process may write to it. What is
 -- read of the record becomes the row that is returned.
@@ -344,6 +457,10 @@ local function take(level, entry, id, again)
   local state, before, owner, trace = row[1], row[2], row[3], row[12]
   row[12] = nil
   local mine = again and state == 'running' and owner == TOKEN
+  if turned[entry] and row[4] == '' then
+    redis.call('HSET', key, 'entry', entry)
+    row[4] = entry
+  end
   if row[4] ~= entry or (state ~= 'queued' and not mine) then
     -- Cancelled while it waited, or expired, or here twice: the delivery means nothing any more.
     acknowledge(level, entry)
@@ -369,11 +486,15 @@ local function take(level, entry, id, again)
   taken[#taken + 1] = row
 end
 
+-- Whether something that the blocking read brought has left the stream with this commit.
+local brought = false
+
 -- The run id of an entry that is pending for this process; nil when it is not, or no more.
 local function pending_here(level, entry)
   local pending = redis.call('XPENDING', STREAM[level], GROUP, entry, entry, 1)[1]
   if not pending or pending[2] ~= TOKEN then return nil end
   local found = redis.call('XRANGE', STREAM[level], entry, entry)[1]
+  brought = true
   if not found then
     acknowledge(level, entry)
     return nil
@@ -401,19 +522,45 @@ function apply.H(at)
   return '1'
 end
 
-local verdicts = {}
 for index, start in ipairs(starts) do verdicts[index] = apply[ARGV[start]](start) end
 
--- What was begun comes first; new runs share the rest.
+-- What was begun comes first; new runs share the rest. What was read to its end is not read again.
+local ended = {}
 local function read(level, count)
-  if count <= 0 then return 0 end
+  if count <= 0 or ended[level] then return 0 end
   local reply = redis.call('XREADGROUP', 'GROUP', GROUP, TOKEN, 'COUNT', count, 'STREAMS', STREAM[level], '>')
-  if not reply then return 0 end
-  local entries = reply[1][2]
+  local entries = reply and reply[1][2] or {}
+  ended[level] = #entries < count
   for _, found in ipairs(entries) do
     if found[2] then take(level, found[1], found[2][2], false) else acknowledge(level, found[1]) end
   end
   return #entries
+end
+
+-- Whether runs wait for their turn; asked of whoever takes something.
+local shared = false
+
+-- How many of the next `count` runs of a level are the stream's to give; the others are in the backlog.
+local function stream_share(level, count)
+  if sole[level] == SEVERAL then return count end
+  local main, last = unpack(redis.call('HMGET', TURNS, 'main:' .. level, level))
+  main = math.max(tonumber(main or '0'), tonumber(last or '0'))
+  local due, others = redis.call('ZRANGE', BACKLOG[level], 0, count - 1, 'WITHSCORES'), 0
+  for at = 1, count do
+    local turn = tonumber(due[2 * others + 2])
+    if turn and turn <= main + at - others then others = others + 1 end
+  end
+  if #due > 0 then redis.call('HSET', TURNS, 'main:' .. level, digits(main + count - others)) end
+  return count - others
+end
+
+-- The same, in order of turns. What stood in the stream that is read first has been taken by then.
+local function serve(level, count)
+  if not shared or count <= 0 then return read(level, count) end
+  local served = read(level, stream_share(level, count))
+  local ids = next_turns(level, count - served)
+  for _, id in ipairs(ids) do turned[redis.call('XADD', STREAM.resume, '*', 'id', id)] = true end
+  return served + read('resume', #ids)
 end
 
 local high, normal, low = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -423,13 +570,19 @@ if want > 0 then
   index_ends()
   if ARGV[5] == '1' then want = want - read('suspect', 1) end
   want = want - read('resume', want)
-  want = want - read('high', math.min(high, want))
-  want = want - read('normal', math.min(normal, want))
-  want = want - read('low', math.min(low, want))
-  want = want - read('high', want)
-  want = want - read('normal', want)
-  read('low', want)
+  shared = turns_wait()
+  if shared then learn_now() end
+  want = want - serve('high', math.min(high, want))
+  want = want - serve('normal', math.min(normal, want))
+  want = want - serve('low', math.min(low, want))
+  want = want - serve('high', want)
+  want = want - serve('normal', want)
+  serve('low', want)
+elseif brought then
+  shared = turns_wait()
 end
+-- Somebody else may wait for what is left.
+if shared then top_up() end
 
 flush()
 return {NOW, table.concat(verdicts), taken, posted}

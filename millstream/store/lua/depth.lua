@@ -1,12 +1,14 @@
 -- depth: how many runs of a lane are in which state, and how long the oldest has waited.
--- USES _lane
+-- USES _lane _backlog
 --
--- Returns {waiting, in_flight, scheduled, due, parked, dead, oldest_ms, workers, added, gone, paused}
+-- Returns {waiting, in_flight, scheduled, due, parked, dead, oldest_ms, workers, added, gone, paused, limited}
 --   due        scheduled or parked runs whose time has come
---   oldest_ms  age of the oldest entry that no worker holds; 0 when there is none
---   added      entries that the streams have had since they were made
+--   oldest_ms  age of the oldest entry that no worker holds, or of a run whose turn is next; 0 when
+--              there is none
+--   added      runs that the streams and backlogs have had since they were made
 --   gone       how many of them are not there any more; both only grow, unless a stream is lost
 --   paused     1 while workers take nothing new
+--   limited    queued runs that wait for a permit of their limits; they are not among those waiting
 --
 -- Every figure costs the same however long the queue is.
 
@@ -32,10 +34,19 @@ for _, level in ipairs(LEVELS) do
     oldest = math.max(oldest, NOW - since)
   end
 end
+for _, level in ipairs(FRESH) do
+  local waiting = redis.call('ZCARD', BACKLOG[level])
+  length, added = length + waiting, added + waiting
+  local next_ = waiting > 0 and redis.call('ZRANGE', BACKLOG[level], 0, 0)[1]
+  local since = next_ and ours(redis.pcall('HGET', run_key(next_), 'enqueued'))
+  if since then oldest = math.max(oldest, NOW - tonumber(since)) end
+end
+added = added + tonumber(redis.call('HGET', META, 'left') or '0')
+local limited = redis.call('ZCARD', LIMITED)
 return {
   length - in_flight, in_flight, redis.call('ZCARD', TIMERS),
   redis.call('ZCOUNT', TIMERS, '-inf', digits(NOW)) + redis.call('ZCOUNT', PARKED, '-inf', digits(NOW)),
   redis.call('ZCARD', PARKED), redis.call('ZCARD', DEAD), math.max(0, oldest),
-  redis.call('ZCOUNT', LEASES, digits(NOW), '+inf'), added, math.max(0, added - length),
-  redis.call('HEXISTS', META, 'paused'),
+  redis.call('ZCOUNT', LEASES, digits(NOW), '+inf'), added, math.max(0, added - length - limited),
+  redis.call('HEXISTS', META, 'paused'), limited,
 }

@@ -1,5 +1,5 @@
 -- fork: accept a run that begins with records of another one.
--- USES _lane
+-- USES _lane _backlog _turns _place
 --
 -- ARGV epoch      the caller's idea of how many lanes the queue has
 -- ARGV id
@@ -9,6 +9,7 @@
 -- ARGV priority
 -- ARGV timeout_ms empty: as the workflow says
 -- ARGV tenant     empty: none
+-- ARGV attributes empty: none
 -- ARGV origin     where the records come from
 -- ARGV count      of the records
 -- ARGV ...        the records: key, record, key, record, ... and then in the same way the parts of
@@ -26,9 +27,9 @@ if next_ or (epoch or '0') ~= ARGV[1] then
   return {-1, tonumber(lanes or '1'), tonumber(epoch or '0')}
 end
 
-local id, workflow, version, arguments, priority, timeout, tenant, origin = unpack(ARGV, 2, 9)
-local LAST = 10 + 2 * tonumber(ARGV[10])
-if #ARGV % 2 ~= 0 or LAST > #ARGV or not STREAM[priority] or string.find(timeout, '%D') then
+local id, workflow, version, arguments, priority, timeout, tenant, attributes, origin = unpack(ARGV, 2, 10)
+local LAST = 11 + 2 * tonumber(ARGV[11])
+if #ARGV % 2 ~= 1 or LAST > #ARGV or not BACKLOG[priority] or string.find(timeout, '%D') then
   error('fork: malformed run ' .. id)
 end
 
@@ -44,7 +45,7 @@ if known[1] then
 end
 
 local bytes = 0
-for at = 11, #ARGV, 2 do bytes = bytes + #ARGV[at + 1] end
+for at = 12, #ARGV, 2 do bytes = bytes + #ARGV[at + 1] end
 local fields = {'workflow', workflow, 'args', arguments, 'enqueued', NOW_TEXT, 'origin', origin}
 local function append(name, value)
   if value ~= '' then
@@ -55,6 +56,7 @@ end
 append('version', version)
 append('timeout', timeout)
 append('tenant', tenant)
+append('attributes', attributes)
 if priority ~= 'normal' then append('priority', priority) end
 if bytes > 0 then
   append('bytes', digits(bytes))
@@ -64,7 +66,7 @@ end
 local function fill(place, first, last)
   for at = first, last, 1000 do redis.call('HSET', place, unpack(ARGV, at, math.min(at + 999, last))) end
 end
-fill(journal_key(id), 11, LAST)
+fill(journal_key(id), 12, LAST)
 fill(spilled_key(id), LAST + 1, #ARGV)
-deliver(id, key, priority, unpack(fields))
+place(id, key, priority, tenant, unpack(fields))
 return {1}

@@ -1,5 +1,5 @@
 -- restore: put runs back that have not ended and stand nowhere, so that nobody would go on with them.
--- USES _lane
+-- USES _lane _backlog
 --
 -- ARGV lease_ms      how long a lease is
 -- ARGV retention_ms  how long the record of an ended run stays
@@ -20,7 +20,9 @@ local hold, server = unpack(redis.call('HMGET', META, 'hold', 'server'))
 hold = tonumber(hold or '0')
 local restored = 0
 
-local function stands(id, entry)
+local function stands(id, entry, priority, limit)
+  if limit then return ours(redis.pcall('ZSCORE', limited_key(limit), id)) end
+  if entry == '' then return redis.call('ZSCORE', BACKLOG[priority or 'normal'], id) end
   for _, level in ipairs(LEVELS) do
     local found = redis.call('XRANGE', STREAM[level], entry, entry)[1]
     if found and found[2][2] == id then return true end
@@ -48,15 +50,15 @@ end
 
 for index = 3, #ARGV do
   local id = ARGV[index]
-  local state, entry, owner, fence =
-    unpack(ours(redis.pcall('HMGET', run_key(id), 'state', 'entry', 'owner', 'fence')) or {})
+  local state, entry, owner, fence, priority, limit = unpack(ours(
+    redis.pcall('HMGET', run_key(id), 'state', 'entry', 'owner', 'fence', 'priority', 'limit')) or {})
   if state == 'scheduled' then
     ensure_timer(TIMERS, id)
   elseif state == 'parked' then
     ensure_timer(PARKED, id)
-  elseif (state == 'queued' or state == 'running') and not (entry and stands(id, entry)) then
+  elseif (state == 'queued' or state == 'running') and not (entry and stands(id, entry, priority, limit)) then
     if state == 'queued' or abandoned(id, owner, fence) then
-      redis.call('HDEL', run_key(id), 'unowned')
+      redis.call('HDEL', run_key(id), 'unowned', 'limit')
       requeue(id, RETENTION)
       restored = restored + 1
     end

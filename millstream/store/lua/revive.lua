@@ -1,5 +1,5 @@
 -- revive: start runs that failed or were cancelled once more, from where their journals end.
--- USES _lane _revive
+-- USES _lane _backlog _turns _place _revive
 --
 -- ARGV ...  ids
 --
@@ -12,10 +12,10 @@ local answers = {}
 for index = 1, #ARGV do
   local id = ARGV[index]
   local key = run_key(id)
-  local state, attempt, priority, drop =
-    unpack(ours(redis.pcall('HMGET', key, 'state', 'attempt', 'priority', 'drop')) or {})
+  local state, attempt, priority, drop, tenant =
+    unpack(ours(redis.pcall('HMGET', key, 'state', 'attempt', 'priority', 'drop', 'tenant')) or {})
   if state == 'failed' or state == 'cancelled' then
-    revive(id, key, attempt, priority, drop)
+    revive(id, key, attempt, priority, drop, tenant)
     answers[#answers + 1] = 'queued'
   else
     answers[#answers + 1] = state or ''

@@ -1,5 +1,5 @@
 -- start: accept child runs into one lane, or recognise those it already has.
--- USES _lane _revive
+-- USES _lane _backlog _turns _place _revive
 --
 -- ARGV epoch   the caller's idea of how many lanes the queue has; empty: accept none, only recognise
 -- ARGV ...     per child ten values: id, workflow, version, arguments, priority, timeout_ms, tenant,
@@ -14,7 +14,7 @@
 local EPOCH = ARGV[1]
 if (#ARGV - 1) % 10 ~= 0 then error('start: a child is cut short') end
 for at = 2, #ARGV, 10 do
-  if not STREAM[ARGV[at + 4]] or string.find(ARGV[at + 5] .. ARGV[at + 9], '%D') then
+  if not BACKLOG[ARGV[at + 4]] or string.find(ARGV[at + 5] .. ARGV[at + 9], '%D') then
     error('start: malformed child ' .. ARGV[at])
   end
 end
@@ -22,7 +22,7 @@ end
 local epoch, next_ = unpack(redis.call('HMGET', META, 'epoch', 'next'))
 local accepting = not next_ and (epoch or '0') == EPOCH
 
-local FIELDS = {'workflow', 'args', 'asked', 'parent', 'since', 'state', 'result', 'error', 'attempt', 'priority', 'drop'}
+local FIELDS = {'workflow', 'args', 'asked', 'parent', 'since', 'state', 'result', 'error', 'attempt', 'priority', 'drop', 'tenant'}
 
 local function tell(id, parent, state, payload)
   post('kind', 'end', 'to', parent, 'id', id, 'state', state, 'payload', payload)
@@ -42,7 +42,7 @@ local function recognise(at, key, known)
   if state == 'completed' then
     tell(id, parent, state, known[7])
   elseif state == 'failed' or state == 'cancelled' then
-    if later and known[5] then revive(id, key, known[9], known[10], known[11]) else tell(id, parent, state, known[8]) end
+    if later and known[5] then revive(id, key, known[9], known[10], known[11], known[12]) else tell(id, parent, state, known[8]) end
   end
 end
 
@@ -60,7 +60,7 @@ local function accept(at, key)
   append('tenant', ARGV[at + 6])
   append('trace', ARGV[at + 7])
   if ARGV[at + 4] ~= 'normal' then append('priority', ARGV[at + 4]) end
-  deliver(ARGV[at], key, ARGV[at + 4], unpack(fields))
+  place(ARGV[at], key, ARGV[at + 4], ARGV[at + 6], unpack(fields))
 end
 
 local answers = {}

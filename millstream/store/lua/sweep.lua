@@ -1,5 +1,5 @@
 -- sweep: look after a lane. Any worker may, as often as it likes; one at a time does the work.
--- USES _lane
+-- USES _lane _backlog _turns _place
 --
 -- ARGV token         the process that sweeps
 -- ARGV interval_ms   how often the work is done, at most
@@ -79,12 +79,16 @@ local promoted = 0
 local function promote(index, expected, resumed)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', digits(NOW), 'LIMIT', 0, 200)) do
     local key = run_key(id)
-    local state, priority, fence, crashes =
-      unpack(ours(redis.pcall('HMGET', key, 'state', 'priority', 'fence', 'crashes')) or {})
+    local state, priority, fence, crashes, tenant =
+      unpack(ours(redis.pcall('HMGET', key, 'state', 'priority', 'fence', 'crashes', 'tenant')) or {})
     if state == expected then
-      local level = (resumed or fence) and 'resume' or priority or 'normal'
-      if tonumber(crashes or '0') >= SUSPECT_AFTER then level = 'suspect' end
-      deliver(id, key, level)
+      if tonumber(crashes or '0') >= SUSPECT_AFTER then
+        deliver(id, key, 'suspect')
+      elseif resumed or fence then
+        deliver(id, key, 'resume')
+      else
+        place(id, key, priority or 'normal', tenant or '')
+      end
       promoted = promoted + 1
     end
     redis.call('ZREM', index, id)
@@ -179,6 +183,23 @@ if NOW >= hold then
     list_consumers()
     forget_strangers()
   end
+end
+
+-- Forget the turns of tenants that have none ahead. Some of them: a sweep comes often.
+local function forget_turns()
+  for _, name in ipairs(redis.call('HRANDFIELD', TURNS, 100) or {}) do
+    local level = string.match(name, '^(%a+):')
+    if level and BACKLOG[level] then
+      local turn, passed = unpack(redis.call('HMGET', TURNS, name, level))
+      if tonumber(turn) <= tonumber(passed or '0') then redis.call('HDEL', TURNS, name) end
+    end
+  end
+end
+
+-- Runs that wait for their turn.
+if turns_wait() then
+  top_up()
+  forget_turns()
 end
 
 -- Indexes of what has expired.

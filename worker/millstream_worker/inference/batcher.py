@@ -11,20 +11,21 @@ import itertools
 import math
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from millstream.errors import InferenceFailed, said
 from millstream.events import DeviceFailed, Emit
+from millstream_worker.inference.again import Again
 from millstream_worker.inference.budget import Own
+from millstream_worker.inference.decoding import Advance, Decoding
 from millstream_worker.inference.engine import Ran
 from millstream_worker.inference.gauge import Gauge
 from millstream_worker.inference.learning import learned
 from millstream_worker.inference.machine import RunsJobs
 from millstream_worker.inference.mending import Mender
 from millstream_worker.inference.patience import Reason
-from millstream_worker.inference.picking import Batch, Picker, fits_alone
+from millstream_worker.inference.picking import Batch, Picker
 from millstream_worker.inference.tenants import Tenants
 
 #: A batch that is ahead is picked anew when this share of a full one came since.
@@ -58,10 +59,11 @@ class Batcher:
         #: Names of batches begin with it: no two batchers have the same.
         self._mark = secrets.token_hex(4)
         self._mender = Mender(device, picker.profiles, tenants, emit=emit)
+        #: The models whose items join and leave while others are computed.
+        self.decoding = Decoding(device, tenants, picker, gauge, self._mender, emit=emit)
         self._wake = asyncio.Event()
         self._ahead: Batch | None = None
-        #: Parts of failed batches; they come before anything else.
-        self._again: deque[Batch] = deque()
+        self._again = Again(picker, tenants, self._mender, gauge, self.kick)
         self._free_since = -math.inf
         #: Nothing starts before: the device died several times in a row.
         self._paused_until = -math.inf
@@ -79,6 +81,7 @@ class Batcher:
         return bool(
             self._runner.under_way
             or self._again
+            or self.decoding.writing
             or any(len(self._picker.queues[model]) for model in self._picker.profiles)
         )
 
@@ -112,13 +115,16 @@ class Batcher:
         if self._reset_wanted and not self._runner.under_way:
             self._reset_wanted = False
             self._paused_until = now + await self._tenants.reset()
+        self.decoding.tidy()
         if now < self._paused_until:
             return self._paused_until
         self._reconsider()
         if self._runner.under_way >= 2:
             return None
         if self._again:
-            await self._start_again(now)
+            part = await self._again.next(now)
+            if part is not None:
+                self._submit(part, now)
             return None
         if self._runner.under_way == 1:
             self._prepare(now)
@@ -143,35 +149,6 @@ class Batcher:
         self.kick()
         return None
 
-    async def _start_again(self, now: float) -> None:
-        # One at a time: what becomes of it decides what comes next.
-        while self._again and not self._runner.under_way:
-            batch = self._again.popleft()
-            batch.items = batch.live
-            if not batch.items:
-                continue
-            if not self._tenants.has(batch.model):
-                # Its device died, or has to make room for it first.
-                self._again.appendleft(batch)
-                if not await self._tenants.admit(batch.model, now):
-                    return
-            elif parts := self._mender.fitted(batch, self._gauge.headroom):
-                self._again.extendleft(reversed(parts))
-            elif self._may_start(batch):
-                self._submit(batch, now)
-            elif batch.hunt is None and not batch.items[0].deaths:
-                # It waits with the others until there is more room.
-                self._picker.queues[batch.model].starve(batch.items, now)
-                self.kick()
-            else:
-                self._again.appendleft(batch)
-                return
-
-    def _may_start(self, batch: Batch) -> bool:
-        """Whether a part of a failed batch is predicted to fit, as any batch that starts."""
-        profile, room = self._picker.profiles[batch.model], self._gauge.headroom
-        return len(batch.items) > 1 or fits_alone(profile, batch.items[0], room)
-
     def _reconsider(self) -> None:
         """Take back the batch that is ahead when enough came since to form a better one."""
         batch = self._ahead
@@ -194,7 +171,11 @@ class Batcher:
 
     def _prepare(self, now: float) -> None:
         """Pick the next batch while one runs, if as much waits as would fill one."""
+        if self.decoding.writing and not self.decoding.just:
+            return  # it is their turn
         for model in self._picker.order(now, self._tenants.reload_s):
+            if self._picker.profiles[model].batching.continuous:
+                continue
             if not self._tenants.has(model):
                 return
             if self._picker.has_plenty(model) and not self._picker.queues[model].idle:
@@ -206,13 +187,19 @@ class Batcher:
 
     async def _start(self, now: float) -> float | None:
         """Launch on a free device, or say until when to wait for more."""
-        for model in self._picker.order(now, self._tenants.reload_s):
+        waiting = self._picker.order(now, self._tenants.reload_s)
+        for model in self.decoding.turns(waiting):
             if not self._tenants.has(model):
                 if await self._tenants.admit(model, now):
                     self.kick()
                     return None
                 continue
-            batch = self._picker.pick(model, self._gauge.headroom)
+            if self._picker.profiles[model].batching.continuous:
+                if self._advance(model, now):
+                    return None
+                batch = None
+            else:
+                batch = self._picker.pick(model, self._gauge.headroom)
             if batch is None:
                 self._picker.refuse_impossible(
                     model, self._gauge.budget, self._tenants.bytes(model)
@@ -223,12 +210,31 @@ class Batcher:
                 continue
             when = self._picker.when(batch, now, self._free_since)
             if not isinstance(when, Reason):
+                if self.decoding.writing:
+                    continue
                 return when
             self._launch(batch, when, now)
             # Another turn: as much may wait as is worth preparing beside it.
             self.kick()
             return None
         return None
+
+    def _advance(self, model: str, now: float) -> bool:
+        """Have a continuous model write the next token of each of its items; False if none."""
+        advance = self.decoding.board(model, now)
+        if advance is None:
+            return False
+        self._occupied()
+        self.decoding.just = True
+        engine = self._tenants.engine
+
+        def compute() -> Ran:
+            return engine.advance(model, advance.joining, advance.leaving, advance.bounds)
+
+        self._runner.submit(compute, lambda result: self._landed(advance, result))
+        # Another model's batch may be prepared beside it.
+        self.kick()
+        return True
 
     def _launch(self, batch: Batch, reason: Reason, now: float) -> None:
         batch.reason = reason
@@ -248,8 +254,8 @@ class Batcher:
         batch.predicted = profile.footprint.predict(batch.shape, trusting=alone)
         self._gauge.planned = max(0, batch.predicted - self._gauge.own.cached)
         self._ahead = batch if self._runner.under_way else None
-        for model in self._picker.profiles:
-            self._picker.queues[model].idle.discard(self.device)
+        self._occupied()
+        self.decoding.just = False
         engine, wall = self._tenants.engine, self._wall
         bounds = self._tenants.bounds(
             profile.costs.seconds(batch.shape), learned=profile.costs.learned
@@ -266,22 +272,40 @@ class Batcher:
 
         self._runner.submit(compute, lambda result: self._ended(batch, result))
 
+    def _occupied(self) -> None:
+        for model in self._picker.profiles:
+            self._picker.queues[model].idle.discard(self.device)
+
     def _refuse(self, model: str, error: Exception) -> None:
         """Fail all that waits for a model which cannot be served here."""
-        for batch in [x for x in self._again if x.model == model]:
-            self._again.remove(batch)
-            for item in batch.items:
-                item.fail(error)
+        self.decoding.refuse(model, error)
+        self._again.refuse(model, error)
         self._picker.queues[model].fail(error)
 
     # -- what became of it ---------------------------------------------------------------------
 
-    def _ended(self, batch: Batch, result: Any) -> None:
+    def _freed(self) -> float:
         now = asyncio.get_running_loop().time()
         # The one that was ahead has begun, or is about to: it cannot be taken back any more.
         self._ahead = None
         if not self._runner.under_way:
             self._free_since = now
+        return now
+
+    def _landed(self, advance: Advance, result: Any) -> None:
+        now = self._freed()
+        try:
+            again = self.decoding.landed(advance, result, now)
+            self._reset_wanted = self._reset_wanted or again
+        except Exception as error:  # noqa: BLE001 - as in `serve`
+            what = f"the batcher failed: {type(error).__name__}: {said(error)}"
+            for item in advance.items:
+                item.fail(InferenceFailed(what, cause="Batcher"))
+            self._reset_wanted = True
+        self.kick()
+
+    def _ended(self, batch: Batch, result: Any) -> None:
+        now = self._freed()
         try:
             if isinstance(result, BaseException):
                 self._died(batch, result)
@@ -306,11 +330,11 @@ class Batcher:
         self._emit(event)
         most = self._gauge.budget.headroom(ran.own, alone=True)
         verdict = self._mender.settle(batch, ran, self._gauge.headroom, most)
-        self._again.extendleft(reversed(verdict.again))
+        self._again.add(verdict.again)
         self._reset_wanted = self._reset_wanted or verdict.reset
 
     def _died(self, batch: Batch, error: BaseException) -> None:
         verdict = self._mender.died(batch, f"{type(error).__name__}: {error}")
         self._gauge.own = Own()
-        self._again.extendleft(reversed(verdict.again))
+        self._again.add(verdict.again)
         self._reset_wanted = True

@@ -78,7 +78,7 @@ class ModelSpec:
     #: What only this backend understands.
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def batching(self, step: int, *, padding: bool) -> Batching:
+    def batching(self, step: int, *, padding: bool, continuous: bool = False) -> Batching:
         """Return how its items are batched, given how the backend pads."""
         return Batching(
             items=self.batch_size,
@@ -86,6 +86,7 @@ class ModelSpec:
             max_wait_s=self.max_wait_s,
             step=step,
             padding=padding,
+            continuous=continuous,
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from millstream_worker.inference.backends import Backend
+from millstream_worker.inference.backends import Advanced, Backend, Joining
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.faults import Fault, FaultKind, fault_of, free
 
@@ -20,7 +20,7 @@ from millstream_worker.inference.faults import Fault, FaultKind, fault_of, free
 class Ran:
     """What became of a batch."""
 
-    results: Sequence[Any] | None
+    results: Sequence[Any] | None = None
     fault: Fault | None = None
     seconds: float = 0.0
     #: Peak bytes above what was held before; None where nobody measures.
@@ -28,6 +28,8 @@ class Ran:
     own: Own = field(default_factory=Own)
     #: The allocator had to ask the device anew since last time.
     fragmented: bool = False
+    #: What a continuous model did instead of giving results.
+    advanced: Advanced | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,16 +191,40 @@ class Engine:
         # The block is left: the exception no longer pins the tensors of its frames.
         if fault is None and (results is None or len(results) != len(payloads)):
             fault = _miscounted(model, results, payloads)
+        return self._ran(began, fault, results=None if fault else results)
+
+    def advance(
+        self,
+        model: str,
+        joining: Sequence[Joining],
+        leaving: Sequence[int],
+        bounds: Bounds = UNBOUNDED,
+    ) -> Ran:
+        """Have a continuous model compute one token of each of its items."""
+        began = self._clock()
+        advanced, fault = None, None
+        backend = self._backends[model]
+        self._memory.limit(bounds.bytes)
+        self._memory.begin()
+        try:
+            advanced = backend.advance(joining, leaving)
+        except Exception as error:  # noqa: BLE001 - as above
+            fault = fault_of(error)
+        if fault is not None:
+            backend.clear()
+        return self._ran(began, fault, advanced=advanced)
+
+    def _ran(self, began: float, fault: Fault | None, **what: Any) -> Ran:
         if fault is not None and fault.kind is FaultKind.MEMORY:
             free(error_was_memory=True)
             self._memory.release()
         return Ran(
-            results=None if fault else results,
             fault=fault,
             seconds=self._clock() - began,
             peak=self._memory.peak(),
             own=self._memory.own(),
             fragmented=self._memory.fragmented(),
+            **what,
         )
 
     def sample(self, model: str, length: int) -> Any:

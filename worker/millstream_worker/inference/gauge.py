@@ -59,6 +59,8 @@ class Gauge:
     ) -> None:
         self.budget = budget
         self.own = Own()
+        #: Bytes that what runs for long may come to take: nothing else is started with them.
+        self.claimed = 0
         #: Bytes that the next batches may take at most, for the neighbours.
         self.planned = 0
         #: Called after each reading.
@@ -75,7 +77,7 @@ class Gauge:
     @property
     def headroom(self) -> int:
         """Bytes that what starts next may take."""
-        return 0 if self._failures >= _BLIND else self.budget.headroom(self.own)
+        return 0 if self._failures >= _BLIND else self.budget.headroom(self.own) - self.claimed
 
     async def read(self) -> None:
         """Read the device once."""

@@ -72,7 +72,7 @@ class Intake:
         for given, each in zip(inputs, prepared, strict=True):
             place = (variant, _digest(given)) if share else None
             item = self._under_way.get(place) if place else None
-            if item is not None and not item.dropped and item.deadline >= deadline:
+            if item is not None and _serves(item, deadline, heard=options.on_text is not None):
                 item.waiters.append(waiter)
             else:
                 item = Item(
@@ -91,6 +91,7 @@ class Intake:
                     item.on_done = self._forget
             items.append(item)
         self.queue.add(new)
+        waiter.on_text = options.on_text
         return waiter.expect(items)
 
     def leave(self, waiter: Waiter) -> None:
@@ -141,6 +142,11 @@ class Intake:
     def _forget(self, item: Item) -> None:
         if self._under_way.get(item.place) is item:
             del self._under_way[item.place]
+
+
+def _serves(item: Item, deadline: float, *, heard: bool) -> bool:
+    """Whether an item that is under way will do; who listens wants to hear it from the start."""
+    return not item.dropped and item.deadline >= deadline and not (heard and item.launched)
 
 
 def _ordered(options: Mapping[str, Any]) -> Variant:

@@ -52,6 +52,10 @@ class Item:
     refused_at: int = -1
     #: Since when it waits for room.
     starving_since: float = 0.0
+    #: What a continuous model has written of it, should it have to go on elsewhere.
+    written: list[int] = field(default_factory=list)
+    #: How often a continuous model failed while it had a slot, and it may have been the reason.
+    doubts: int = 0
     number: int = field(default_factory=_numbers.__next__)
     #: What the queue is sorted by: the most urgent first.
     rank: tuple[float, int] = field(init=False)
@@ -68,6 +72,17 @@ class Item:
     def dropped(self) -> bool:
         """Whether nobody wants the answer any more."""
         return self.done or not self.waiters
+
+    @property
+    def heard(self) -> bool:
+        """Whether somebody listens to what is written of it."""
+        return any(waiter.on_text is not None for waiter in self.waiters)
+
+    def say(self, text: str) -> None:
+        """Let those who listen have what was written."""
+        # A call that asked for it twice waits twice, and knows both places.
+        for waiter in dict.fromkeys(self.waiters):
+            waiter.say(self, text)
 
     def finish(self, value: Any) -> None:
         """Give the answer to all who wait."""

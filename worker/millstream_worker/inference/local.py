@@ -160,6 +160,7 @@ class LocalModel:
                     "loaded": resident is not None,
                     "bytes": resident.bytes if resident else 0,
                     "batches": resident.batches if resident else 0,
+                    "slots": unit.batcher.decoding.in_use(self.spec.name),
                     "usable": unit.gauge.budget.reading.usable,
                     "ceiling": unit.gauge.budget.ceiling,
                     "others": unit.gauge.budget.others,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from millstream_worker.inference.backends import Joining
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.declared import ModelSpec
 from millstream_worker.inference.engine import UNBOUNDED, Bounds, EngineDied, Loaded, Ran
@@ -91,6 +92,18 @@ class ProcessEngine:
         """Run a batch. Raises `EngineDied` when the child does, or is killed since it hangs."""
         asked = model, list(payloads), dict(options), bounds
         ran: Ran = self._ask("run", *asked, within_s=bounds.seconds)
+        return ran
+
+    def advance(
+        self,
+        model: str,
+        joining: Sequence[Joining],
+        leaving: Sequence[int],
+        bounds: Bounds = UNBOUNDED,
+    ) -> Ran:
+        """Have a continuous model compute one token of each of its items."""
+        asked = model, list(joining), list(leaving), bounds
+        ran: Ran = self._ask("advance", *asked, within_s=bounds.seconds)
         return ran
 
     def sample(self, model: str, length: int) -> Any:

@@ -21,6 +21,8 @@ class Batching:
     max_wait_s: float = 0.005
     step: int = 8
     padding: bool = True
+    #: Whether items join and leave while others are computed.
+    continuous: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

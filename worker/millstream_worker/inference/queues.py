@@ -99,6 +99,10 @@ class ModelQueue:
         """Return since when the oldest item has waited."""
         return min((item.queued for item in self._waiting), default=None)
 
+    def first(self, count: int) -> list[Item]:
+        """Return the most urgent items, whatever their options."""
+        return self._waiting[:count]
+
     def window(self) -> list[Item]:
         """Return the most urgent items that may leave with the first of them."""
         if not self._waiting:

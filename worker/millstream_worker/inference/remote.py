@@ -7,10 +7,11 @@ is not sent. Embeddings of several calls leave together, in lists.
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 from anyio.abc import TaskGroup
@@ -26,12 +27,22 @@ from millstream.events import BatchRan, Emit
 from millstream.model.inference import CallOptions
 from millstream.store import codec
 from millstream_worker.inference.backends.openai import OpenAIServer
+from millstream_worker.inference.backends.streamed import OnText
 from millstream_worker.inference.declared import ModelSpec
 from millstream_worker.inference.items import Item, traces_of
 from millstream_worker.inference.limiter import Limit
 from millstream_worker.inference.patience import Reason
 from millstream_worker.inference.queues import ModelQueue
 from millstream_worker.inference.waiting import Waiter
+
+
+class _Asked(NamedTuple):
+    """One input, as it is asked for."""
+
+    input: Any
+    options: dict[str, Any]
+    key: str
+    on_text: OnText | None
 
 
 class RemoteModel:
@@ -107,7 +118,12 @@ class RemoteModel:
         variant = (("options", codec.encode(dict(options.backend), "the options of a call")),)
         return [
             Item(
-                payload=(each, dict(options.backend), _key_of(options, number)),
+                payload=_Asked(
+                    each,
+                    dict(options.backend),
+                    _key_of(options, number),
+                    _teller(options, number),
+                ),
                 length=1,
                 variant=variant,
                 queued=loop.time(),
@@ -148,10 +164,7 @@ class RemoteModel:
         with anyio.CancelScope() as scope:
             self._under_way[scope] = items
             try:
-                payloads, options = [x.payload[0] for x in items], items[0].payload[1]
-                # What leaves together may leave with others the next time.
-                key = items[0].payload[2] if len(items) == 1 else ""
-                answers = await self._server.ask(payloads, options, key)
+                answers = await self._ask([item.payload for item in items])
                 for item, value in zip(items, answers, strict=True):
                     item.finish(value)
             except InferenceError as failed:
@@ -167,6 +180,13 @@ class RemoteModel:
             self._failed(items, error, sent)
         self._changed.set()
         self._tell(items, number, loop.time() - sent, "input" if error else None)
+
+    async def _ask(self, asked: Sequence[_Asked]) -> list[Any]:
+        inputs, first = [each.input for each in asked], asked[0]
+        if len(asked) == 1:
+            return await self._server.ask(inputs, first.options, first.key, first.on_text)
+        # What leaves together may leave with others the next time: it has no key.
+        return await self._server.ask(inputs, first.options)
 
     def _abandon(self) -> None:
         """Break off the requests that nobody waits for any more: a server stops computing then."""
@@ -210,6 +230,11 @@ class RemoteModel:
                 traces=traces_of(items),
             )
         )
+
+
+def _teller(options: CallOptions, number: int) -> OnText | None:
+    """Return what is told the text of one input of a call."""
+    return None if options.on_text is None else functools.partial(options.on_text, number)
 
 
 def _key_of(options: CallOptions, number: int) -> str:

@@ -50,6 +50,9 @@ class RunsModels(Protocol):
     def run(self, model: str, payloads: Any, options: Any, bounds: Bounds = ...) -> Ran:
         """Run a batch."""
 
+    def advance(self, model: str, joining: Any, leaving: Any, bounds: Bounds = ...) -> Ran:
+        """Have a continuous model compute one token of each of its items."""
+
     def sample(self, model: str, length: int) -> Any:
         """Return a payload for measuring."""
 

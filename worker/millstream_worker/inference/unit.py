@@ -91,7 +91,11 @@ class Unit:
             self.laws,
             emit=emit,
             hang_s=device.hang_s,
-            waiting=lambda: [model for model in self.profiles if len(queues[model])],
+            waiting=lambda: [
+                model
+                for model in self.profiles
+                if len(queues[model]) or self.batcher.decoding.in_use(model)
+            ],
         )
         self.batcher = Batcher(
             device.name, runner, self.tenants, picker, self.gauge, emit=emit, wall=machine.wall
@@ -103,7 +107,9 @@ class Unit:
         self._queues[spec.name].on_idle.append(self.batcher.kick)
         self.profiles[spec.name] = Profile(
             model=spec.name,
-            batching=spec.batching(backend.step, padding=backend.padding),
+            batching=spec.batching(
+                backend.step, padding=backend.padding, continuous=backend.continuous
+            ),
             identity=identity,
             footprint=Footprint(backend.guess),
             patience=Patience(spec.max_wait_s),

@@ -6,7 +6,7 @@ One future a call, however many inputs it has: it ends with the last answer or t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from millstream.model.trace import Place
@@ -40,12 +40,14 @@ class Attendance:
 class Waiter:
     """One call, counted as waiting from here on until `rest`."""
 
-    __slots__ = ("_attendance", "_done", "_left", "_resting", "items", "place", "run")
+    __slots__ = ("_attendance", "_done", "_left", "_resting", "items", "on_text", "place", "run")
 
     def __init__(self, run: str, attendance: Attendance, place: Place | None = None) -> None:
         self.run = run
         #: Where the call stands in a trace.
         self.place = place
+        #: Who listens to what is written of its inputs, if anybody.
+        self.on_text: Callable[[int, str], None] | None = None
         self.items: Sequence[Item] = ()
         self._attendance = attendance
         self._left = 0
@@ -85,6 +87,13 @@ class Waiter:
             self._done.set_exception(error)
             # A call that is given up in this very moment does not look: that is no mistake.
             self._done.exception()
+
+    def say(self, item: Item, text: str) -> None:
+        """Let who listens have what was written of an input, however often it was asked."""
+        if self.on_text is not None:
+            for index, each in enumerate(self.items):
+                if each is item:
+                    self.on_text(index, text)
 
     def rest(self) -> None:
         """Wait no longer."""

@@ -25,6 +25,7 @@ from yarl import URL
 from millstream.model.limits import KIB
 from millstream_worker.tools.credentials import Redactor
 from millstream_worker.tools.egress import check_host
+from millstream_worker.tools.exchanges import Response
 from millstream_worker.tools.faults import AddressRefused, Malformed, Refused, TooLarge, Unsent
 from millstream_worker.tools.messages import read_bounded
 from millstream_worker.tools.servers import OAuth
@@ -45,7 +46,7 @@ class Challenge:
     headers: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, response: aiohttp.ClientResponse) -> Challenge | None:
+    def of(cls, response: Response) -> Challenge | None:
         """Return what a response asks for, if that is a token or a wider one."""
         wider = "insufficient_scope" in response.headers.get("WWW-Authenticate", "")
         if response.status == 401 or (response.status == 403 and wider):

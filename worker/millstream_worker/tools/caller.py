@@ -9,12 +9,12 @@ The SDK and aiohttp are imported when the first server is needed, which is 60 MB
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -26,12 +26,16 @@ from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.model.trace import Place
 from millstream_worker.tools.call import Call
 from millstream_worker.tools.faults import Unfit
+from millstream_worker.tools.gates import Gate
 from millstream_worker.tools.judge import judge
 from millstream_worker.tools.policy import effect_of, needs_intent
 from millstream_worker.tools.servers import ServerSpec
 
 if TYPE_CHECKING:
+    from millstream_worker.tools.catalogue import Catalogue
     from millstream_worker.tools.peer import Peer
+
+T = TypeVar("T")
 
 MOST_CALLS = 100
 KEY_META = "millstream.dev/idempotency-key"
@@ -79,8 +83,10 @@ class ToolCaller:
         self._servers = dict(servers)
         self._emit = emit
         self._now = now
-        self._gate = anyio.CapacityLimiter(max_calls)
+        self._gate = Gate(max_calls)
         self._peers: dict[str, Peer] = {}
+        #: What was found out of each tool, and of which listing: the same for every call of it.
+        self._ready: dict[tuple[str, str], tuple[Catalogue, PreparedCall]] = {}
         self._owners: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
@@ -109,26 +115,7 @@ class ToolCaller:
         """Find a tool and check the arguments. Raises `ToolRejected` or `ToolNotSent`."""
         spec = self._spec(server)
         peer = self._peer(spec)
-        with self._told(peer, tool):
-            if not spec.permits(tool):
-                raise Unfit(f"the configuration does not allow it; it allows {spec.permitted}")
-            catalogue = await peer.catalogue(run_id, anyio.current_time() + spec.timeout_s)
-            described = catalogue.tools.get(tool)
-            if described is None:
-                raise Unfit(
-                    f"no such tool; there are {_some(filter(spec.permits, catalogue.tools))}"
-                )
-            described.check(_with_key(spec, tool, arguments, _ANY_KEY))
-
-        rule = spec.rule(tool)
-        return PreparedCall(
-            server=server,
-            tool=tool,
-            effect=effect_of(rule.effect, described.hints, trusted=spec.trust_annotations),
-            on_unknown=rule.on_unknown,
-            needs_intent=needs_intent(rule.effect, described.hints),
-            catalogue=catalogue.digest,
-        )
+        return await self._told(peer, tool, self._prepared(spec, peer, tool, arguments, run_id))
 
     async def call(
         self,
@@ -151,17 +138,15 @@ class ToolCaller:
         limit_s = min(timeout_s, spec.timeout_s)
         began = self._now()
         traced = {} if place is None else {TRACE_META: place.trace}
-        with self._told(peer, prepared.tool, place):
-            result = await peer.call(
-                Call(
-                    tool=prepared.tool,
-                    arguments=_with_key(spec, prepared.tool, arguments, idempotency_key),
-                    meta={**traced, **meta, KEY_META: idempotency_key},
-                    run_id=run_id,
-                    deadline=anyio.current_time() + limit_s,
-                    inputs=inputs,
-                )
-            )
+        call = Call(
+            tool=prepared.tool,
+            arguments=_with_key(spec, prepared.tool, arguments, idempotency_key),
+            meta={**traced, **meta, KEY_META: idempotency_key},
+            run_id=run_id,
+            deadline=asyncio.get_running_loop().time() + limit_s,
+            inputs=inputs,
+        )
+        result = await self._told(peer, prepared.tool, peer.call(call), place)
 
         self._called(peer, prepared.tool, _status(result), began, place)
         return result
@@ -173,8 +158,8 @@ class ToolCaller:
         """
         spec = self._spec(server)
         peer = self._peer(spec)
-        with self._told(peer, "tools/list"):
-            catalogue = await peer.catalogue(run_id, anyio.current_time() + spec.timeout_s)
+        listed = peer.catalogue(run_id, asyncio.get_running_loop().time() + spec.timeout_s)
+        catalogue = await self._told(peer, "tools/list", listed)
         allowed = [each.info for name, each in catalogue.tools.items() if spec.permits(name)]
         return allowed, catalogue.digest
 
@@ -214,12 +199,39 @@ class ToolCaller:
             self._peers[spec.name] = peer
         return peer
 
-    @contextmanager
-    def _told(self, peer: Peer, tool: str, place: Place | None = None) -> Iterator[None]:
+    async def _prepared(
+        self, spec: ServerSpec, peer: Peer, tool: str, arguments: Mapping[str, Any], run_id: str
+    ) -> PreparedCall:
+        if not spec.permits(tool):
+            raise Unfit(f"the configuration does not allow it; it allows {spec.permitted}")
+        catalogue = await peer.catalogue(run_id, asyncio.get_running_loop().time() + spec.timeout_s)
+        described = catalogue.tools.get(tool)
+        if described is None:
+            raise Unfit(f"no such tool; there are {_some(filter(spec.permits, catalogue.tools))}")
+        described.check(_with_key(spec, tool, arguments, _ANY_KEY))
+
+        before = self._ready.get((spec.name, tool))
+        if before is not None and before[0] is catalogue:
+            return before[1]
+        rule = spec.rule(tool)
+        prepared = PreparedCall(
+            server=spec.name,
+            tool=tool,
+            effect=effect_of(rule.effect, described.hints, trusted=spec.trust_annotations),
+            on_unknown=rule.on_unknown,
+            needs_intent=needs_intent(rule.effect, described.hints),
+            catalogue=catalogue.digest,
+        )
+        self._ready[spec.name, tool] = catalogue, prepared
+        return prepared
+
+    async def _told(
+        self, peer: Peer, tool: str, acting: Awaitable[T], place: Place | None = None
+    ) -> T:
         """Report how a call ended badly, and raise the error that the workflow sees."""
         began = self._now()
         try:
-            yield
+            return await acting
         except anyio.get_cancelled_exc_class():
             self._called(peer, tool, "cancelled", began, place)
             raise

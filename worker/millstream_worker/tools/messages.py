@@ -16,6 +16,7 @@ import aiohttp
 import msgspec
 
 from millstream.model.limits import MIB
+from millstream_worker.tools.exchanges import Response
 from millstream_worker.tools.faults import Malformed, Refused, RpcError, TooLarge, Unfit
 
 LARGEST_REQUEST = 1 * MIB
@@ -31,6 +32,18 @@ _ADVICE = {
 
 #: Enough for a JSON-RPC error; the rest of an error page is not read.
 _LARGEST_REFUSAL = 64 * 1024
+
+
+def _to_json(value: Any) -> Any:
+    # What a workflow passes may be a model of pydantic, as everywhere else.
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json")
+    raise NotImplementedError(f"objects of type {type(value).__qualname__} have no JSON form")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_to_json)
+_UNWRITABLE = (TypeError, NotImplementedError, ValueError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +68,21 @@ def encode(method: str, params: Mapping[str, Any] | None, *, id: int | None = No
 def encode_message(message: dict[str, Any]) -> bytes:
     """Return a message as bytes, or raise `Unfit` when it cannot be sent."""
     try:
-        body = msgspec.json.encode(message)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        body = _ENCODER.encode(message)
+    except _UNWRITABLE as error:
         raise Unfit(f"it cannot be written as JSON ({error})") from error
     if len(body) > LARGEST_REQUEST:
         raise Unfit(f"it is {len(body):,} bytes, the limit is {LARGEST_REQUEST:,}")
     return body
+
+
+def plain(params: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return parameters as plain JSON values, or raise `Unfit` when they have no such form."""
+    try:
+        found: Mapping[str, Any] | None = msgspec.to_builtins(params, enc_hook=_to_json)
+    except _UNWRITABLE as error:
+        raise Unfit(f"it cannot be written as JSON ({error})") from error
+    return found
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -96,19 +118,25 @@ def settle(message: Mapping[str, Any], *, modern: bool) -> dict[str, Any]:
     return result
 
 
-async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def read_bounded(response: Response, limit: int) -> bytes:
     """Return a body, or raise `TooLarge` as soon as it is."""
     if (response.content_length or 0) > limit:
         raise TooLarge(limit)
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > limit:
-            raise TooLarge(limit)
-    return bytes(body)
+    content = response.content
+    first = await content.readany()
+    if content.at_eof() and len(first) <= limit:
+        # Most answers come in one piece.
+        return first
+
+    body = bytearray(first)
+    while len(body) <= limit:
+        if content.at_eof():
+            return bytes(body)
+        body += await content.readany()
+    raise TooLarge(limit)
 
 
-async def refusal(response: aiohttp.ClientResponse) -> Refused | RpcError:
+async def refusal(response: Response) -> Refused | RpcError:
     """Return what a status other than 200 says: the JSON-RPC error in it, else the status."""
     retry_after = _retry_after(response.headers.get("Retry-After"))
     reason = _ADVICE.get(response.status // 100 * 100 if response.status < 400 else response.status)

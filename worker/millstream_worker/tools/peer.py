@@ -7,25 +7,16 @@ judges no fault, and knows neither workflows nor retries.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
-from mcp import ClientSession
-from mcp_types import (
-    CallToolRequest,
-    CallToolRequestParams,
-    CallToolResult,
-    InputRequiredResult,
-)
-from pydantic import TypeAdapter, ValidationError
 
 from millstream.events import CircuitMoved, Emit, ToolCatalogueChanged
 from millstream.model.elicitation import InputNeeded
 from millstream.model.tool import ToolResult
-from millstream_worker.tools.answers import sent_again, tool_result
 from millstream_worker.tools.breaker import Breaker, Circuit, Pass
 from millstream_worker.tools.call import Call
 from millstream_worker.tools.catalogue import Catalogue
@@ -33,23 +24,20 @@ from millstream_worker.tools.credentials import Redactor
 from millstream_worker.tools.faults import (
     CircuitOpen,
     Fault,
-    Malformed,
     RpcError,
     SessionGone,
     Unsent,
 )
-from millstream_worker.tools.gates import Gates
+from millstream_worker.tools.gates import Gate, Gates
 from millstream_worker.tools.judge import answered, before_sending, counts
-from millstream_worker.tools.listing import first_of, list_tools
+from millstream_worker.tools.listing import list_tools
 from millstream_worker.tools.policy import HEADER_MISMATCH, UNSUPPORTED_VERSION
+from millstream_worker.tools.sending import send_call
 from millstream_worker.tools.servers import ServerSpec
+from millstream_worker.tools.session import Session
 from millstream_worker.tools.sessions import Sessions
 
 T = TypeVar("T")
-
-_ANSWER: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
-    CallToolResult | InputRequiredResult
-)
 
 
 class Peer:
@@ -60,7 +48,7 @@ class Peer:
         spec: ServerSpec,
         *,
         owners: TaskGroup,
-        worker_gate: anyio.CapacityLimiter,
+        worker_gate: Gate,
         emit: Emit,
         now: Callable[[], float],
     ) -> None:
@@ -107,7 +95,8 @@ class Peer:
         """Send a call once, and return what the tool answered, or asks before it does."""
         self._refuse_if_open()
         async with self._gates.passed(call.deadline):
-            await self._through_circuit(call.run_id, call.deadline)
+            if self.away:
+                await self._through_circuit(call.run_id, call.deadline)
             try:
                 return await self._send(call)
             except RpcError as error:
@@ -130,29 +119,13 @@ class Peer:
     # -- one exchange --------------------------------------------------------------------------
 
     async def _send(self, call: Call) -> ToolResult | InputNeeded:
-        request = CallToolRequest(
-            params=CallToolRequestParams(
-                name=call.tool,
-                arguments=dict(call.arguments),
-                _meta={**call.meta},  # type: ignore[arg-type]  # an open map on the wire
-                **({} if call.inputs is None else sent_again(call.inputs)),
-            )
-        )
-
-        async def send(client: ClientSession) -> CallToolResult | InputRequiredResult:
-            left_s = call.deadline - anyio.current_time()
-            if left_s <= 0:
-                raise Unsent("its time was over before it could be sent")
-            try:
-                return await client.send_request(request, _ANSWER, left_s)
-            except ValidationError as error:
-                raise Malformed(f"its answer is invalid ({first_of(error)})") from error
-
-        return tool_result(await self._exchange(call.run_id, call.deadline, send))
+        return await self._exchange(call.run_id, call.deadline, partial(send_call, call=call))
 
     async def _list(self, run_id: str, deadline: float) -> None:
         try:
-            found, holds_s = await self._exchange(run_id, deadline, list_tools)
+            found, holds_s = await self._exchange(
+                run_id, deadline, lambda session: list_tools(session.client)
+            )
         except Fault as fault:
             raise before_sending(fault) from None
 
@@ -166,18 +139,16 @@ class Peer:
             )
 
     async def _exchange(
-        self, run_id: str, deadline: float, send: Callable[[ClientSession], Awaitable[T]]
+        self, run_id: str, deadline: float, send: Callable[[Session], Awaitable[T]]
     ) -> T:
         session = await self._sessions.get(run_id, deadline)
         try:
-            with self._reported():
-                return await send(await session.client(deadline))
+            return await self._reported(send(session))
         except SessionGone:
             # It has executed nothing: a new session may ask again, once.
             self._sessions.drop(session)
         session = await self._sessions.get(run_id, deadline)
-        with self._reported():
-            return await send(await session.client(deadline))
+        return await self._reported(send(session))
 
     def _stale(self) -> None:
         self._fresh_until = 0.0
@@ -207,10 +178,9 @@ class Peer:
             f"it failed too often; it is asked again in {wait_s:.1f} s", retry_after=wait_s
         )
 
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
+    async def _reported(self, sent: Awaitable[T]) -> T:
         try:
-            yield
+            answer = await sent
         except Fault as fault:
             if answered(fault):
                 self._answered()
@@ -218,6 +188,7 @@ class Peer:
                 self._moved(self._breaker.failed())
             raise
         self._answered()
+        return answer
 
     def _answered(self) -> None:
         self._sessions.answered()

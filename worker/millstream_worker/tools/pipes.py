@@ -37,7 +37,7 @@ from millstream_worker.tools.faults import (
     Unsent,
 )
 from millstream_worker.tools.guard import OVERSIZE
-from millstream_worker.tools.messages import settle
+from millstream_worker.tools.messages import plain, settle
 from millstream_worker.tools.servers import ServerSpec, Stdio
 from millstream_worker.tools.sockets import reason_of
 
@@ -123,6 +123,8 @@ class PipeDispatcher:
         if self._group is None or self.lost.is_set():
             raise ProcessGone(self._ended())
 
+        # What cannot be written is found out here, and not in the group that all calls share.
+        params = plain(params)
         exchange = _Exchange()
         self._group.start_soon(self._perform, exchange, method, params, inner)
         try:

@@ -94,8 +94,25 @@ class Session:
         """Tell the owner to leave. What is under way is cut."""
         self._stop.set()
 
-    async def client(self, deadline: float) -> ClientSession:
-        """Return the SDK's session once it is ready, or raise the `Fault` that prevented it."""
+    @property
+    def is_ready(self) -> bool:
+        """Whether it was opened. Nobody has to wait, or is told anything, before it ends."""
+        return self._client is not None
+
+    @property
+    def client(self) -> ClientSession:
+        """The SDK's session, once this one is open."""
+        assert self._client is not None
+        return self._client
+
+    @property
+    def line(self) -> Line:
+        """What carries its messages, once this one is open."""
+        assert self._line is not None
+        return self._line
+
+    async def opened(self, deadline: float) -> None:
+        """Return once it is open, or raise the `Fault` that prevented it."""
         if not self._ready.is_set():
             with anyio.CancelScope(deadline=deadline) as scope:
                 await self._ready.wait()
@@ -103,7 +120,6 @@ class Session:
                 raise Unsent("its session was not ready in time")
         if self._client is None:
             raise self._fault or Unsent("its session ended before it was ready")
-        return self._client
 
     async def own(self) -> None:
         """Open the session, hold it open, leave it. One task runs this from end to end."""

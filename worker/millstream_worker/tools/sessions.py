@@ -70,10 +70,11 @@ class Sessions:
                 session = None
             if session is None:
                 session = self._open(key, run_id)
-            try:
-                await session.client(deadline)
-            except Fault as fault:
-                raise before_sending(fault) from None
+            if not session.is_ready:
+                try:
+                    await session.opened(deadline)
+                except Fault as fault:
+                    raise before_sending(fault) from None
 
             self._era = session.era
             if key is None and session.stateful and not self._spec.shared_session:

@@ -8,6 +8,7 @@ and with them (2025 and older), where a notification does. It does not know tool
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import count
@@ -23,6 +24,7 @@ from yarl import URL
 from millstream_worker.tools.authorization import Authorization, Challenge
 from millstream_worker.tools.credentials import Redactor
 from millstream_worker.tools.egress import check_host
+from millstream_worker.tools.exchanges import Exchange, Exchanges, Response
 from millstream_worker.tools.faults import Cut, Fault, Malformed, SessionGone
 from millstream_worker.tools.messages import (
     Request,
@@ -92,6 +94,7 @@ class WebDispatcher:
         self._authorization = authorization
         self._http = http
         self._url = url
+        self._exchanges = Exchanges(http, url)
         self._headers = headers
         self._limit = limit
         self._on_tools_changed = on_tools_changed
@@ -130,8 +133,10 @@ class WebDispatcher:
         ticket = Ticket()
         answered = False
         try:
-            with faults(ticket), anyio.fail_after(opts.get("timeout")):
-                message = await self._exchange(request, stamped, ticket, modern=modern)
+            # A time-out of asyncio costs a third of a scope's, and this is around every call.
+            with faults(ticket):
+                async with asyncio.timeout(opts.get("timeout")):
+                    message = await self._exchange(request, stamped, ticket, modern=modern)
             answered = True
         finally:
             # At a 2026 server the closed response has said it already.
@@ -159,7 +164,7 @@ class WebDispatcher:
         if self.session_id is None:
             return
         with anyio.move_on_after(COURTESY_S, shield=True):
-            await self._courtesy("DELETE", None)
+            await self._courtesy("DELETE", b"")
 
     # -- one request ---------------------------------------------------------------------------
 
@@ -194,7 +199,7 @@ class WebDispatcher:
 
     async def _answer_in(
         self,
-        response: aiohttp.ClientResponse,
+        response: Response,
         stream: EventParser,
         request: Request,
         *,
@@ -226,9 +231,7 @@ class WebDispatcher:
             headers = self._all_headers(stamped) | {"last-event-id": stream.last_id or ""}
             again = EventParser(self._limit)
             again.last_id, again.retry_s = stream.last_id, stream.retry_s
-            async with self._http.get(
-                self._url, headers=headers, allow_redirects=False
-            ) as response:
+            async with self._exchanges.request("GET", headers, b"", Ticket()) as response:
                 if response.status != 200 or response.content_type != "text/event-stream":
                     return None
                 found = await self._answer_in(response, again, request, modern=False)
@@ -270,14 +273,12 @@ class WebDispatcher:
         with anyio.move_on_after(COURTESY_S):
             await self._courtesy("POST", encode_message(reply))
 
-    async def _courtesy(self, verb: str, body: bytes | None) -> None:
+    async def _courtesy(self, verb: str, body: bytes) -> None:
         """Send what nobody waits for. If it fails, the server will find out in another way."""
         stamped = {} if self._version is None else {_VERSION: self._version}
         headers = self._all_headers(stamped)
         try:
-            async with self._http.request(
-                verb, self._url, data=body, headers=headers, allow_redirects=False
-            ):
+            async with self._exchanges.request(verb, headers, body, Ticket()):
                 pass
         except (aiohttp.ClientError, OSError, TimeoutError):
             pass
@@ -290,7 +291,7 @@ class WebDispatcher:
 
     def _post(
         self, body: bytes, stamped: Mapping[str, str], ticket: Ticket
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    ) -> AbstractAsyncContextManager[Response]:
         if self._authorization is None:
             return self._post_once(body, stamped, ticket)
         return self._authorized(self._authorization, body, stamped, ticket)
@@ -302,7 +303,7 @@ class WebDispatcher:
         body: bytes,
         stamped: Mapping[str, str],
         ticket: Ticket,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Response]:
         token = self._token()
         async with self._post_once(body, stamped, ticket) as response:
             challenge = Challenge.of(response)
@@ -316,16 +317,8 @@ class WebDispatcher:
         async with self._post_once(body, stamped, ticket) as response:
             yield response
 
-    def _post_once(
-        self, body: bytes, stamped: Mapping[str, str], ticket: Ticket
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        return self._http.post(
-            self._url,
-            data=body,
-            headers=self._all_headers(stamped),
-            allow_redirects=False,
-            trace_request_ctx=ticket,
-        )
+    def _post_once(self, body: bytes, stamped: Mapping[str, str], ticket: Ticket) -> Exchange:
+        return self._exchanges.request("POST", self._all_headers(stamped), body, ticket)
 
     def _token(self) -> Mapping[str, str]:
         return {} if self._authorization is None else self._authorization.headers
@@ -344,7 +337,7 @@ class WebDispatcher:
         return headers
 
 
-async def _linger(response: aiohttp.ClientResponse) -> None:
+async def _linger(response: Response) -> None:
     """Read the end of a stream where it has come already. The answer stands, whatever happens."""
     with suppress(aiohttp.ClientError, OSError), anyio.move_on_after(_LINGER_S):
         await response.content.readany()

@@ -35,6 +35,42 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Joining:
+    """An item that takes a slot of a continuous model."""
+
+    #: By which it is known until it has left.
+    number: int
+    payload: Any
+    options: Mapping[str, Any]
+    #: What was written of it before it lost its slot: it goes on from there.
+    written: Sequence[int] = ()
+    #: Whether somebody listens to what is written of it.
+    heard: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advanced:
+    """What came of one advance of a continuous model."""
+
+    #: Results of the items that are through: a JSON value, or an exception for that item.
+    ended: Mapping[int, Any]
+    #: Tokens that were written of the others.
+    written: Mapping[int, Sequence[int]]
+    #: What was said of items that are listened to.
+    texts: Mapping[int, str]
+    #: Tokens of prompts that were read, padding included, and tokens that were written.
+    read: int = 0
+    wrote: int = 0
+    #: Slots that were computed, and how many tokens the longest of them holds now.
+    slots: int = 0
+    longest: int = 0
+    #: Rows and columns of the keys and values, as memory was taken for them.
+    taken: tuple[int, int] = (0, 0)
+    #: Bytes that the keys and values take now.
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions:
     """What a backend is made with."""
 
@@ -65,6 +101,8 @@ class Backend:
     quick_chars = 4096
     #: Whether the same input gives the same answer: then it is computed once for all who ask.
     repeatable = True
+    #: Whether items join and leave while others are computed: `advance` is called instead of `run`.
+    continuous = False
 
     def __init__(self, given: BackendOptions) -> None:
         self.given = given
@@ -99,6 +137,16 @@ class Backend:
     def run(self, payloads: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
         """Return one result an item, in order: a JSON value, or an exception for that item."""
         raise NotImplementedError
+
+    def advance(self, joining: Sequence[Joining], leaving: Sequence[int]) -> Advanced:
+        """Let go of those that leave, take in those that join, and compute one token for each.
+
+        Whatever it raises, no item has a slot any more afterwards, and `clear` was called.
+        """
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Let go of all items that have a slot."""
 
     def unload(self) -> None:
         """Give back what the model holds."""

@@ -1,45 +1,49 @@
-"""Text generation: padded on the left and step by step, or batched anew at every step.
+"""Text generation: token by token, with texts that begin and end in between.
 
-Where transformers offers it (CUDA), the prompts of a batch go through its continuous batching: an
-answer that is short leaves its place to another prompt while the long ones go on.
+A model that the decoder does not know writes whole texts instead, padded on the left, with the
+loop of transformers: what joins then is through when `advance` returns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
-#: Between two looks whether what generates still runs.
-_LOOK_S = 1.0
+from millstream_worker.inference.backends import Advanced, Joining
+
+if TYPE_CHECKING:
+    from millstream_worker.inference.backends.decoder import Decoder, Row
+
+#: Tokens of prompts that are read at once, padding included.
+READ_AT_ONCE = 2048
+#: Tokens of each text that memory is taken for at once.
+BLOCK = 64
+#: What stands for a character whose bytes are not all there yet.
+_INCOMPLETE = "\ufffd"
 
 
 class Generator:
-    """A loaded model that writes. ``share`` above 0: that part of free memory is for keys."""
+    """A loaded model that writes."""
 
-    def __init__(
-        self, model: Any, tokenizer: Callable[[], Any], device: Any, share: float = 0.0
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Callable[[], Any], device: Any) -> None:
+        from millstream_worker.inference.backends import decoder  # noqa: PLC0415 - imports torch
+
         self._model = model
         self._tokenizer = tokenizer
         self._device = device
-        self._share = share if hasattr(model, "continuous_batching_context_manager") else 0.0
-        self._running = ExitStack()
-        self._manager: Any = None
-        self._sampling = 0.0, 0.0
+        self._make_row = decoder.Row
+        self._ends = _ends_of(model)
+        self._decoder: Decoder | None = None
+        if decoder.can_decode(model):
+            self._decoder = decoder.Decoder(model, device, self._ends, self._pad())
+        #: What is written of those that are listened to.
+        self._heard: dict[int, Speech] = {}
+        #: What they had when they joined.
+        self._before: dict[int, Sequence[int]] = {}
 
     def run(self, payloads: Sequence[list[int]], options: Mapping[str, Any]) -> list[Any]:
-        """Return ``text`` and ``tokens`` for each prompt."""
-        if self._share:
-            return self._continuous(payloads, options)
-        return self._padded(payloads, options)
-
-    def close(self) -> None:
-        """End what runs in the background."""
-        self._manager = None
-        self._running.close()
-
-    def _padded(self, payloads: Sequence[list[int]], options: Mapping[str, Any]) -> list[Any]:
+        """Return ``text`` and ``tokens`` for each prompt, once the longest is through."""
         import torch  # noqa: PLC0415 - loaded with the model
 
         longest = max(map(len, payloads))
@@ -59,46 +63,98 @@ class Generator:
         rows = written[:, longest:].cpu().tolist()
         return [self._answer(row) for row in rows]
 
-    def _continuous(self, payloads: Sequence[list[int]], options: Mapping[str, Any]) -> list[Any]:
-        manager = self._managed(options)
-        longest = int(options["max_new_tokens"])
-        names = manager.add_requests([list(each) for each in payloads], max_new_tokens=longest)
-        found: dict[str, Any] = {}
-        while len(found) < len(names):
-            result = manager.get_result(timeout=_LOOK_S)
-            if result is None and not manager.is_running():
-                self.close()
-                raise RuntimeError("the generation of transformers has ended by itself")
-            if result is not None and result.is_finished():
-                found[result.request_id] = result
-        return [self._told(found[name]) for name in names]
+    def advance(self, joining: Sequence[Joining], leaving: Sequence[int]) -> Advanced:
+        """Take in, let go, and write one token of each."""
+        if self._decoder is None:
+            return self._whole(joining)
+        decoder = self._decoder
+        decoder.begin()
+        decoder.leave(leaving)
+        for number in leaving:
+            self._forget(number)
+        rows = [self._row(each) for each in joining]
+        present = [*decoder.rows, *rows]
+        marks = [len(row.written) for row in present]
+        read = decoder.join(rows)
+        slots = decoder.write()
+        ended = {row.number: self._through(row) for row in present if row.done}
+        return Advanced(
+            ended=ended,
+            written={
+                row.number: row.written[mark:]
+                for row, mark in zip(present, marks, strict=True)
+                if not row.done
+            },
+            texts=self._said(present, marks, ended),
+            read=read,
+            wrote=sum(len(row.written) - mark for row, mark in zip(present, marks, strict=True)),
+            slots=max(slots, len(rows)),
+            longest=decoder.longest,
+            taken=decoder.used,
+            held=decoder.bytes,
+        )
 
-    def _managed(self, options: Mapping[str, Any]) -> Any:
-        """Return what generates with these options, running.
+    def clear(self) -> None:
+        """Let go of all that is being written."""
+        self._heard, self._before = {}, {}
+        if self._decoder is not None:
+            self._decoder.clear()
 
-        One that is cached by ``generate_batch`` would keep the sampling of the first call for
-        all, and the size of its batch; and each call would stop and start it.
-        """
-        from transformers.generation import ContinuousBatchingConfig  # noqa: PLC0415 - as above
+    def _row(self, joining: Joining) -> Row:
+        options, written = joining.options, joining.written
+        self._before[joining.number] = written
+        if joining.heard:
+            self._heard[joining.number] = Speech(self._tokenizer, written)
+        return self._make_row(
+            number=joining.number,
+            prompt=[*joining.payload, *written],
+            left=int(options["max_new_tokens"]) - len(written),
+            temperature=float(options["temperature"]),
+            top_p=float(options["top_p"]),
+        )
 
-        sampling = float(options["temperature"]), float(options["top_p"])
-        if self._manager is None or sampling != self._sampling:
-            self.close()
-            self._manager = self._running.enter_context(
-                self._model.continuous_batching_context_manager(
-                    generation_config=self._config(options),
-                    continuous_batching_config=ContinuousBatchingConfig(
-                        max_memory_percent=self._share
-                    ),
-                )
-            )
-            self._sampling = sampling
-        return self._manager
+    def _through(self, row: Row) -> dict[str, Any]:
+        return self._answer([*self._before[row.number], *row.written])
 
-    def _told(self, result: Any) -> Any:
-        if result.error:
-            return ValueError(str(result.error))
-        return self._answer(result.generated_tokens)
+    def _said(
+        self, rows: Iterable[Row], marks: Iterable[int], ended: Mapping[int, Any]
+    ) -> dict[int, str]:
+        texts = {}
+        for row, mark in zip(rows, marks, strict=True):
+            speech = self._heard.get(row.number)
+            if speech is not None:
+                text = speech.add(row.written[mark:], last=row.done)
+                if text:
+                    texts[row.number] = text
+        for number in ended:
+            self._forget(number)
+        return texts
+
+    def _forget(self, number: int) -> None:
+        self._heard.pop(number, None)
+        self._before.pop(number, None)
+
+    def _whole(self, joining: Sequence[Joining]) -> Advanced:
+        """Write texts to their end, those of the same options together."""
+        found: dict[int, Any] = {}
+        texts: dict[int, str] = {}
+        known = sorted(joining, key=lambda each: sorted(each.options.items()))
+        for options, group in groupby(known, key=lambda each: each.options):
+            members = list(group)
+            answers = self.run([list(each.payload) for each in members], options)
+            found |= {each.number: answer for each, answer in zip(members, answers, strict=True)}
+        for each in joining:
+            if each.heard:
+                texts[each.number] = found[each.number]["text"]
+        return Advanced(
+            ended=found,
+            written={},
+            texts=texts,
+            read=sum(len(each.payload) for each in joining),
+            wrote=sum(len(answer["tokens"]) for answer in found.values()),
+            slots=len(joining),
+            longest=max((len(each.payload) for each in joining), default=0),
+        )
 
     def _config(self, options: Mapping[str, Any]) -> Any:
         from transformers import GenerationConfig  # noqa: PLC0415 - loaded with the model
@@ -109,27 +165,58 @@ class Generator:
             max_new_tokens=int(options["max_new_tokens"]),
             do_sample=temperature > 0,
             pad_token_id=self._pad(),
-            eos_token_id=self._model.config.eos_token_id,
+            eos_token_id=sorted(self._ends) or None,
             **(sampled if temperature > 0 else {}),
         )
 
     def _pad(self) -> int:
-        config = self._model.config
-        pad = getattr(config, "pad_token_id", None)
-        end = config.eos_token_id
-        found = pad if pad is not None else end
-        return int(found[0] if isinstance(found, list) else found or 0)
+        pad = getattr(self._model.config, "pad_token_id", None)
+        return int(pad if pad is not None else min(self._ends, default=0))
 
     def _answer(self, row: Sequence[int]) -> dict[str, Any]:
-        ends = self._model.config.eos_token_id
-        ends = set(ends if isinstance(ends, list) else [ends])
         tokens = []
         for token in row:
-            if token in ends:
+            if token in self._ends:
                 break
             tokens.append(int(token))
-        try:
-            text = self._tokenizer().decode(tokens, skip_special_tokens=True)
-        except (OSError, ValueError):
-            text = ""  # a model that came without a tokenizer was asked with token ids
-        return {"text": text, "tokens": tokens}
+        return {"text": decoded(self._tokenizer, tokens), "tokens": tokens}
+
+
+class Speech:
+    """The text of tokens as they come. What a later token may still change is held back."""
+
+    def __init__(self, tokenizer: Callable[[], Any], before: Sequence[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        #: The latest tokens that were said, and those that were not: a word depends on those
+        #: before it, and never on all of them.
+        self._tokens = list(before)
+        self._said = len(before)
+
+    def add(self, tokens: Sequence[int], *, last: bool = False) -> str:
+        """Return what can be said with these tokens."""
+        self._tokens += tokens
+        context = decoded(self._tokenizer, self._tokens[: self._said]).rstrip(_INCOMPLETE)
+        text = decoded(self._tokenizer, self._tokens)
+        if len(text) <= len(context) or (text.endswith(_INCOMPLETE) and not last):
+            return ""
+        self._tokens = self._tokens[self._said :] or self._tokens
+        self._said = len(self._tokens)
+        return text[len(context) :]
+
+
+def decoded(tokenizer: Callable[[], Any], tokens: Sequence[int]) -> str:
+    """Return the text of tokens; nothing where the model came without a tokenizer."""
+    try:
+        return str(tokenizer().decode(tokens, skip_special_tokens=True))
+    except (OSError, ValueError):
+        return ""  # it was asked with token ids
+
+
+def _ends_of(model: Any) -> frozenset[int]:
+    # Models that chat end a turn with another token than a text; only the former names it.
+    said = getattr(model, "generation_config", None)
+    ends = getattr(said, "eos_token_id", None)
+    ends = model.config.eos_token_id if ends is None else ends
+    if ends is None:
+        return frozenset()
+    return frozenset(ends if isinstance(ends, list) else [ends])

@@ -24,6 +24,7 @@ from millstream.errors import (
     InferenceUnavailable,
     MillstreamError,
 )
+from millstream_worker.inference.backends.streamed import OnText, streamed
 from millstream_worker.inference.declared import ModelSpec
 from millstream_worker.tools.credentials import Redactor
 
@@ -65,17 +66,22 @@ class OpenAIServer:
             await self._session.close()
 
     async def ask(
-        self, inputs: Sequence[Any], options: Mapping[str, Any], idempotency_key: str = ""
+        self,
+        inputs: Sequence[Any],
+        options: Mapping[str, Any],
+        idempotency_key: str = "",
+        on_text: OnText | None = None,
     ) -> list[Any]:
         """Return one answer for each input. Several at once are for embeddings alone.
 
         A server that knows ``Idempotency-Key`` computes, and charges, a repetition once.
+        ``on_text`` is told the text on the way, for which the server is asked to send a stream.
         """
         body = {"model": self._served_as, **self._defaults, **options, **self._input(inputs)}
-        if self._stream:
+        if self._stream or (on_text is not None and self.task != "embedding"):
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         try:
-            return await self._post(body, len(inputs), idempotency_key)
+            return await self._post(body, len(inputs), idempotency_key, on_text)
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             raise self._said(InferenceUnavailable, f"{type(error).__name__}: {error}") from None
         except MillstreamError:
@@ -92,14 +98,16 @@ class OpenAIServer:
             return {"prompt": one}
         return {"messages": [{"role": "user", "content": one}] if isinstance(one, str) else one}
 
-    async def _post(self, body: Mapping[str, Any], count: int, key: str) -> list[Any]:
+    async def _post(
+        self, body: Mapping[str, Any], count: int, key: str, on_text: OnText | None
+    ) -> list[Any]:
         url = f"{self._spec.url.rstrip('/')}/{TASKS[self.task]}"
         headers = self._headers() | ({"Idempotency-Key": key} if key else {})
         async with self._open().post(url, json=body, headers=headers) as response:
             if response.status != 200:
                 raise await self._refusal(response)
-            if self._stream and response.content_type == "text/event-stream":
-                return [_plain(await _streamed(response, self.task))]
+            if "stream" in body and response.content_type == "text/event-stream":
+                return [_plain(await streamed(response, self.task, _MOST_BYTES, on_text))]
             document = json.loads(await _bounded(response))
         if self.task == "embedding":
             return _vectors(document, count)
@@ -160,31 +168,6 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
             raise ValueError(f"it is longer than {_MOST_BYTES:,} bytes")
         parts.append(part)
     return b"".join(parts)
-
-
-async def _streamed(response: aiohttp.ClientResponse, task: str) -> dict[str, Any]:
-    """Read events until the server says that it is done."""
-    texts: list[str] = []
-    reason, usage, size = None, None, 0
-    async for line in response.content:
-        size += len(line)
-        if size > _MOST_BYTES:
-            raise ValueError(f"it is longer than {_MOST_BYTES:,} bytes")
-        data = line.strip().removeprefix(b"data:").strip()
-        if not line.startswith(b"data:") or not data:
-            continue
-        if data == b"[DONE]":
-            return {"text": "".join(texts), "finish_reason": reason, "usage": usage}
-        event = json.loads(data)
-        if "error" in event:
-            raise ValueError(f"the server said: {event['error']}")
-        usage = event.get("usage") or usage
-        for choice in event.get("choices", []):
-            piece = choice.get("delta", {}).get("content") if task == "chat" else choice.get("text")
-            texts.append(piece or "")
-            reason = choice.get("finish_reason") or reason
-    # The connection ended without that word: half an answer is none.
-    raise aiohttp.ClientPayloadError("the stream ended before the answer did")
 
 
 def _chosen(document: Mapping[str, Any], task: str) -> dict[str, Any]:

@@ -19,9 +19,17 @@ from typing import Any
 
 from millstream import __version__
 from millstream.errors import ConfigError, MissingExtra
-from millstream_worker.inference.backends import Backend, BackendOptions, Prepared, named
-from millstream_worker.inference.backends.generation import Generator
+from millstream_worker.inference.backends import (
+    Advanced,
+    Backend,
+    BackendOptions,
+    Joining,
+    Prepared,
+    named,
+)
+from millstream_worker.inference.backends.generation import BLOCK, READ_AT_ONCE, Generator
 from millstream_worker.inference.footprint import Bytes
+from millstream_worker.inference.heap import keep_memory
 from millstream_worker.inference.shapes import padded
 
 TASKS = ("embedding", "classification", "reranking", "generation")
@@ -42,7 +50,6 @@ class TransformersBackend(Backend):
         "device_map": "",
         "max_new_tokens": 256,
         "continuous": True,
-        "continuous_memory": 0.3,
     }
 
     def __init__(self, given: BackendOptions) -> None:
@@ -65,6 +72,9 @@ class TransformersBackend(Backend):
         self._generator: Generator | None = None
         self.max_length = self._longest()
         if self.task == "generation":
+            self.continuous = bool(self._set["continuous"])
+            # Memory is taken for so many tokens at once then.
+            self.step = BLOCK if self.continuous else self.step
             self.call_options = {
                 "max_new_tokens": int(self._set["max_new_tokens"]),
                 "temperature": 0.0,
@@ -93,11 +103,19 @@ class TransformersBackend(Backend):
         wide = int(self._config.get("intermediate_size", 4 * hidden))
         size = _DTYPES.get(str(self._set["dtype"]), 4)
         token = size * (6.0 * hidden + 2.0 * wide)
-        if self.task == "generation":
-            layers = int(self._config.get("num_hidden_layers", 12))
-            # Logits of the last position alone, but keys and values of every layer.
-            token += 2.0 * size * layers * hidden
-        return Bytes(fixed=8 << 20, per_item=4096.0, per_token=token)
+        if self.task != "generation":
+            return Bytes(fixed=8 << 20, per_item=4096.0, per_token=token)
+        layers = int(self._config.get("num_hidden_layers", 12))
+        # Keys and values of every layer. Heads of queries may share them.
+        heads = int(self._config.get("num_attention_heads", 1))
+        shared = int(self._config.get("num_key_value_heads", heads))
+        kept = 2.0 * size * layers * hidden * shared / heads
+        # Logits of the last position alone, as they are, in float, and sorted to draw from.
+        row = 16.0 * int(self._config.get("vocab_size", 32_000))
+        if not self.continuous:
+            return Bytes(fixed=8 << 20, per_item=row, per_token=token + kept)
+        # Prompts are read so many tokens at a time, however many texts there are.
+        return Bytes(fixed=(8 << 20) + READ_AT_ONCE * token, per_item=row, per_token=kept)
 
     # -- before the batch ----------------------------------------------------------------------
 
@@ -193,16 +211,24 @@ class TransformersBackend(Backend):
             # cuDNN's attention makes a plan for each shape that it has not seen, which takes
             # longer than the batch. A batcher that forms groups shows it hundreds of shapes.
             torch.backends.cuda.enable_cudnn_sdp(False)
+        elif self._device.type == "cpu":
+            keep_memory()
         if self.task == "generation":
-            continuous = bool(self._set["continuous"]) and self._device.type == "cuda"
-            share = float(self._set["continuous_memory"]) if continuous else 0.0
-            self._generator = Generator(self._model, self._tokens, self._device, share)
+            self._generator = Generator(self._model, self._tokens, self._device)
 
     def unload(self) -> None:
         """Let go of the model."""
-        if self._generator is not None:
-            self._generator.close()
         self._model = self._generator = None
+
+    def advance(self, joining: Sequence[Joining], leaving: Sequence[int]) -> Advanced:
+        """Write one token of each text that has a slot."""
+        assert self._generator is not None
+        return self._generator.advance(joining, leaving)
+
+    def clear(self) -> None:
+        """Let go of the texts that are being written."""
+        if self._generator is not None:
+            self._generator.clear()
 
     def run(self, payloads: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
         """Compute a batch."""

@@ -27,6 +27,7 @@ class SimulatedDevice:
         self._held = 0
         self._now = 0
         self._peak = 0
+        self._before = 0
         self._limit: int | None = None
 
     # -- the monitor ---------------------------------------------------------------------------
@@ -71,11 +72,11 @@ class SimulatedDevice:
 
     def begin(self) -> None:
         """A batch starts."""
-        self._peak = self._held
+        self._peak = self._before = self._held
 
     def peak(self) -> int | None:
         """Return the peak bytes since `begin`, above what was held then."""
-        return self._peak - self._held
+        return self._peak - self._before
 
     def held(self) -> int:
         """Return the bytes that models hold."""

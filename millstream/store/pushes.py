@@ -1,0 +1,156 @@
+"""Who wants to be told how a task goes on, and how far they were told.
+
+A wish stands with the task's conversation; that there is something to do for it stands in one
+sorted set, from which any gateway takes what is due. A gateway that dies leaves it to be taken
+again: so everybody is told at least once. It does not know what is told, nor how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from millstream.errors import UsageError
+from millstream.store.connection import Connection
+from millstream.store.conversations import KEPT_S, Subject
+from millstream.store.scripts import call
+
+#: Wishes about one task, and how many are claimed at once: what ``lua/claim.lua`` says.
+MOST = 20
+CLAIMED = 20
+_WISH, _PROGRESS = "p:", "q:"
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """Where notifications are wanted, and how we show there who we are."""
+
+    id: str
+    url: str
+    token: str = ""
+    scheme: str = ""
+    credentials: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far somebody was told."""
+
+    #: The last event, the last state, and what was asked in it.
+    after: str = ""
+    state: int = 0
+    asks: tuple[str, ...] = ()
+    #: Whether any artifact was told.
+    brought: bool = False
+    #: How often in a row it could not be delivered.
+    failures: int = 0
+    #: Looks in a row that found nothing to tell.
+    idle: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Something to be looked after: a wish about a task."""
+
+    subject: Subject
+    wish_id: str
+
+    @property
+    def member(self) -> str:
+        """How it stands in the set of what is due."""
+        return f"{self.subject.queue}/{self.subject.run_id}\n{self.wish_id}"
+
+    @classmethod
+    def of(cls, member: str) -> Errand:
+        """Return the errand that a member is."""
+        task, _, wish_id = member.partition("\n")
+        queue, _, run_id = task.partition("/")
+        return cls(Subject(queue, run_id), wish_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    keys: tuple[str, ...] = field(default=("millstream:{pushes}:due",))
+
+
+_DUE = _Due()
+
+
+async def put(connection: Connection, subject: Subject, wish: Wish, progress: Progress) -> None:
+    """Keep a wish, and see to it from now on. Safe to send twice. Raises `UsageError` if full."""
+    name = f"{_WISH}{wish.id}"
+    with connection.translated():
+        wishes = await every(connection, subject)
+        if len(wishes) >= MOST and all(known.id != wish.id for known in wishes):
+            raise UsageError(f"a task has at most {MOST} push notification configs; delete one")
+        pipe = connection.client.pipeline(transaction=False)
+        pipe.hset(subject.key, name, msgspec.json.encode(wish))
+        pipe.hsetnx(subject.key, f"{_PROGRESS}{wish.id}", msgspec.json.encode(progress))
+        pipe.expire(subject.key, KEPT_S)
+        await pipe.execute()
+        await connection.client.zadd(_DUE.keys[0], {Errand(subject, wish.id).member: 0})
+
+
+async def every(connection: Connection, subject: Subject) -> list[Wish]:
+    """Return the wishes about a task, by their ids. Raises `StoreError`."""
+    with connection.translated():
+        row = await connection.client.hgetall(subject.key)
+    found = [
+        msgspec.json.decode(value, type=Wish)
+        for name, value in row.items()
+        if name.startswith(_WISH.encode())
+    ]
+    return sorted(found, key=lambda wish: wish.id)
+
+
+async def read(connection: Connection, errand: Errand) -> tuple[Wish, Progress] | None:
+    """Return a wish and how far it is; None when it is gone. Raises `StoreError`."""
+    names = [f"{_WISH}{errand.wish_id}", f"{_PROGRESS}{errand.wish_id}"]
+    with connection.translated():
+        wish, progress = await connection.client.hmget(errand.subject.key, names)
+    if wish is None:
+        return None
+    known = Progress() if progress is None else msgspec.json.decode(progress, type=Progress)
+    return msgspec.json.decode(wish, type=Wish), known
+
+
+async def drop(connection: Connection, errand: Errand) -> None:
+    """Forget a wish. Safe to send twice. Raises `StoreError`."""
+    names = [f"{_WISH}{errand.wish_id}", f"{_PROGRESS}{errand.wish_id}"]
+    with connection.translated():
+        await connection.client.hdel(errand.subject.key, *names)
+        await connection.client.zrem(_DUE.keys[0], errand.member)
+
+
+# -- what is due -------------------------------------------------------------------------------
+
+
+async def claim(connection: Connection, lease_s: float) -> Sequence[Errand]:
+    """Take some of what is due, and keep others from it for so long. Raises `StoreError`."""
+    with connection.translated():
+        found = await call(connection.scripts, "claim", _DUE, [round(lease_s * 1000)])
+    return [Errand.of(member.decode()) for member in found]
+
+
+async def proceed(connection: Connection, errand: Errand, progress: Progress) -> None:
+    """Write down how far somebody was told. Raises `StoreError`."""
+    with connection.translated():
+        data = msgspec.json.encode(progress)
+        pipe = connection.client.pipeline(transaction=False)
+        pipe.hset(errand.subject.key, f"{_PROGRESS}{errand.wish_id}", data)
+        pipe.expire(errand.subject.key, KEPT_S)
+        await pipe.execute()
+
+
+async def postpone(connection: Connection, errand: Errand, seconds: float) -> None:
+    """Have an errand looked after again in a while, unless it is gone. Raises `StoreError`."""
+    with connection.translated():
+        now, micros = await connection.client.time()
+        due = int(now) * 1000 + int(micros) // 1000 + round(seconds * 1000)
+        await connection.client.zadd(_DUE.keys[0], {errand.member: due}, xx=True)
+
+
+async def finish(connection: Connection, errand: Errand) -> None:
+    """Look after an errand no more. Raises `StoreError`."""
+    with connection.translated():
+        await connection.client.zrem(_DUE.keys[0], errand.member)
