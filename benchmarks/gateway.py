@@ -90,13 +90,13 @@ class Caller:
 
 
 @contextlib.contextmanager
-def gateway(bench: Bench) -> Iterator[tuple[Child, int]]:
+def gateway(bench: Bench, name: str) -> Iterator[tuple[Child, int]]:
     """Start a gateway, and return it with its port."""
     command = [
         *(sys.executable, "-m", "millstream.cli", "gateway", "--redis", bench.server.url),
-        *("--http", "0", "--metrics", "-1", "--host", "127.0.0.1", *_LIMITS),
+        *("--http", "0", "--grpc", "-1", "--metrics", "-1", "--host", "127.0.0.1", *_LIMITS),
     ]
-    root, log = Path(__file__).parents[1], bench.directory / "gateway.log"
+    root, log = Path(__file__).parents[1], bench.directory / f"{name}.log"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MILLSTREAM_")}
     with Child(command, log=log, environment=environment, directory=root) as child:
         said = re.compile(r"http on port (\d+)")
@@ -121,28 +121,27 @@ async def callers(port: int, key: str, count: int) -> AsyncIterator[list[Caller]
 
 
 async def rate(
-    child: Child, port: int, key: str, seconds: float, *, batch: int = 0
+    child: Child, port: int, key: str, requests: int, *, batch: int = 0
 ) -> dict[str, float]:
-    """Enqueue from a hundred callers for some seconds; return what a run took of the gateway."""
+    """Send so many requests from a hundred callers; return what a run took of the gateway."""
     run = {"workflow": "noop"}
     body = json.dumps({"runs": [run] * batch} if batch else run).encode()
     path = "/api/v1/runs/batch" if batch else "/api/v1/runs"
-    count = 0
 
-    async def call(caller: Caller) -> None:
-        nonlocal count
-        while time.perf_counter() < end:
+    async def call(caller: Caller, number: int) -> None:
+        for _ in range(number):
             reply = await caller.post(path, body)
             if reply.status not in {200, 201}:
                 raise AssertionError(reply)
-            count += batch or 1
 
+    each = max(1, requests // CALLERS)
     async with callers(port, key, CALLERS) as opened:
-        await asyncio.gather(*(caller.post(path, body) for caller in opened))
+        # The first requests find everything for the first time, and are not measured.
+        await asyncio.gather(*(call(caller, max(1, each // 10)) for caller in opened))
         began, cpu = time.perf_counter(), child.cpu_s()
-        end = began + seconds
-        await asyncio.gather(*map(call, opened))
+        await asyncio.gather(*(call(caller, each) for caller in opened))
         used, took = child.cpu_s() - cpu, time.perf_counter() - began
+    count = each * CALLERS * (batch or 1)
     return {"runs": count, "us_a_run": _MICRO * used / count, "runs_a_second": count / took}
 
 
@@ -199,17 +198,17 @@ async def _key(url: str) -> str:
     return text
 
 
-def measure(seconds: float, count: int, repeat: int) -> Iterator[tuple[str, dict[str, float]]]:
+def measure(requests: int, count: int, repeat: int) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield what was found, each with its name; plain client and gateway by turns."""
     for _ in range(repeat):
         with Bench(SYSTEMS["millstream"]) as bench:
             key = asyncio.run(_key(bench.server.url))
-            yield "client", plain(bench, seconds)
-            with gateway(bench) as (child, port):
-                yield "POST /runs", asyncio.run(rate(child, port, key, seconds))
-                batched = rate(child, port, key, seconds, batch=_BATCH)
+            yield "client", plain(bench, requests / 4000)
+            with gateway(bench, "requests") as (child, port):
+                yield "POST /runs", asyncio.run(rate(child, port, key, requests))
+                batched = rate(child, port, key, max(1, requests // 20), batch=_BATCH)
                 yield f"POST /runs/batch of {_BATCH}", asyncio.run(batched)
-            with gateway(bench) as (child, port):
+            with gateway(bench, "streams") as (child, port):
                 url = bench.server.url
                 yield "streams", asyncio.run(streams(url, child, port, key, count))
 
@@ -217,7 +216,7 @@ def measure(seconds: float, count: int, repeat: int) -> Iterator[tuple[str, dict
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the lines down."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.gateway")
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--out", type=Path, default=LINES)
@@ -227,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     lines: list[dict[str, object]] = [{"machine": machine.facts([])}]
     costs: dict[str, list[float]] = {}
-    for name, found in measure(given.seconds, given.streams, given.repeat):
+    for name, found in measure(given.requests, given.streams, given.repeat):
         lines.append({"measure": name, **found})
         print(json.dumps(lines[-1]), flush=True)
         costs.setdefault(name, []).append(found.get("us_a_run", 0.0))

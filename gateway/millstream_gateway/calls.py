@@ -6,6 +6,7 @@ makes nobody read.
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,6 +104,12 @@ async def read_body(request: BaseRequest, most: int, seconds: float, *media_type
         raise TooLarge(f"a body has at most {most:,} bytes")
 
     await _expected(request)
+    if request.content.is_eof():
+        # It came with its head, as small ones do: there is nothing to wait for.
+        whole = request.content.read_nowait()
+        if len(whole) > most:
+            raise TooLarge(f"a body has at most {most:,} bytes")
+        return whole
     parts = bytearray()
     try:
         with anyio.fail_after(seconds):
@@ -150,11 +157,7 @@ def queried(request: BaseRequest, wanted: type[msgspec.Struct], *, drop_blank: b
 
     ``drop_blank``: a field that was left empty was not filled in.
     """
-    several = {
-        field.name
-        for field in msgspec.structs.fields(wanted)
-        if typing.get_origin(field.type) is list
-    }
+    several = _several(wanted) if request.query_string else frozenset[str]()
     values: dict[str, Any] = {}
     for name in request.query:
         found = request.query.getall(name)
@@ -167,3 +170,10 @@ def queried(request: BaseRequest, wanted: type[msgspec.Struct], *, drop_blank: b
         return msgspec.convert(values, wanted, strict=False)
     except (msgspec.MsgspecError, ValueError) as error:
         raise Malformed(f"the query is not as described: {error}") from error
+
+
+@functools.cache
+def _several(wanted: type[msgspec.Struct]) -> frozenset[str]:
+    """Return the parameters that may be given more than once."""
+    fields = msgspec.structs.fields(wanted)
+    return frozenset(each.name for each in fields if typing.get_origin(each.type) is list)

@@ -84,6 +84,8 @@ class Table:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
+        #: Paths without parts are found at once: most requests are for few of them.
+        self._spelt: dict[str, dict[str, Route]] = {}
         self._patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
         by_path: dict[str, dict[str, Route]] = {}
         for route in routes:
@@ -91,25 +93,36 @@ class Table:
         # What is spelt out goes before what is filled in: /runs/batch is no run. And what ends in
         # a verb before what does not: of /tasks/x:cancel the name of the task is x.
         for path in sorted(by_path, key=_order):
-            self._patterns.append((_pattern(path), by_path[path]))
+            if _PART.search(path):
+                self._patterns.append((_pattern(path), by_path[path]))
+            else:
+                self._spelt[path] = by_path[path]
 
     def match(self, method: str, path: str) -> Match:
         """Return the route of a raw path. Raises `NotFound` or `NotAllowed`."""
+        spelt = self._spelt.get(path)
+        if spelt is not None:
+            return Match(_route(spelt, method), {})
         for pattern, methods in self._patterns:
             found = pattern.fullmatch(path)
             if found is None:
                 continue
-            asked = "GET" if method == "HEAD" and "HEAD" not in methods else method
-            if asked not in methods:
-                raise NotAllowed(method[:20], tuple(sorted(methods)))
+            route = _route(methods, method)
             values = {name: _decoded(value) for name, value in found.groupdict().items()}
-            return Match(methods[asked], values)
+            return Match(route, values)
 
         raise NotFound("there is nothing under this path")
 
 
 def _order(path: str) -> list[str]:
     return [_PART.sub("~", piece) + "~" for piece in path.split("/")]
+
+
+def _route(methods: Mapping[str, Route], method: str) -> Route:
+    asked = "GET" if method == "HEAD" and "HEAD" not in methods else method
+    if asked not in methods:
+        raise NotAllowed(method[:20], tuple(sorted(methods)))
+    return methods[asked]
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -30,6 +30,7 @@ from millstream.errors import (
     UnfitStore,
 )
 from millstream.store.addresses import Address, StoreKind, parse_address
+from millstream.store.pooling import queueing
 from millstream.store.sealing import Sealer
 
 if TYPE_CHECKING:
@@ -312,7 +313,8 @@ class Connection:
             return library.cluster.RedisCluster(startup_nodes=nodes, **options)
 
         host, port = address.hosts[0]
-        return library.Redis(host=host, port=port, db=address.db, **options)
+        client = library.Redis(host=host, port=port, db=address.db, **options)
+        return queueing(client) if library is redis.asyncio else client
 
 
 async def _close(clients: Sequence[Any]) -> None:

@@ -95,7 +95,11 @@ async def gateway(issuer: Issuer) -> AsyncIterator[Served]:
         yield gateway
 
 
-@pytest.fixture(scope="module", params=BINDINGS)
+#: One binding is looked at each time, all of them among the proofs: behind them is one agent.
+_EACH = [BINDINGS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in BINDINGS[1:])]
+
+
+@pytest.fixture(scope="module", params=_EACH)
 async def agent(gateway: Served, request: pytest.FixtureRequest) -> AsyncIterator[Peer]:
     """Another agent, in each binding in turn."""
     async with peer(gateway.url, request.param, gateway.token) as found:
@@ -273,6 +277,7 @@ async def test_the_card_shows_a_skill_for_each_workflow(agent: Peer, gateway: Se
     assert extension["params"]["add"]["required"] == ["a"]
 
 
+@pytest.mark.slow
 async def test_a_caller_sees_and_does_what_its_role_and_tenant_allow(
     gateway: Served, issuer: Issuer
 ) -> None:

@@ -159,6 +159,7 @@ async def test_a_workflow_gets_what_another_agent_brings_about(them: Served, way
     assert found == [("naps", "found")]
 
 
+@pytest.mark.slow
 async def test_a_question_of_the_agent_is_answered(them: Served, way: Between) -> None:
     """The task comes back when it asks, and goes on with the answer."""
     async with us(way.url, them.token) as we:
@@ -166,6 +167,7 @@ async def test_a_question_of_the_agent_is_answered(them: Served, way: Between) -
     assert way.sent == 2
 
 
+@pytest.mark.slow
 async def test_a_task_that_takes_its_time_is_waited_for(them: Served, way: Between) -> None:
     """Parked, with its task in the journal; and given up in time, where that is wanted."""
     async with us(way.url, them.token) as we:
@@ -181,6 +183,7 @@ async def test_a_task_that_takes_its_time_is_waited_for(them: Served, way: Betwe
     assert way.sent == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resend", [False, True])
 async def test_a_lost_answer_is_found_again(them: Served, way: Between, resend: bool) -> None:
     """By the conversation, without sending twice; or by sending, to one that drops repetitions."""
@@ -220,6 +223,7 @@ async def test_a_worker_that_dies_sends_nothing_twice(them: Served, way: Between
     assert way.asked.count("ListTasks") == 1
 
 
+@pytest.mark.slow
 async def test_an_agent_that_will_not_take_it_is_asked_again(them: Served, way: Between) -> None:
     """What it says that it did not take is sent again; what it refuses is not."""
     way.refuse = [503, 429]
@@ -237,6 +241,7 @@ async def test_an_agent_that_will_not_take_it_is_asked_again(them: Served, way: 
             await we.run("asks", {"agent": "them", "message": "x"})
 
 
+@pytest.mark.slow
 async def test_nobody_is_called_who_is_not_declared(
     them: Served, way: Between, issuer: Issuer
 ) -> None:

@@ -123,7 +123,7 @@ def generated(found: dict[str, Any], url: str, headers: dict[str, str]) -> Count
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
             @hypothesis.settings(
-                max_examples=10,
+                max_examples=6,
                 deadline=None,
                 database=None,
                 derandomize=True,

@@ -64,7 +64,8 @@ async def test_a_call_that_may_have_run_is_resolved(working: Served) -> None:
 
     _, found = await working.get("/queues/default/questions")
     (doubt,) = found["questions"]
-    assert (doubt["kind"], doubt["question"], doubt["data"]) == ("doubt", "bank/pay", None)
+    assert (doubt["kind"], doubt["question"]) == ("doubt", "bank/pay")
+    assert doubt["data"] == {"sum": 5, "token": "***"}
     no_step = {"step": "nothing#0", "verdict": "retry"}
     assert (await working.post("/runs/r1/resolve", no_step))[0] == 409
     verdict = {"step": doubt["step"], "verdict": "result", "result": {"receipt": 7}}

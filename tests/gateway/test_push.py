@@ -122,6 +122,7 @@ async def test_an_agent_is_told_everything_in_its_order(gateway: Served) -> None
     assert sent[:3] == ["push_failed", "push_failed", "push"]
 
 
+@pytest.mark.slow
 async def test_a_wish_may_come_later_and_is_kept_until_it_is_taken_back(gateway: Served) -> None:
     """In each binding; what stands in it to be shown elsewhere is shown to nobody."""
     for binding in BINDINGS:

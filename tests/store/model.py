@@ -319,7 +319,9 @@ class Model:
 
     def _write(self, run: Run, op: Op) -> Verdict:
         new = [key for key, _ in op.records if key not in run.journal]
-        if not (op.kind == "E" and not new):
+        # Said already only when it was with this very record.
+        said = op.kind == "E" and all(run.journal.get(key) == each for key, each in op.records)
+        if not said:
             if new and len(run.journal) + len(new) > self.max_records:
                 return Verdict.FULL
             run.journal.update(op.records)

@@ -18,6 +18,7 @@ from millstream.model.run import Delivery, RunState
 from millstream.store import commits, deliveries, leases, runs
 from millstream.store.commits import Verdict, Want
 from millstream.store.connection import Connection
+from millstream.store.keys import Lane
 from tests.servers import RedisServer
 from tests.store.bench import LONG_S, RETENTION_S, Bench, ending
 
@@ -422,3 +423,20 @@ async def test_a_thread_is_told_the_same_errors(own: RedisServer) -> None:
     assert leases.renew_blocking(store, client, [bench.lane], "w1", 1).now > 0
     client.close()
     await store.aclose()
+
+
+async def test_who_comes_when_all_connections_are_in_use_waits(redis_server: RedisServer) -> None:
+    """A thousand questions in one moment: each is answered, and Redis is not taken to be away."""
+    redis_server.flush()
+    store = Connection(redis_server.url)
+    try:
+        with redis_server.client() as client:
+            before = int(client.info("stats")["total_connections_received"])
+            async with anyio.create_task_group() as group:
+                for number in range(1000):
+                    group.start_soon(runs.status, store, Lane("default", 0), f"r{number}")
+            after = int(client.info("stats")["total_connections_received"])
+    finally:
+        await store.aclose()
+
+    assert after - before <= 101

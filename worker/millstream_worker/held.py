@@ -7,8 +7,6 @@ written for it here. Knows nothing of workflows.
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Protocol
@@ -24,7 +22,7 @@ from millstream.store import commits
 from millstream.store.codec import Parts
 from millstream.store.commits import Child, Item, Verdict
 from millstream.store.keys import Lane
-from millstream_worker.sent import Sent, answer
+from millstream_worker.sent import Sent, awaited
 from millstream_worker.turns import UNWRITTEN
 
 
@@ -161,8 +159,8 @@ class Held:
             self.judge(await self._send().wait())
             return
         # Nobody but the caller waits for this, and what it waits on is all that is made.
-        answered: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._submit(functools.partial(answer, answered))
+        answered, tell = awaited()
+        self._submit(tell)
         verdict = await answered
         if verdict is not Verdict.WRITTEN:
             self.judge(verdict)

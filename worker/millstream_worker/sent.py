@@ -1,8 +1,9 @@
-"""Something on its way to the store, and who waits to hear what became of it."""
+"""What was handed to the next commit, and how its verdict reaches whoever waits for it."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 from millstream.store.commits import Verdict
@@ -38,8 +39,13 @@ class Sent:
         return self.verdict
 
 
-def answer(waiting: asyncio.Future[Verdict], verdict: Verdict) -> None:
-    """Tell the only one who waits."""
+def awaited() -> tuple[asyncio.Future[Verdict], Callable[[Verdict], None]]:
+    """Return a verdict that one caller alone waits for, and what tells it."""
+    waiting: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+    return waiting, functools.partial(_tell, waiting)
+
+
+def _tell(waiting: asyncio.Future[Verdict], verdict: Verdict) -> None:
     # One that was cancelled meanwhile no longer waits.
     if not waiting.done():
         waiting.set_result(verdict)

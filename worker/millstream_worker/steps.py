@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from millstream import errors
 from millstream.errors import SealKeyMissing, StepError, StepFailed, Suspended, said
 from millstream.events import StepEnded, StepRetried
 from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
@@ -20,33 +19,10 @@ from millstream.store import codec, records
 from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
 from millstream_worker.excerpts import excerpt
+from millstream_worker.failures import FAILURES
 from millstream_worker.held import Held, Stop
 from millstream_worker.progress import Progress
 from millstream_worker.telling import SCORE, scores
-
-#: What a recorded failure is raised as again. Only errors of steps are ever recorded.
-_FAILURES: dict[str, type[StepError]] = {
-    cls.__name__: cls
-    for cls in (
-        errors.StepFailed,
-        errors.StepTimeout,
-        errors.SignalTimeout,
-        errors.ToolNotSent,
-        errors.ToolRejected,
-        errors.ToolInterrupted,
-        errors.OutcomeUnknown,
-        errors.InferenceRejected,
-        errors.ItemTooLarge,
-        errors.InferenceFailed,
-        errors.InferenceOverloaded,
-        errors.InferenceUnavailable,
-        errors.DeadlineExceeded,
-        errors.AgentNotReached,
-        errors.AgentRejected,
-        errors.AgentTimeout,
-        errors.AgentOutcomeUnknown,
-    )
-}
 
 #: Kinds whose answers may be as long as a tool's.
 _LARGE = {StepKind.TOOL, StepKind.INFER, StepKind.AGENT}
@@ -262,6 +238,6 @@ def replayed(step: Step, record: Record, wanted: Any) -> Any:
     """Return what a finished step gave, or raise what it raised."""
     if record.status is RecordStatus.FAILED:
         kind, cause, message = record.value
-        raise _FAILURES.get(kind, StepFailed)(message, key=step.key, cause=cause)
+        raise FAILURES.get(kind, StepFailed)(message, key=step.key, cause=cause)
 
     return codec.convert(record.value, wanted)

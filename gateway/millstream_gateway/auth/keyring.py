@@ -5,6 +5,7 @@ A key that was revoked opens nothing after five seconds at most, in any gateway.
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -42,7 +43,7 @@ class Keyring:
             raise _refused()
         if not key.valid(self._wall()):
             raise Unauthenticated("the key has expired or was revoked", error="invalid_token")
-        return Principal(name=f"key:{key.id}", tenant=key.tenant, grants=grants_of(key.roles))
+        return _principal(key.id, key.tenant, key.roles)
 
     async def holds(self, key_id: str) -> bool:
         """Whether a key still opens anything. Raises `StoreError`."""
@@ -64,6 +65,11 @@ class Keyring:
                 self._known.popitem(last=False)
         self._known.move_to_end(key_id)
         return key
+
+
+@functools.lru_cache(maxsize=1000)
+def _principal(key_id: str, tenant: str | None, roles: tuple[str, ...]) -> Principal:
+    return Principal(name=f"key:{key_id}", tenant=tenant, grants=grants_of(roles))
 
 
 def _refused() -> Unauthenticated:

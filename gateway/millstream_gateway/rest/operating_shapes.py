@@ -164,6 +164,7 @@ class Question(Struct, kw_only=True):
     step: str
     #: What is asked, or which tool was called.
     question: str
+    #: What was given with the question, or an excerpt of what the tool was sent.
     data: Any
     #: Epoch seconds by the clock of Redis.
     asked: float

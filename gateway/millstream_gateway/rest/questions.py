@@ -149,7 +149,7 @@ class Questions:
             kind="doubt" if doubt else "approval",
             step=step,
             question=record.target if doubt else record.value["question"],
-            data=None if doubt else record.value["data"],
+            data=record.inputs if doubt else record.value["data"],
             asked=record.began,
             due=None if doubt else record.value["due"],
         )
