@@ -5,7 +5,7 @@ ARG BASE=python:3.12.14-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018a
 
 FROM ${BASE} AS builder
 # `gpu` adds NVML; `torch` is large, and a model server beside the worker is the better default.
-ARG EXTRAS=worker,scheduler,gateway,inference,tracing
+ARG EXTRAS=worker,scheduler,gateway,inference,sealing,tracing
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY scripts/image_install.sh scripts/image_install.sh

@@ -38,7 +38,8 @@ class Harness:
     ``tools`` are functions that answer `Context.tool`, by server and name, or an object of the
     worker's own making, such as its ``ToolCaller`` on real servers. ``models`` are functions that
     answer `Context.infer`, by name, each of one input; one that is an async generator of text
-    streams it. Or the worker's own `InferenceService`. Needs the extras ``memory`` and ``worker``.
+    streams it. Or the worker's own `InferenceService`. ``seal_keys`` names the keys that
+    values are sealed under. Needs the extras ``memory`` and ``worker``.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Harness:
         *,
         tools: Mapping[str, Mapping[str, Any]] | Any = None,
         models: Mapping[str, Any] | Any = None,
+        seal_keys: str | None = None,
     ) -> None:
         self.client: Client
         #: Every event of the worker, in order: what happened, for assertions.
@@ -60,6 +62,7 @@ class Harness:
         fake = models is None or isinstance(models, Mapping)
         self._models = self._embedded.FunctionModels(models or {}) if fake else models
         self._url = f"memory://harness-{next(_names)}"
+        self._seal_keys = seal_keys
         self._clock: JumpingClock
         self._connection: Connection
         self._group: anyio.abc.TaskGroup
@@ -75,7 +78,7 @@ class Harness:
         self._stack.push_async_callback(self._connection.aclose)
         self._group = await enter(anyio.create_task_group())
         self._stack.callback(self._group.cancel_scope.cancel)
-        self.client = await enter(Client(self._url))
+        self.client = await enter(Client(self._url, seal_keys=self._seal_keys))
         await self.client.schedules.apply(list(self._workflows.schedules))
         await self._start()
         self._group.start_soon(self._replace_the_dead)
@@ -129,7 +132,7 @@ class Harness:
 
     async def _start(self) -> None:
         self._worker = self._embedded.EmbeddedWorker(
-            self._url, self._workflows, self._observe, self._tools, self._models
+            self._url, self._workflows, self._observe, self._tools, self._models, self._seal_keys
         )
         await self._worker.start(self._group)
 

@@ -10,6 +10,7 @@ from millstream.client import Client
 from millstream.errors import ConfigError, StoreError
 from millstream.events import StoreFailed
 from millstream.store.connection import Connection
+from millstream.store.sealing import sealer_of
 from millstream.telemetry.probes import Probes
 from millstream_gateway import compose
 from millstream_gateway.config import GatewayConfig
@@ -23,7 +24,7 @@ def run(config: GatewayConfig) -> None:
 
 async def serve(config: GatewayConfig) -> None:
     """Answer requests, with metrics, until a signal comes."""
-    connection = Connection(config.redis)
+    connection = Connection(config.redis, sealer=sealer_of(config.seal_keys))
     watched = compose.telemetry(config)
     metrics = Probes(
         watched.health,

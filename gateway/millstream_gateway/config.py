@@ -16,6 +16,9 @@ class GatewayConfig:
     queue: tuple[str, ...] = setting(
         ("default",), "queue to serve; may be given several times, the first is the default"
     )
+    seal_keys: str | None = setting(
+        None, "file with the keys that values are sealed under, or env: and a variable's name"
+    )
     http: int = setting(8080, "port of the API, the pages and the probes", lowest=0, highest=65535)
     grpc: int = setting(8081, "port of A2A over gRPC", lowest=-1, highest=65535)
     metrics: int = setting(9090, "port of the Prometheus metrics", lowest=-1, highest=65535)

@@ -19,8 +19,10 @@ from millstream.errors import (
     QueueFull,
     RunEnded,
     ScheduleConflict,
+    SealingError,
     SignalsFull,
     StoreError,
+    Unaudited,
     UnfitStore,
     UnknownRun,
     UnknownSchedule,
@@ -42,23 +44,28 @@ class Problem(msgspec.Struct, kw_only=True, frozen=True):
     detail: str
 
 
-#: The first class that fits decides, so a special error stands above its parent.
-_KINDS: tuple[tuple[type[MillstreamError], HTTPStatus, str], ...] = (
-    (UnknownRun, HTTPStatus.NOT_FOUND, "unknown-run"),
-    (UnknownSchedule, HTTPStatus.NOT_FOUND, "unknown-schedule"),
-    (UnknownStep, HTTPStatus.NOT_FOUND, "unknown-step"),
-    (IdConflict, HTTPStatus.CONFLICT, "id-conflict"),
-    (RunEnded, HTTPStatus.CONFLICT, "run-ended"),
-    (SignalsFull, HTTPStatus.CONFLICT, "signals-full"),
-    (ScheduleConflict, HTTPStatus.CONFLICT, "schedule-conflict"),
-    (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large"),
-    (UnfitStore, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
-    (UsageError, HTTPStatus.BAD_REQUEST, "bad-request"),
-    (QueueFull, HTTPStatus.TOO_MANY_REQUESTS, "queue-full"),
-    (StoreError, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
+_AWAY = "the store does not answer just now; ask again"
+_SEALED = "it is sealed, and the gateway cannot open it; the operators see why"
+#: The first class that fits decides, so a special error stands above its parent. What the store
+#: says of itself (addresses, settings, keys) is not for callers: the last column is said instead.
+_KINDS: tuple[tuple[type[MillstreamError], HTTPStatus, str, str], ...] = (
+    (UnknownRun, HTTPStatus.NOT_FOUND, "unknown-run", ""),
+    (UnknownSchedule, HTTPStatus.NOT_FOUND, "unknown-schedule", ""),
+    (UnknownStep, HTTPStatus.NOT_FOUND, "unknown-step", ""),
+    (IdConflict, HTTPStatus.CONFLICT, "id-conflict", ""),
+    (RunEnded, HTTPStatus.CONFLICT, "run-ended", ""),
+    (SignalsFull, HTTPStatus.CONFLICT, "signals-full", ""),
+    (ScheduleConflict, HTTPStatus.CONFLICT, "schedule-conflict", ""),
+    (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", ""),
+    (UnfitStore, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", _AWAY),
+    (SealingError, HTTPStatus.INTERNAL_SERVER_ERROR, "sealed", _SEALED),
+    (UsageError, HTTPStatus.BAD_REQUEST, "bad-request", ""),
+    (QueueFull, HTTPStatus.TOO_MANY_REQUESTS, "queue-full", ""),
+    (StoreError, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", _AWAY),
+    # It was done. No status says that it was and that something is wrong: the text does.
+    (Unaudited, HTTPStatus.INTERNAL_SERVER_ERROR, "unaudited", ""),
 )
 _BUG = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "this should not happen; see the log")
-_AWAY = "the store does not answer just now; ask again"
 
 
 def answer_of(error: Exception) -> web.Response:
@@ -81,10 +88,9 @@ def answer_of(error: Exception) -> web.Response:
 def _told(error: Exception) -> tuple[HTTPStatus, str, str]:
     if isinstance(error, Refused):
         return error.status, error.kind, said(error)
-    for kind, status, name in _KINDS:
+    for kind, status, name, instead in _KINDS:
         if isinstance(error, kind):
-            # What the store says of itself (addresses, settings) is not for callers.
-            return status, name, _AWAY if status >= 500 else said(error)
+            return status, name, instead or said(error)
     return _BUG
 
 

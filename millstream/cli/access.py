@@ -28,7 +28,11 @@ async def client_of(
     """Open a client for the time of a command."""
     refuse_memory(config.redis)
     async with Client(
-        config.redis, patience=config.patience, tracing=tracing, actor=config.actor or _user()
+        config.redis,
+        patience=config.patience,
+        tracing=tracing,
+        actor=config.actor or user(),
+        seal_keys=config.seal_keys,
     ) as client:
         yield client
 
@@ -44,7 +48,8 @@ async def tracing_of(config: EnqueueConfig) -> AsyncIterator[TracesEnqueue | Non
             tracing.close()
 
 
-def _user() -> str:
+def user() -> str:
+    """Return who calls, for the audit trail."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):  # a numbered user in a container has no name

@@ -29,6 +29,7 @@ COMMANDS = {
     "models": "Show the models of the workers, their devices and budgets.",
     "dead": "List and replay the dead letters: runs that failed for good.",
     "keys": "Make, list and revoke the API keys of the gateway.",
+    "seal": "Make sealing keys, see what is sealed, and seal it anew.",
     "failover": "Let the replica of another region become the master.",
     "backup": "Copy everything that Redis holds of millstream into a file.",
     "restore": "Bring a copy back into an empty Redis, or check that it is whole.",

@@ -32,6 +32,7 @@ from millstream.errors import MillstreamError, UnknownWorkflow, UsageError
 from millstream.store.addresses import StoreKind, parse_address
 from millstream.store.connection import Connection
 from millstream.store.local_server import LocalServer, local_server
+from millstream.store.sealing import sealer_of
 from millstream.workflow import Workflows
 from millstream_scheduler.config import SchedulerConfig
 from millstream_worker.config import WorkerConfig
@@ -136,7 +137,8 @@ class _Stage:
         # Put together here: the process of a scheduler would take the signals from the worker.
         compose = part_of("scheduler", "millstream_scheduler.compose")
         watched = compose.telemetry(self._scheduling)
-        connection = Connection(self._scheduling.redis)
+        sealer = sealer_of(self._scheduling.seal_keys)
+        connection = Connection(self._scheduling.redis, sealer=sealer)
         try:
             parts = compose.Parts(connection=connection, emit=watched.emit, health=watched.health)
             await compose.compose(self._scheduling, parts).serve()
@@ -147,7 +149,7 @@ class _Stage:
     async def _try(self, workflow: str, arguments: Any, once: bool) -> None:
         queue = self._config.queue[0]
         try:
-            async with Client(self._config.redis) as client:
+            async with Client(self._config.redis, seal_keys=self._config.seal_keys) as client:
                 await _until_served(client, queue)
                 run = await client.enqueue(workflow, arguments, queue=queue)
                 self._exit = await waited(run, self._out)

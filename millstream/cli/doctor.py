@@ -28,6 +28,7 @@ from millstream.errors import MillstreamError, StoreError, UnfitStore, UsageErro
 from millstream.model.limits import MIB
 from millstream.store import inspection, schedules
 from millstream.store.connection import Connection
+from millstream.store.sealing import Sealer, sealer_of
 
 #: A round trip that takes longer than this slows every run.
 _SLOW_S = 0.005
@@ -90,7 +91,14 @@ def _installation() -> Iterator[Finding]:
 
 
 async def _redis(config: ClientConfig) -> AsyncIterator[Finding]:
-    connection = Connection(config.redis)
+    try:
+        sealer = sealer_of(config.seal_keys)
+    except UsageError as error:
+        yield Finding("sealing", Level.FAILED, str(error), "correct --seal-keys")
+        sealer = None
+    else:
+        yield Finding("sealing", Level.OK, _sealing(sealer))
+    connection = Connection(config.redis, sealer=sealer)
     try:
         try:
             await connection.check()
@@ -112,6 +120,13 @@ async def _redis(config: ClientConfig) -> AsyncIterator[Finding]:
 
     async for finding in _queues(config):
         yield finding
+
+
+def _sealing(sealer: Sealer | None) -> str:
+    if sealer is None:
+        return "off: values stand in clear"
+    first, names = sealer.ring.first()[0], ", ".join(sealer.ring.names())
+    return f"on, under key {first}; keys here: {names}" if first else f"ends; keys here: {names}"
 
 
 def _of(server: inspection.Server, finding: Finding) -> Finding:

@@ -18,6 +18,7 @@ from millstream.errors import (
     RunError,
     ScalingError,
     ScheduleConflict,
+    SealingError,
     StaleReading,
     StepError,
     StoreError,
@@ -45,6 +46,7 @@ class Exit(IntEnum):
     CONFLICT = 6
     TRAIL = 7
     FULL = 8
+    SEALED = 9
     BUG = 70
     INTERRUPTED = 130
 
@@ -59,6 +61,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.CONFLICT: "an id or a name belongs to something else, or the store is not empty",
     Exit.TRAIL: "the audit trail was changed or has a gap",
     Exit.FULL: "the queue holds as many waiting runs as it may",
+    Exit.SEALED: "something is sealed under a key that is not here, or was changed",
     Exit.BUG: "an error in millstream itself",
     Exit.INTERRUPTED: "interrupted",
 }
@@ -74,6 +77,7 @@ _CODES: tuple[tuple[type[MillstreamError], Exit], ...] = (
     (UnknownStep, Exit.NOT_FOUND),
     (UnknownTrial, Exit.NOT_FOUND),
     (UnfitStore, Exit.REDIS),
+    (SealingError, Exit.SEALED),
     (UsageError, Exit.USAGE),
     (QueueFull, Exit.FULL),
     (StoreError, Exit.REDIS),

@@ -36,6 +36,7 @@ EXTRAS = {
     "scheduler": ("aiohttp", "cronsim", "hiredis", "prometheus_client", "structlog", "uvloop"),
     "tracing": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "inference": ("numpy",),
+    "sealing": ("cryptography",),
     "bench": ("matplotlib", "psutil"),
     "gpu": ("pynvml",),
     "torch": ("torch", "transformers"),

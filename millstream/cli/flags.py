@@ -27,7 +27,13 @@ T = TypeVar("T")
 
 _SHORT = {"queue": ("-q",)}
 _METAVARS: Mapping[Any, str] = {int: "N", float: "SECONDS", Path: "FILE", str: "TEXT"}
-_NAMED = {"redis": "URL", "queue": "NAME", "log_level": "LEVEL", "host": "ADDRESS"}
+_NAMED = {
+    "redis": "URL",
+    "queue": "NAME",
+    "log_level": "LEVEL",
+    "host": "ADDRESS",
+    "seal_keys": "FILE",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +44,9 @@ class ClientConfig:
     queue: tuple[str, ...] = setting(("default",), "queue; may be given several times")
     patience: float = setting(
         2.0, "seconds to insist while Redis does not answer", lowest=0, highest=3600
+    )
+    seal_keys: str | None = setting(
+        None, "file with the keys that values are sealed under, or env: and a variable's name"
     )
     actor: str | None = setting(
         None, "who is named in the audit trail; by default the user and the machine"

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from millstream.cli.access import ago, refuse_memory, span
+from millstream.cli.access import ago, refuse_memory, span, user
 from millstream.cli.flags import ClientConfig, command
 from millstream.cli.output import Listing, Output, Row
+from millstream.client import Client
+from millstream.client.keys import Keys
 from millstream.errors import UsageError
-from millstream.store import api_keys
 from millstream.store.api_keys import ApiKey
 from millstream.store.connection import Connection
 
@@ -66,9 +67,8 @@ async def create(
     if tenant is not None and (tenant == ALL or not tenant.isprintable() or not tenant):
         raise UsageError(f"tenant {tenant!r} is no name; for all of them: --all-tenants")
     roles = check_grants(role)
-    async with _opened(config) as connection:
-        key, text = await api_keys.create(
-            connection,
+    async with _opened(config) as keys:
+        key, text = await keys.create(
             name=name,
             roles=roles,
             tenant=ALL if all_tenants else tenant,
@@ -83,9 +83,9 @@ async def create(
 @command(ClientConfig, without=("queue",))
 async def list_keys(*, config: ClientConfig, out: Output) -> None:
     """List the keys, the newest first."""
-    async with _opened(config) as connection:
-        keys = await api_keys.every(connection)
-    out.listing(Listing("keys", _COLUMNS, [_row(key) for key in keys]))
+    async with _opened(config) as keys:
+        found = await keys.every()
+    out.listing(Listing("keys", _COLUMNS, [_row(key) for key in found]))
 
 
 @command(ClientConfig, without=("queue",))
@@ -96,9 +96,8 @@ async def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key, as `list` shows.")],
 ) -> None:
     """Have a key open nothing any more, within five seconds, in every gateway."""
-    async with _opened(config) as connection:
-        if not await api_keys.revoke(connection, key_id):
-            raise UsageError(f"there is no key {key_id!r}; `millstream keys list` shows them")
+    async with _opened(config) as keys:
+        await keys.revoke(key_id)
     if out.json:
         out.document({"revoked": key_id})
     else:
@@ -108,8 +107,8 @@ async def revoke(
 @command(ClientConfig, without=("queue",))
 async def prune(*, config: ClientConfig, out: Output) -> None:
     """Forget the keys that have expired or were revoked."""
-    async with _opened(config) as connection:
-        count = await api_keys.prune(connection)
+    async with _opened(config) as keys:
+        count = await keys.prune()
     if out.json:
         out.document({"pruned": count})
     else:
@@ -117,11 +116,13 @@ async def prune(*, config: ClientConfig, out: Output) -> None:
 
 
 @asynccontextmanager
-async def _opened(config: ClientConfig) -> AsyncIterator[Connection]:
+async def _opened(config: ClientConfig) -> AsyncIterator[Keys]:
     refuse_memory(config.redis)
     connection = Connection(config.redis)
+    # Not opened: nothing here needs its background tasks.
+    client = Client(connection=connection, patience=config.patience, actor=config.actor or user())
     try:
-        yield connection
+        yield Keys(connection, client.auditor)
     finally:
         await connection.aclose()
 

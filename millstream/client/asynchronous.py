@@ -22,6 +22,7 @@ from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.operations import Operations
 from millstream.client.overview import Overview
 from millstream.client.queues import Queues
+from millstream.client.resealing import Sealing
 from millstream.client.schedules import Schedules
 from millstream.client.speaking import Speaker
 from millstream.client.telling import events_of, tell
@@ -35,6 +36,7 @@ from millstream.errors import (
     ResultTimeout,
     RunCancelled,
     RunFailed,
+    SealKeyMissing,
     UnknownRun,
     UsageError,
 )
@@ -47,6 +49,7 @@ from millstream.store import codec, journals, results, runs, sayings
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.sayings import Heard
+from millstream.store.sealing import Place, opened, sealer_of
 
 Answer = TypeVar("Answer")
 
@@ -59,7 +62,8 @@ class Client(Operations, Overview):
     """Enqueues runs and follows them. Use it as ``async with Client(url) as client``.
 
     ``patience`` is how many seconds it insists when Redis does not answer. What an ``actor`` does
-    (cancel, retry, resize) is told to the audit trail. ``tracing`` makes spans.
+    (cancel, retry, resize) is told to the audit trail. ``tracing`` makes spans. ``seal_keys`` names
+    the keys that values are sealed under: a file, or ``env:`` and a variable.
     """
 
     def __init__(
@@ -73,8 +77,9 @@ class Client(Operations, Overview):
         random: Random | None = None,
         tracing: TracesEnqueue | None = None,
         actor: str | None = None,
+        seal_keys: str | None = None,
     ) -> None:
-        self._connection = connection or Connection(redis)
+        self._connection = connection or Connection(redis, sealer=sealer_of(seal_keys))
         self._retention = retention
         self._limits = limits
         self._random = random or SystemRandom()
@@ -98,6 +103,8 @@ class Client(Operations, Overview):
         )  # fmt: skip
         #: Versions of workflows that are tried out: see `Trials`.
         self.trials = Trials(self._connection, self._queues, auditor=self.auditor)
+        #: Under which keys everything is, and how it gets others: see `Sealing`.
+        self.sealing = Sealing(self._connection, self._queues, self.auditor)
         self._stack = contextlib.AsyncExitStack()
         self._tracing = tracing
 
@@ -205,12 +212,14 @@ class Client(Operations, Overview):
             raise ResultTimeout(run.id, timeout or 0.0)
         if isinstance(end, results.Unknown):
             raise UnknownRun(run.id, run.queue)
+        sealer = self._connection.sealer
         if end.state is RunState.COMPLETED:
-            return codec.decode(end.payload)
+            return codec.decode(opened(sealer, Place(run.queue, run.id, "result"), end.payload))
         if end.state is RunState.CANCELLED:
             raise RunCancelled(run.id)
 
-        raise RunFailed(run.id, *runs.error_of(end.payload))
+        error = opened(sealer, Place(run.queue, run.id, "error"), end.payload)
+        raise RunFailed(run.id, *runs.error_of(error))
 
     async def status(self, run: Run) -> RunStatus:
         """Return what is known of the run. See `Run.status`."""
@@ -310,6 +319,8 @@ class Client(Operations, Overview):
             return Run(self, answer.id, asked.queue, created=answer.new)
         if answer == runs.OCCUPIED:
             raise KeyOccupied(new.id, "record")
+        if isinstance(answer, str) and answer.startswith(runs.SEALED):
+            raise SealKeyMissing(answer[1:], f"what run {new.id!r} was asked for before")
         if isinstance(answer, str):
             raise IdConflict(new.id, asked.queue, answer)
 

@@ -45,19 +45,29 @@ class Forking:
             version=found.version if version is None else version,
         )
         origin = f"{run_id}\n{step}"
-        known = await self.queues.look(queue, new_id, functools.partial(self._known, new_id), None)
-        if known is not None and known != (begun.workflow, begun.arguments, origin):
-            raise IdConflict(new_id, queue, known[0])
+        wanted = (begun.workflow, begun.arguments, origin)
+        ask_known = functools.partial(self._known, new_id)
+        known = await self.queues.look(queue, new_id, ask_known, None)
         if known is not None:
-            return False
+            return self._recognised(queue, new_id, known, wanted)
         answer = await self.queues.accept(
             queue, new_id, lambda lane, epoch: self._fork(lane, epoch, new_id, origin, begun)
         )
         if answer == runs.OCCUPIED:
             raise KeyOccupied(new_id, "record or the journal")
         if isinstance(answer, str):
-            raise IdConflict(new_id, queue, answer)
+            # Sent again after a lost reply it is the same run, sealed anew: here that can be told.
+            known = await self.queues.look(queue, new_id, ask_known, None)
+            return self._recognised(queue, new_id, known or (answer, b"", ""), wanted)
         return answer
+
+    @staticmethod
+    def _recognised(
+        queue: str, new_id: str, known: tuple[str, bytes, str], wanted: tuple[str, bytes, str]
+    ) -> bool:
+        if known != wanted:
+            raise IdConflict(new_id, queue, known[0])
+        return False
 
     async def _source(self, run_id: str, lane: Lane) -> Source | None:
         return await forks.source(self.connection, lane, run_id)

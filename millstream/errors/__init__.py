@@ -40,6 +40,7 @@ from millstream.errors.scaling import (
     StaleReading,
 )
 from millstream.errors.schedules import InvalidSchedule, ScheduleConflict, UnknownSchedule
+from millstream.errors.sealing import SealBroken, SealingError, SealKeyMissing
 from millstream.errors.steps import (
     CallError,
     ChildFailed,
@@ -71,11 +72,12 @@ __all__ = [
     "KeyOccupied", "KubernetesUnavailable", "LeaseLost", "LoadError", "MillstreamError",
     "MissingExtra", "NeverAwaited", "NewerRecord", "NoSuchQueue", "NonDeterminism", "NotEncodable",
     "OutcomeUnknown", "PayloadTooLarge", "QueueFull", "ResultTimeout", "RunCancelled", "RunEnded",
-    "RunError", "RunFailed", "ScalingError", "ScheduleConflict", "SignalTimeout", "SignalsFull",
-    "StaleReading", "StepError", "StepFailed", "StepTimeout", "StoreError", "StoreFull",
-    "StoreInUse", "StoreUnavailable", "Suspended", "ToolError", "ToolInterrupted", "ToolNotSent",
-    "ToolRejected", "TrialConflict", "Unaudited", "UnfitStore", "UnknownRun", "UnknownSchedule",
-    "UnknownStep", "UnknownTrial", "UnknownWorkflow", "UsageError", "ValueLost", "said",
+    "RunError", "RunFailed", "ScalingError", "ScheduleConflict", "SealBroken", "SealKeyMissing",
+    "SealingError", "SignalTimeout", "SignalsFull", "StaleReading", "StepError", "StepFailed",
+    "StepTimeout", "StoreError", "StoreFull", "StoreInUse", "StoreUnavailable", "Suspended",
+    "ToolError", "ToolInterrupted", "ToolNotSent", "ToolRejected", "TrialConflict", "Unaudited",
+    "UnfitStore", "UnknownRun", "UnknownSchedule", "UnknownStep", "UnknownTrial",
+    "UnknownWorkflow", "UsageError", "ValueLost", "said",
 ]  # fmt: skip
 
 

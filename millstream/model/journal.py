@@ -73,6 +73,8 @@ class Record(NamedTuple):
     by: str = ""
     #: What it was called with, for people: an excerpt without its secrets. Never replayed.
     inputs: Any = None
+    #: Whether what is secret in it stands sealed in the store.
+    sealed: bool = False
 
     @property
     def fingerprint(self) -> str:

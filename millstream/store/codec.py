@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from millstream.errors import NewerRecord, NotEncodable, PayloadTooLarge
+from millstream.errors import NewerRecord, NotEncodable, PayloadTooLarge, SealKeyMissing
 from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
+from millstream.store.sealing import key_of
 
 #: The first element of every stored record. Readers refuse what they do not know: a record whose
 #: value is kept elsewhere has another one, so that no release takes the reference for the value.
@@ -26,6 +27,8 @@ _PLAIN = (RECORD_VERSION, _WITH_INPUTS[RECORD_VERSION])
 _SPILLED = (SPILLED_VERSION, _WITH_INPUTS[SPILLED_VERSION])
 #: Bytes of such inputs, beyond what a record may have else.
 MOST_INPUTS = 64 * 1024
+#: Has what is secret sealed, and another order: see `millstream.store.records`.
+SEALED_VERSION = 5
 _ATOMS = (str, int, float, bool, type(None))
 
 
@@ -130,13 +133,14 @@ def _shape(value: Any) -> Any:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def encode_record(record: Record, limit: int) -> bytes:
+def encode_record(record: Record, limit: int | None = None) -> bytes:
     """Return a journal record as stored. Raises `NotEncodable` or `PayloadTooLarge`."""
     version = SPILLED_VERSION if type(record.value) is Spilled else RECORD_VERSION
     inputs: tuple[Any, ...] = ()
     if record.inputs is not None:
         # No answer may be refused for the sake of a note about it.
-        version, inputs, limit = _WITH_INPUTS[version], (record.inputs,), limit + MOST_INPUTS
+        version, inputs = _WITH_INPUTS[version], (record.inputs,)
+        limit = None if limit is None else limit + MOST_INPUTS
     row = (
         version,
         record.kind,
@@ -155,7 +159,7 @@ def encode_record(record: Record, limit: int) -> bytes:
         data = _encoder.encode(row)
     except _UNWRITABLE:
         data = b""
-    if not data or len(data) > limit:
+    if not data or (limit is not None and len(data) > limit):
         # Once more, for the error that says so.
         return encode(row, f"the result of {record.kind} {record.target!r}", limit)
     return data
@@ -189,11 +193,13 @@ def record_parts(record: Record, status: RecordStatus) -> Parts:
 
 
 def decode_record(data: bytes) -> Record:
-    """Return a journal record."""
+    """Return a journal record. Raises `SealKeyMissing` for a sealed one: see `records.decode`."""
     version, *row = decode(data)
     inputs = row.pop() if version in _WITH_INPUTS.values() else None
     if version in _SPILLED:
         row[4] = Spilled(*row[4])
+    elif version == SEALED_VERSION:
+        raise SealKeyMissing(key_of(data), f"the record of {row[0]} {row[1]!r}")
     elif version not in _PLAIN:
         raise NewerRecord(version)
 

@@ -7,10 +7,10 @@ is not safe to send twice: after a lost reply, send the items again and take not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from millstream.errors import StoreError
 from millstream.model import outcome
@@ -35,6 +35,7 @@ class Verdict(IntEnum):
     ANSWERED = 4  # what was looked for stands in the journal
     OCCUPIED = 5  # a key of the run holds something that is not ours; nothing was written
     LIMITED = 6  # the run has to wait for its limits; its delivery is over
+    SEALED = 7  # what was looked for is sealed, and nothing here seals; nothing was written
 
 
 _VERDICTS = tuple(Verdict)
@@ -73,6 +74,8 @@ class CommitReply:
 
 
 Item = list[Argument]
+#: Returns what a run ends with as it is stored, given what it is: arguments, result or error.
+Seal = Callable[[str, bytes], bytes]
 
 
 class Child(NamedTuple):
@@ -87,6 +90,8 @@ class Child(NamedTuple):
 #: When something is said: the item before it was written, or found what it looked for.
 ONCE_WRITTEN = f"{Verdict.WRITTEN}{Verdict.CANCEL}"
 ONCE_ANSWERED = f"{Verdict.ANSWERED}"
+#: Where in an ending stands what the run ends with, and what that is, unless it is completed.
+_ENDED_WITH = {"D": (8, "error"), "R": (9, "error"), "N": (7, "arguments")}
 #: The operations after which a delivery is no longer held.
 ENDINGS = frozenset("DRPLUN")
 
@@ -185,6 +190,15 @@ def ending(  # noqa: PLR0911 - one return for each kind of end
             return ["L", *head]
         case outcome.Refused(pause_s):
             return ["U", *head, _ms(pause_s)]
+
+
+def seal_ending(item: Item, seal: Seal) -> None:
+    """Seal what a run ends with, in the item that `ending` has made."""
+    at, kind = _ENDED_WITH.get(str(item[0]), (0, ""))
+    if item[0] == "D" and item[7] == RunState.COMPLETED:
+        kind = "result"
+    if at:
+        item[at] = seal(kind, cast("bytes", item[at]))
 
 
 async def commit(

@@ -31,6 +31,7 @@ from millstream.errors import (
 )
 from millstream.store.addresses import Address, StoreKind, parse_address
 from millstream.store.pooling import queueing
+from millstream.store.sealing import Sealer
 
 if TYPE_CHECKING:
     from millstream.store.ear import Ear
@@ -50,8 +51,16 @@ _memory_servers: WeakValueDictionary[str, Any] = WeakValueDictionary()
 class Connection:
     """Clients of one address. Opening sends nothing; the first command connects."""
 
-    def __init__(self, url: str, *, command_timeout_s: float = COMMAND_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
+        sealer: Sealer | None = None,
+    ) -> None:
         self.address: Address = parse_address(url)
+        #: Seals what is written and opens what is read; None: what is written stands in clear.
+        self.sealer = sealer
         self._timeout_s = command_timeout_s
         self._server = self._memory_server() if self.in_memory else None
         self._clients: list[Any] = []

@@ -6,7 +6,7 @@ from redis.exceptions import ResponseError
 
 from millstream.errors import KeyOccupied
 from millstream.model.journal import Record
-from millstream.store import codec
+from millstream.store import codec, records
 from millstream.store.connection import Connection
 from millstream.store.foreign import is_foreign
 from millstream.store.keys import Lane
@@ -17,7 +17,8 @@ _PAGE = 500
 async def load(connection: Connection, lane: Lane, run_id: str) -> dict[str, Record]:
     """Return all records of a run by step key, read in pages.
 
-    Raises `StoreError`, or `KeyOccupied` when something else stands where the journal belongs.
+    Raises `StoreError`, `KeyOccupied` when something else stands where the journal belongs, or
+    `SealKeyMissing`.
     """
     rows: dict[bytes, bytes] = {}
     cursor = 0
@@ -35,4 +36,10 @@ async def load(connection: Connection, lane: Lane, run_id: str) -> dict[str, Rec
             if not cursor:
                 break
 
-    return {key.decode(): codec.decode_record(data) for key, data in rows.items()}
+    if connection.sealer is None:
+        return {key.decode(): codec.decode_record(data) for key, data in rows.items()}
+
+    return {
+        key: records.decode(connection.sealer, lane.queue, run_id, key, data)
+        for key, data in ((field.decode(), data) for field, data in rows.items())
+    }

@@ -15,7 +15,7 @@ from millstream.model.elicitation import question_of
 from millstream.model.journal import Record, RecordStatus
 from millstream.model.message import MessageKind
 from millstream.model.run import RunState, RunStatus
-from millstream.store import codec, runs
+from millstream.store import records, runs
 from millstream.store.connection import Connection
 from millstream.store.keys import FRESH, GROUP, LEVELS, Lane
 
@@ -83,10 +83,14 @@ async def questions_of(connection: Connection, lane: Lane, status: RunStatus) ->
     if not keys:
         return []
     rows = await _ask(connection, "HMGET", lane.journal(status.id), *keys)
-    records = [None if row is None else codec.decode_record(row) for row in rows]
+    seal = connection.sealer
+    found = [
+        None if row is None else records.decode(seal, lane.queue, status.id, key, row)
+        for key, row in zip(keys, rows, strict=True)
+    ]
     return [
         _open(status, key, record)
-        for key, record in zip(keys, records, strict=True)
+        for key, record in zip(keys, found, strict=True)
         if record is not None and record.status is RecordStatus.WAITING
     ]
 

@@ -15,11 +15,13 @@ from redis.exceptions import ResponseError
 from millstream.errors import KeyOccupied, StoreError
 from millstream.model.journal import Record
 from millstream.model.limits import LIMITS, Limits
-from millstream.store import codec
+from millstream.model.message import CHILDREN
+from millstream.store import records
 from millstream.store.connection import Connection
 from millstream.store.foreign import is_foreign
 from millstream.store.keys import Lane
 from millstream.store.scripts import Argument, call
+from millstream.store.sealing import Place
 from millstream.store.subscription import Subscription
 
 #: Fields of a hash that are looked at in one step.
@@ -65,7 +67,7 @@ async def send(
         round(retention_s * 1000), limits.messages, limits.message_bytes, limits.message_ids,
     ]  # fmt: skip
     for message in messages:
-        args += (message.run_id, message.name, message.payload, message.id)
+        args += (message.run_id, message.name, _sealed(connection, lane, message), message.id)
 
     with connection.translated():
         answers = await call(connection.scripts, "signal", lane, args)
@@ -97,19 +99,32 @@ async def standing(connection: Connection, lane: Lane, run_id: str) -> Standing:
 
 async def taken(connection: Connection, lane: Lane, run_id: str, key: str) -> Record:
     """Return the record under which a message was written into the journal."""
-    data = await record(connection, lane, run_id, key)
+    with connection.translated():
+        data: bytes | None = await connection.client.hget(lane.journal(run_id), key)
     if data is None:
         raise StoreError(f"Redis has lost the record of step {key!r} of run {run_id!r}")
 
-    return codec.decode_record(data)
+    return records.decode(connection.sealer, lane.queue, run_id, key, data)
 
 
 async def record(connection: Connection, lane: Lane, run_id: str, key: str) -> bytes | None:
-    """Return one record of a run as it is stored; None when there is none."""
+    """Return one record of a run as it is stored in clear; None when there is none."""
     with connection.translated():
-        found: bytes | None = await connection.client.hget(lane.journal(run_id), key)
+        data: bytes | None = await connection.client.hget(lane.journal(run_id), key)
+    if data is None:
+        return None
 
-    return found
+    found = records.decode(connection.sealer, lane.queue, run_id, key, data)
+    return records.plain(found) if found.sealed else data
+
+
+def _sealed(connection: Connection, lane: Lane, message: Message) -> bytes:
+    """Return the payload as it is stored. The end of a child comes sealed by the child."""
+    if connection.sealer is None or message.name.partition(":")[0] == CHILDREN:
+        return message.payload
+
+    place = Place(lane.queue, message.run_id, "message", message.name)
+    return connection.sealer.seal(place, message.payload)
 
 
 class Hints(Subscription):

@@ -14,14 +14,17 @@ from typing import NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
+from millstream.errors import SealingError
 from millstream.model.limits import LIMITS
 from millstream.model.message import MessageKind
 from millstream.store import layouts, messages, runs
 from millstream.store.connection import Connection
-from millstream.store.foreign import is_foreign
+from millstream.store.foreign import is_foreign, sifted
 from millstream.store.keys import Lane
 from millstream.store.messages import Message
+from millstream.store.runs import place_of_arguments
 from millstream.store.scripts import Argument, call
+from millstream.store.sealing import Place, Sealer, is_sealed, opened
 
 #: Entries that are delivered together, and how many such pages in one call.
 _PAGE = 50
@@ -58,6 +61,16 @@ class _Entry(NamedTuple):
 def encoded(start: Start) -> bytes:
     """Return a start as it is stored."""
     return msgspec.json.encode(start)
+
+
+def _same(sealer: Sealer | None, place: Place, stands: bytes | None, given: bytes) -> bytes | None:
+    """Return what stands where it is what was given; None where that cannot be told here."""
+    if stands is None or stands == given:
+        return given
+    try:
+        return stands if opened(sealer, place, stands) == opened(sealer, place, given) else given
+    except SealingError:
+        return None
 
 
 async def dispatch(connection: Connection, lane: Lane, retention_s: float) -> int:
@@ -150,18 +163,44 @@ class _Page:
         return [entry.id for entry in entries if entry.id not in missing]
 
     async def _started(self, lane: Lane, epoch: Argument, batch: Sequence[_Entry]) -> Sequence[int]:
+        starts = [msgspec.json.decode(entry.fields[b"data"], type=Start) for entry in batch]
+        given = await self._given(lane, [x.text("id") for x in batch], starts)
         args: list[Argument] = [epoch]
-        for entry in batch:
-            start = msgspec.json.decode(entry.fields[b"data"], type=Start)
+        for entry, start, arguments in zip(batch, starts, given, strict=True):
+            if arguments is None:
+                continue
             parent = f"{self._lane}:{entry.text('run')}"
             timeout: Argument = "" if start.timeout_ms is None else start.timeout_ms
             args += (
-                entry.text("id"), start.workflow, start.version, bytes(start.arguments),
+                entry.text("id"), start.workflow, start.version, arguments,
                 start.priority, timeout, start.tenant, start.trace, parent, start.attempt,
             )  # fmt: skip
         with self._connection.translated():
-            answers: Sequence[int] = await call(self._connection.scripts, "start", lane, args)
-        return answers
+            answers: list[int] = await call(self._connection.scripts, "start", lane, args)
+        told = iter(answers)
+        return [0 if arguments is None else next(told) for arguments in given]
+
+    async def _given(
+        self, lane: Lane, children: Sequence[str], starts: Sequence[Start]
+    ) -> Sequence[bytes | None]:
+        """Return the arguments of children as their lane has them, where those are the same.
+
+        What is sealed anew, for a later attempt of the parent, are other bytes: a script would take
+        it for another run. None for what cannot be compared here: a worker that has the key will.
+        """
+        given = [bytes(start.arguments) for start in starts]
+        sealer = self._connection.sealer
+        if sealer is None and not any(map(is_sealed, given)):
+            return given
+        with self._connection.translated():
+            pipe = self._connection.client.pipeline(transaction=False)
+            for child in children:
+                pipe.hmget(lane.run(child), "args", "asked")
+            rows = sifted(await pipe.execute(raise_on_error=False), (None, None))
+        return [
+            _same(sealer, place_of_arguments(lane, child), asked or args, own)
+            for child, own, (args, asked) in zip(children, given, rows, strict=True)
+        ]
 
     async def _cancel_children(self, run_id: str) -> None:
         """Cancel the children of a run that have not ended."""

@@ -22,7 +22,7 @@ class End:
     """How a run ended."""
 
     state: RunState
-    #: The encoded result, or the encoded error.
+    #: The encoded result, or the encoded error; as it is stored, sealed perhaps.
     payload: bytes
 
 

@@ -4,46 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis.exceptions import ResponseError
 
-from millstream.model.run import Depth, Priority, RunState, RunStatus, Times
+from millstream.errors import SealingError, SealKeyMissing
+from millstream.model.run import Depth, RunState, RunStatus, Times
 from millstream.store import codec
+from millstream.store.asked import Answer, Full, NewRun, Once, Resized, Stands
 from millstream.store.connection import Connection
 from millstream.store.foreign import is_foreign, sifted
 from millstream.store.keys import NEVER_MS, Lane
 from millstream.store.scripts import Argument, call
+from millstream.store.sealing import Place, Sealer, opened
 
+#: What is said here in the words of others, for whoever asks here.
+__all__ = ["Answer", "Full", "NewRun", "Once", "Resized", "Stands"]
 
-class Full(NamedTuple):
-    """The lane holds as many runs as it may that nobody has begun; nothing was written."""
-
-    limit: int
-    waiting: int
-
-
-class Stands(NamedTuple):
-    """Which run stands for the one that was asked for, and whether it is that one."""
-
-    id: str
-    new: bool
-
-
-class Once(NamedTuple):
-    """That a run is to happen once. See ``lua/once.lua``."""
-
-    #: ``dedupe`` or ``debounce``.
-    mode: str
-    name: str
-    window_s: float
-    longest_s: float
-
-
-#: What becomes of a run that is to be accepted: see `enqueue`.
-Answer = bool | str | Full | Stands
 #: Who an id belongs to whose key holds something that is not ours: no workflow has this name.
 OCCUPIED = ""
+#: How an answer begins that names a key instead of a workflow: what stands under the id is sealed
+#: under that key, which is not here.
+SEALED = "\n"
 _FOREIGN = 2
 
 _FIELDS = (
@@ -51,34 +33,6 @@ _FIELDS = (
     "crashes", "tenant", "refusals", "refused", "fence", "awaits", "origin", "attributes",
     "parent", "limit",
 )  # fmt: skip
-
-
-class NewRun(NamedTuple):
-    """What is written when a run is accepted. Sizes are checked before."""
-
-    id: str
-    workflow: str
-    arguments: bytes
-    version: str = ""
-    priority: Priority = Priority.NORMAL
-    delay_s: float = 0.0
-    timeout_s: float | None = None
-    tenant: str = ""
-    trace: str = ""
-    #: Encoded; empty: none.
-    attributes: bytes = b""
-    #: Somebody chose the id, so it may be known already. Not written.
-    chosen: bool = True
-    #: Written beside it: others that ask for the same get this run.
-    once: Once | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Resized:
-    """The queue has another number of lanes, or is about to; nothing was written."""
-
-    lanes: int
-    epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +55,13 @@ async def enqueue(
     what stands there is no run at all; and `Full` when the lane has no room for it.
     """
     args: list[Argument] = [epoch]
+    sealer = connection.sealer
     for run in runs:
+        given = run.arguments
+        if sealer is not None:
+            given = sealer.seal(place_of_arguments(lane, run.id), given)
         args += (
-            run.id, run.workflow, run.version, run.arguments, run.priority, _ms(run.delay_s),
+            run.id, run.workflow, run.version, given, run.priority, _ms(run.delay_s),
             _ms(run.timeout_s), run.tenant, run.trace, run.attributes,
         )  # fmt: skip
 
@@ -113,7 +71,26 @@ async def enqueue(
     if answers and answers[0] == -1:
         return Resized(answers[1], answers[2])
 
-    return [Full(*x) if isinstance(x, list) else accepted(x) for x in answers]
+    found: list[Answer] = [Full(*x) if isinstance(x, list) else accepted(x) for x in answers]
+    if bytes not in map(type, answers):
+        return found
+    return await _recognised(connection, lane, runs, found)
+
+
+async def _recognised(
+    connection: Connection, lane: Lane, news: Sequence[NewRun], answers: list[Answer]
+) -> list[Answer]:
+    """Return the answers with those mended that a script could not give.
+
+    It compares bytes, and what is sealed twice is never the same: here it is compared in clear.
+    """
+    known = [new for new, answer in zip(news, answers, strict=True) if answer == new.workflow]
+    owned = dict(zip(known, await owners(connection, lane, known), strict=True))
+    # One that has expired meanwhile is answered as it was.
+    found = [owned.get(new) for new in news]
+    return [
+        answer if other is None else other for answer, other in zip(answers, found, strict=True)
+    ]
 
 
 async def owners(
@@ -131,7 +108,7 @@ async def owners(
         found = await pipe.execute(raise_on_error=False) if news else []
         rows = sifted(found, (None, None, None))
 
-    return [_owner(new, *row) for new, row in zip(news, rows, strict=True)]
+    return [_owner(connection.sealer, lane, new, *row) for new, row in zip(news, rows, strict=True)]
 
 
 async def cancel(
@@ -173,7 +150,8 @@ async def statuses(connection: Connection, lane: Lane, ids: Sequence[str]) -> di
     for run_id, fields, timer, parked in zip(ids, rows[::3], rows[1::3], rows[2::3], strict=True):
         if fields[0] is not None:
             due = timer if timer is not None else parked
-            found[run_id] = _status(lane, run_id, dict(zip(_FIELDS, fields, strict=True)), due)
+            row = dict(zip(_FIELDS, fields, strict=True))
+            found[run_id] = _status(connection.sealer, lane, run_id, row, due)
 
     return found
 
@@ -188,7 +166,9 @@ async def arguments(connection: Connection, lane: Lane, run_id: str) -> Any:
                 raise
             data = None
 
-    return None if data is None else codec.decode(data)
+    if data is None:
+        return None
+    return codec.decode(opened(connection.sealer, place_of_arguments(lane, run_id), data))
 
 
 async def depth(connection: Connection, lane: Lane) -> LaneDepth:
@@ -243,19 +223,47 @@ def accepted(answer: int | bytes) -> bool | str:
     return OCCUPIED if answer == _FOREIGN else bool(answer)
 
 
-def _owner(
-    new: NewRun, workflow: bytes | None, arguments: bytes | None, asked: bytes | None
+def place_of_arguments(lane: Lane, run_id: str) -> Place:
+    """Return what the arguments of a run are sealed for."""
+    return Place(lane.queue, run_id, "arguments")
+
+
+def _owner(  # noqa: PLR0917 - the last three are what stands
+    sealer: Sealer | None,
+    lane: Lane,
+    new: NewRun,
+    workflow: bytes | None,
+    arguments: bytes | None,
+    asked: bytes | None,
 ) -> bool | str | None:
     if workflow is None:
         return None
 
     name = workflow.decode()
+    if name != new.workflow:
+        return name
     # A run that has begun anew is still the one that was asked for.
-    return False if (name, asked or arguments) == (new.workflow, new.arguments) else name
+    try:
+        stands = opened(sealer, place_of_arguments(lane, new.id), asked or arguments or b"")
+    except SealKeyMissing as error:
+        return SEALED + error.key_id
+    return False if stands == new.arguments else name
+
+
+def _told(sealer: Sealer | None, lane: Lane, run_id: str, error: bytes) -> str:
+    """Return an error in words; of one that cannot be opened here, why."""
+    try:
+        return ": ".join(error_of(opened(sealer, Place(lane.queue, run_id, "error"), error)))
+    except SealingError as refusal:
+        return f"{type(refusal).__name__}: {refusal}"
 
 
 def _status(
-    lane: Lane, run_id: str, fields: Mapping[str, bytes | None], due: float | None
+    sealer: Sealer | None,
+    lane: Lane,
+    run_id: str,
+    fields: Mapping[str, bytes | None],
+    due: float | None,
 ) -> RunStatus:
     error = fields["error"]
     return RunStatus(
@@ -265,7 +273,7 @@ def _status(
         attempt=int(fields["attempt"] or 1),
         workflow=_text(fields["workflow"]) or "",
         version=_text(fields["version"]),
-        error=None if error is None else ": ".join(error_of(error)),
+        error=None if error is None else _told(sealer, lane, run_id, error),
         times=Times(
             enqueued=_seconds(fields["enqueued"]) or 0.0,
             started=_seconds(fields["started"]),

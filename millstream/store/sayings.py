@@ -16,6 +16,7 @@ from millstream.model.progress import EventKind
 from millstream.store import codec
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
+from millstream.store.sealing import Place, opened
 
 #: Events that are read in one call: each may be 64 KiB.
 PAGE = 100
@@ -59,7 +60,11 @@ async def heard(
     if isinstance(info, Exception):
         return Heard((), None if after else 0, cut=False)
 
-    said = tuple(_said(entry, fields) for entry, fields in entries)
+    where = Place(lane.queue, run_id, "event")
+    said = tuple(
+        _said(entry, fields, opened(connection.sealer, where, fields[b"data"]))
+        for entry, fields in entries
+    )
     total, gone = int(info["entries-added"]), int(info["entries-added"]) - int(info["length"])
     cut = bool(after) and gone > 0 and place(after) < place(info["first-entry"][0].decode())
     if len(said) < most:
@@ -90,8 +95,8 @@ def place(event_id: str) -> tuple[int, int]:
     return int(ms), int(number or 0)
 
 
-def _said(entry: bytes, fields: Mapping[bytes, bytes]) -> Said:
-    name, data = codec.decode(fields[b"data"])
+def _said(entry: bytes, fields: Mapping[bytes, bytes], encoded: bytes) -> Said:
+    name, data = codec.decode(encoded)
     kind = EventKind(fields.get(b"kind", b"emit").decode())
     return Said(entry.decode(), kind, name, data, int(entry.split(b"-")[0]) / 1000)
 

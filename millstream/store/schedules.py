@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from millstream.errors import InvalidSchedule, UsageError
+from millstream.errors import InvalidSchedule, SealingError, UsageError
 from millstream.model.limits import LIMITS
 from millstream.model.schedule import Progress, Schedule
 from millstream.store import codec
 from millstream.store.connection import Connection
 from millstream.store.scripts import Argument, call
+from millstream.store.sealing import Place, opened
 
 _PREFIX = "millstream:{schedules}:"
 #: Sorted set: name -> when somebody has to look at it, in ms; and all names, each with score 0.
@@ -42,12 +43,17 @@ class Stored(NamedTuple):
 
     name: str
     revision: int
+    #: In clear, unless it is sealed and cannot be opened here.
     spec: bytes
     progress: Progress
+    #: Why it cannot.
+    refusal: SealingError | None = None
 
     @property
     def schedule(self) -> Schedule:
-        """What it says. Raises `InvalidSchedule` for what a newer release has written."""
+        """What it says. Raises `SealingError`, or `InvalidSchedule` for a newer release's."""
+        if self.refusal is not None:
+            raise self.refusal
         try:
             return msgspec.json.decode(self.spec, type=Schedule)
         except msgspec.MsgspecError as error:
@@ -91,7 +97,7 @@ async def due(connection: Connection, count: int = PAGE) -> Due:
     rows = [rest[at : at + 4] for at in range(0, len(rest), 4)]
     return Due(
         now=now / 1000,
-        schedules=[_stored(name.decode(), row) for name, *row in rows],
+        schedules=[_stored(connection, name.decode(), row) for name, *row in rows],
         next_due=next_ms / 1000 if next_ms else None,
     )
 
@@ -105,7 +111,10 @@ async def write(connection: Connection, written: Sequence[Written]) -> list[bool
     for each in written:
         progress = b"" if each.progress is None else msgspec.json.encode(each.progress)
         due_ms = "" if each.due is None else round(each.due * 1000)
-        args += (each.name, each.revision, each.spec or b"", progress, due_ms)
+        spec = each.spec or b""
+        if spec and connection.sealer is not None:
+            spec = connection.sealer.seal(_place(each.name), spec)
+        args += (each.name, each.revision, spec, progress, due_ms)
     with connection.translated():
         answers = await call(connection.scripts, "schedule", _CALENDAR, args)
 
@@ -119,7 +128,7 @@ async def read(connection: Connection, name: str) -> Stored | None:
     with connection.translated():
         row = await connection.client.hmget(key(name), *_FIELDS)
 
-    return _stored(name, row) if row[0] else None
+    return _stored(connection, name, row) if row[0] else None
 
 
 async def names(connection: Connection, after: str, count: int) -> list[str]:
@@ -141,7 +150,24 @@ async def page(connection: Connection, after: str = "", count: int = PAGE) -> li
             pipe.hmget(key(name), *_FIELDS)
         rows = await pipe.execute() if found else []
 
-    return [_stored(name, row) for name, row in zip(found, rows, strict=True) if row[0]]
+    return [_stored(connection, name, row) for name, row in zip(found, rows, strict=True) if row[0]]
+
+
+async def standing(
+    connection: Connection, names: Sequence[str]
+) -> list[tuple[bytes | None, float | None]]:
+    """Return of schedules what they say, as it is stored, and when they are due."""
+    with connection.translated():
+        pipe = connection.client.pipeline(transaction=False)
+        for name in names:
+            pipe.hget(key(name), "spec")
+            pipe.zscore(_CALENDAR.keys[0], name)
+        rows = await pipe.execute() if names else []
+
+    return [
+        (spec, None if due is None else due / 1000)
+        for spec, due in zip(rows[::2], rows[1::2], strict=True)
+    ]
 
 
 def key(name: str) -> str:
@@ -149,6 +175,16 @@ def key(name: str) -> str:
     return f"{_PREFIX}schedule:{name}"
 
 
-def _stored(name: str, row: Sequence[Any]) -> Stored:
+def _place(name: str) -> Place:
+    return Place("", "", "schedule", name)
+
+
+def _stored(connection: Connection, name: str, row: Sequence[Any]) -> Stored:
     revision, spec, progress = row
-    return Stored(name, int(revision), spec, msgspec.json.decode(progress, type=Progress))
+    refusal = None
+    try:
+        spec = opened(connection.sealer, _place(name), spec)
+    except SealingError as error:
+        # It must not keep the others from being read.
+        refusal = error
+    return Stored(name, int(revision), spec, msgspec.json.decode(progress, type=Progress), refusal)

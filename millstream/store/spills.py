@@ -9,6 +9,7 @@ values are.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from redis.exceptions import ResponseError
 
@@ -21,6 +22,7 @@ from millstream.store.connection import Connection
 from millstream.store.foreign import is_foreign
 from millstream.store.keys import Lane
 from millstream.store.scripts import Argument, call
+from millstream.store.sealing import Place, Sealer, is_sealed, key_of, opened
 
 #: One part: large enough to be few, small enough to hold up nobody else's call.
 PART = 512 * KIB
@@ -30,9 +32,34 @@ LEAST = 16 * KIB
 
 
 def reference(step_key: str, data: bytes) -> Spilled:
-    """Return what stands in the record of a step instead of this value."""
-    name = hashlib.blake2b(step_key.encode(), digest_size=9).hexdigest()
+    """Return what stands in the record of a step instead of this value.
+
+    The name of one that is sealed ends with that of the key: so it is known without being read.
+    """
+    name = _name(step_key)
+    if is_sealed(data):
+        name = f"{name}.{key_of(data)}"
     return Spilled(name, len(data), -(-len(data) // PART), _digest(data))
+
+
+def sealed(sealer: Sealer | None, queue: str, run_id: str, step_key: str, data: bytes) -> bytes:
+    """Return a value as it is kept: whole and sealed, before it is taken apart."""
+    if sealer is None:
+        return data
+    return sealer.seal(Place(queue, run_id, "value", _name(step_key)), data)
+
+
+def split(spilled: Spilled, data: bytes) -> dict[str, bytes]:
+    """Return the parts of a value by their names."""
+    return {
+        name: data[number * PART : (number + 1) * PART]
+        for number, name in enumerate(names(spilled))
+    }
+
+
+def names(spilled: Spilled) -> list[str]:
+    """Return the names of the parts, in order."""
+    return [f"{spilled.name}:{number}" for number in range(spilled.parts)]
 
 
 async def keep(  # noqa: PLR0917 - three say where and by whom, the others what
@@ -49,10 +76,9 @@ async def keep(  # noqa: PLR0917 - three say where and by whom, the others what
     Safe to repeat as a whole.
     """
     verdict = Verdict.WRITTEN
-    for number in range(spilled.parts):
-        part = data[number * PART : (number + 1) * PART]
+    for name, part in split(spilled, data).items():
         args: list[Argument] = [
-            token, held.run_id, held.fence, _part(spilled, number), part, limits.journal_bytes,
+            token, held.run_id, held.fence, name, part, limits.journal_bytes,
         ]  # fmt: skip
         with connection.translated():
             verdict = Verdict(await call(connection.scripts, "spill", lane, args))
@@ -65,27 +91,39 @@ async def keep(  # noqa: PLR0917 - three say where and by whom, the others what
 async def load(connection: Connection, lane: Lane, run_id: str, spilled: Spilled) -> bytes:
     """Return a value, whole and as it was written.
 
-    Raises `StoreError`, `ValueLost`, or `KeyOccupied` when something else stands there.
+    Raises `StoreError`, `ValueLost`, `KeyOccupied` when something else stands there, or
+    `SealKeyMissing`.
     """
     parts = []
     with connection.translated():
-        for number in range(spilled.parts):
+        for name in names(spilled):
             try:
-                part = await connection.client.hget(lane.spilled(run_id), _part(spilled, number))
+                part = await connection.client.hget(lane.spilled(run_id), name)
             except ResponseError as error:
                 if is_foreign(error):
                     raise KeyOccupied(run_id, "large values") from error
                 raise
             parts.append(part or b"")
 
+    data = checked(run_id, spilled, parts)
+    return opened(connection.sealer, place_of(lane.queue, run_id, spilled), data)
+
+
+def place_of(queue: str, run_id: str, spilled: Spilled) -> Place:
+    """Return what a value is sealed for: the name says of which step it is."""
+    return Place(queue, run_id, "value", spilled.name.partition(".")[0])
+
+
+def checked(run_id: str, spilled: Spilled, parts: Sequence[bytes]) -> bytes:
+    """Return the whole that parts make. Raises `ValueLost` when it is not what was recorded."""
     data = b"".join(parts)
     if (len(data), _digest(data)) != (spilled.size, spilled.digest):
         raise ValueLost(run_id, spilled.size, len(data))
     return data
 
 
-def _part(spilled: Spilled, number: int) -> str:
-    return f"{spilled.name}:{number}"
+def _name(step_key: str) -> str:
+    return hashlib.blake2b(step_key.encode(), digest_size=9).hexdigest()
 
 
 def _digest(data: bytes) -> str:

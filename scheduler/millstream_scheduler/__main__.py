@@ -9,6 +9,7 @@ import anyio
 
 from millstream.errors import StoreError
 from millstream.store.connection import Connection
+from millstream.store.sealing import sealer_of
 from millstream.telemetry.probes import Probes
 from millstream_scheduler import compose
 from millstream_scheduler.config import SchedulerConfig
@@ -22,7 +23,7 @@ def run(config: SchedulerConfig) -> None:
 
 async def serve(config: SchedulerConfig) -> None:
     """Look after the queues, with probes and metrics, until a signal comes."""
-    connection = Connection(config.redis)
+    connection = Connection(config.redis, sealer=sealer_of(config.seal_keys))
     watched = compose.telemetry(config)
     known = compose.readings(config)
     probes = Probes(

@@ -17,6 +17,9 @@ class SchedulerConfig:
     queue: tuple[str, ...] = setting(
         ("default",), "queue to look after; may be given several times"
     )
+    seal_keys: str | None = setting(
+        None, "file with the keys that values are sealed under, or env: and a variable's name"
+    )
     lease: float = setting(
         10.0,
         "seconds of silence after which others take over; as the workers have it",

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import redis
 import trustme
 
+from scripts.k8s_secrets import RIGHTS
 from tests.cli.program import APP, Program
 from tests.servers import RedisServer, Tls
 
-#: What docs/operations.md asks for, and nothing else.
-RIGHTS = (
-    "~millstream:* &millstream:* +@read +@write +@stream +@scripting +@pubsub +@connection"
-    " +@transaction +info +time"
-)
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,14 @@ def test_the_main_way_goes_through_tls_as_a_user_with_few_rights(
         said = program("enqueue", "add", "-a", "a=1", "--wait", "--wait-timeout", "30")
         shown = program("runs", "list", "--json")
         resized = program("queues", "lanes", "default", "--count", "2")
+        examined = program("doctor", "--json")
     finally:
         stopped = worker.stop()
 
     assert (said.code, said.out) == (0, "2\n"), said.err
     assert [run["state"] for run in shown.json["runs"]] == ["completed"]
     assert resized.code == 0, resized.err
+    assert examined.json["ok"], examined.out
     assert stopped.code == 0
     assert "secret" not in said.err + stopped.err + stopped.out
 
@@ -112,3 +112,25 @@ def test_a_server_that_speaks_no_tls_or_nothing_else_is_named(
         assert said.code == 3
         assert len(said.lines) == 1
         assert "TLS" in said.err or "rediss://" in said.err, said.err
+
+
+@pytest.mark.parametrize("page", ["operations", "security"])
+def test_the_rights_that_are_tested_are_those_that_are_asked_for(page: str) -> None:
+    """The manifests leave out what could empty or stop a server, too; nothing else differs."""
+    asked = RIGHTS.replace(" -@dangerous", "")
+
+    assert asked != RIGHTS
+    assert asked in (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+
+
+def test_a_user_of_few_rights_can_neither_look_elsewhere_nor_empty_a_server(
+    guarded: Guarded,
+) -> None:
+    """What a worker that was broken into could do to the others who use this Redis."""
+    with guarded.server.client(single_connection_client=True) as client:
+        client.execute_command("AUTH", "worker", "secret")
+        assert client.set("millstream:mine", "1")
+        for command in (("GET", "other"), ("FLUSHALL",), ("KEYS", "*"), ("CONFIG", "GET", "*"),
+                        ("ACL", "LIST"), ("SHUTDOWN",), ("REPLICAOF", "NO", "ONE")):  # fmt: skip
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*command)

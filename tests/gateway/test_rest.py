@@ -9,7 +9,8 @@ import pytest
 from millstream.events import OperatorActed, RequestServed
 from millstream.store import audit
 from tests.gateway.issuer import Issuer
-from tests.gateway.served import Served
+from tests.gateway.served import Served, served
+from tests.servers import RedisServer
 
 ADD = {"workflow": "add", "arguments": {"a": 2}}
 
@@ -224,3 +225,18 @@ async def test_the_probes_are_open_and_say_little(gateway: Served) -> None:
     for path in ("/health", "/ready", "/startup"):
         status, body = await gateway.ask("GET", path, token="")
         assert (status, body) == (200, {"status": "ok", "reason": None})
+
+
+async def test_a_change_that_could_not_be_noted_says_that_it_was_made(issuer: Issuer) -> None:
+    """It cannot be undone, and nobody may do it again, or believe that it stands in the trail."""
+    if not RedisServer.available("redis-server"):
+        pytest.skip("redis-server is not on PATH")
+    with RedisServer(acl=["user half on >secret ~millstream:{default:* &* +@all"]) as server:
+        async with served(server.url_as("half", "secret"), issuer) as gateway:
+            await gateway.post("/runs", {**ADD, "id": "r1", "delay": 1000})
+            status, problem = await gateway.post("/runs/r1/cancel")
+            _, run = await gateway.get("/runs/r1")
+
+    assert (status, problem["type"]) == (500, "urn:millstream:unaudited")
+    assert "cancel 'r1' was done (cancelled)" in problem["detail"]
+    assert run["state"] == "cancelled"

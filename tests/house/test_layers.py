@@ -26,12 +26,15 @@ SOUND = {
     "gateway/millstream_gateway/__main__.py": "import millstream_gateway.serve, millstream.cli",
     "gateway/millstream_gateway/serve.py": "import millstream.client, millstream.telemetry.logs",
     "gateway/millstream_gateway/auth/tokens.py": "import jwt",
+    "millstream/store/sealing.py": "import cryptography",
     "gateway/millstream_gateway/a2a/agent.py": "import a2a, grpc, google.protobuf",
 }
 BROKEN = {
     "millstream/errors.py": "import millstream.client, millstream_worker, redis, typer",
     "millstream/store/connection.py": "import opentelemetry",
-    "scheduler/millstream_scheduler/serve.py": "import millstream_worker, mcp, torch, cronsim, jwt",
+    "scheduler/millstream_scheduler/serve.py": (
+        "import millstream_worker, mcp, torch, cronsim, jwt, cryptography"
+    ),
     "scheduler/millstream_scheduler/plan.py": "import a2a",
 }
 

@@ -166,3 +166,24 @@ async def kid(ctx: Context, number: int) -> int:
 async def family(ctx: Context, count: int) -> list[int]:
     """Many children at the same time."""
     return await ctx.gather(*(ctx.child("kid", {"number": n}) for n in range(count)))
+
+
+async def whisper(word: str, number: int) -> str:
+    """Say a word again."""
+    await anyio.sleep(0.005)
+    return f"{word} {number}"
+
+
+@app.workflow()
+async def confides(ctx: Context, word: str) -> list[str]:
+    """Steps that work on a secret, a child that is told it, and a wait for more of it."""
+    found = [await ctx.step(whisper, word, number) for number in range(5)]
+    found += await ctx.child("listens", {"word": f"{word} child"}, queue="default")
+    found.append(await ctx.wait_signal("go"))
+    return found
+
+
+@app.workflow()
+async def listens(ctx: Context, word: str) -> list[str]:
+    """Is told a secret."""
+    return [await ctx.step(whisper, word, number) for number in range(3)]

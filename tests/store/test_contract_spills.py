@@ -147,4 +147,4 @@ def test_a_record_that_refers_to_a_value_is_no_record_of_before() -> None:
     assert codec.decode_record(data) == record
     assert codec.decode(data)[0] == codec.SPILLED_VERSION == codec.RECORD_VERSION + 1
     with pytest.raises(NewerRecord):
-        codec.decode_record(data.replace(b"[2,", b"[3,", 1))
+        codec.decode_record(data.replace(b"[2,", b"[9,", 1))

@@ -16,6 +16,7 @@ from millstream.builtin import with_builtin
 from millstream.errors import StoreUnavailable
 from millstream.events import StoreFailed
 from millstream.store.connection import Connection
+from millstream.store.sealing import sealer_of
 from millstream.telemetry.checks import check_forever
 from millstream.telemetry.probes import Probes
 from millstream.workflow import Workflows
@@ -46,7 +47,7 @@ def run(config: WorkerConfig, target: str | None, directory: Path) -> None:
 
 async def serve(config: WorkerConfig, workflows: Workflows) -> None:
     """Serve workflows with probes and metrics until a signal comes."""
-    connection = Connection(config.redis)
+    connection = Connection(config.redis, sealer=sealer_of(config.seal_keys))
     watched = compose.telemetry(config)
     probes = Probes(
         watched.health,

@@ -6,15 +6,21 @@ from typing import Any
 
 import msgspec
 
-from millstream.errors import InvalidArguments
+from millstream.errors import InvalidArguments, SealKeyMissing
 from millstream.store import codec
+from millstream.store.sealing import is_sealed, key_of
 from millstream.workflow import Workflow
 
 
 def bind(workflow: Workflow, data: bytes) -> dict[str, Any]:
-    """Return the arguments by name, as the annotations want them. Raises `InvalidArguments`."""
+    """Return the arguments by name, as the annotations want them.
+
+    Raises `InvalidArguments`, or `SealKeyMissing` for what is sealed.
+    """
     given = codec.decode(data)
     if not isinstance(given, dict):
+        if is_sealed(data):
+            raise SealKeyMissing(key_of(data), f"what {workflow.name!r} is to be run with")
         raise InvalidArguments(workflow.name, "they must be given by name, as a mapping")
     bound = {}
     for parameter in workflow.parameters:

@@ -20,6 +20,7 @@ from millstream.model.run import Delivery, RunState
 from millstream.store import outbox
 from millstream.store.commits import Child
 from millstream.store.runs import NewRun
+from millstream.store.sealing import Place, Sealer
 from millstream_worker import waitsteps
 from millstream_worker.steps import Step
 from millstream_worker.waitsteps import Waits
@@ -35,11 +36,14 @@ def id_of(parent: Delivery, key: str) -> str:
     return f"{parent.run_id[:_LONGEST_PREFIX]}.{digest}"
 
 
-def child_of(parent: Delivery, new: NewRun, queue: str) -> Child:
-    """Return what is written of a child run."""
+def child_of(parent: Delivery, new: NewRun, queue: str, sealer: Sealer | None) -> Child:
+    """Return what is written of a child run. Its arguments are sealed as its own."""
+    given = new.arguments
+    if sealer is not None:
+        given = sealer.seal(Place(queue, new.id, "arguments"), given)
     start = outbox.Start(
         workflow=new.workflow,
-        arguments=msgspec.Raw(new.arguments),
+        arguments=msgspec.Raw(given),
         version=new.version,
         priority=new.priority,
         timeout_ms=None if new.timeout_s is None else round(new.timeout_s * 1000),
@@ -58,7 +62,7 @@ async def ended(waits: Waits, step: Step, record: Record | None, child: Child) -
         record = recorder.record(step, RecordStatus.WAITING, child.id, began=recorder.wall())
         await recorder.start_child(step, record, child)
     if record.status is RecordStatus.WAITING:
-        wait = waitsteps.Wait(record, None, RecordStatus.ENDED)
+        wait = waitsteps.Wait(record, None, RecordStatus.ENDED, queue=child.queue)
         record = await waitsteps.receive(waits, step, MessageKind.CHILD.of(child.id), wait)
     return record
 

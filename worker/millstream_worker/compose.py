@@ -177,6 +177,7 @@ def _environment(config: WorkerConfig, agent: Agent, lease: Lease, parts: Parts)
         inputs_most=config.journal_inputs,
         spills=Spills(parts.connection, agent.token, emit=parts.emit, above=config.spill_above),
         traces=parts.traces,
+        sealer=parts.connection.sealer,
         park_after_s=config.park_after,
     )
 

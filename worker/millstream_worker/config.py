@@ -16,6 +16,9 @@ class WorkerConfig:
 
     redis: str = setting(DEFAULT_REDIS, "address of Redis")
     queue: tuple[str, ...] = setting(("default",), "queue to serve; may be given several times")
+    seal_keys: str | None = setting(
+        None, "file with the keys that values are sealed under, or env: and a variable's name"
+    )
     concurrency: int = setting(
         100, "runs held at once", "MAX_CONCURRENT_WORKFLOWS", lowest=1, highest=10_000
     )

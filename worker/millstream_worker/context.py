@@ -20,7 +20,16 @@ from millstream.model.journal import RecordStatus, StepKind
 from millstream.model.tool import ToolInfo, ToolResult
 from millstream.store import codec
 from millstream.workflow import Log
-from millstream_worker import agentsteps, branches, infersteps, liststeps, patches, steps, toolsteps
+from millstream_worker import (
+    agentsteps,
+    branches,
+    functionsteps,
+    infersteps,
+    liststeps,
+    patches,
+    steps,
+    toolsteps,
+)
 from millstream_worker.calls import Call
 from millstream_worker.streaming import Text
 from millstream_worker.waiting import Waiting
@@ -66,7 +75,7 @@ class RunContext(Waiting):
             if record is not None:
                 return steps.replayed(step, await self._recorder.whole(record), shape.returned)
             with self._parking.acting:
-                return await steps.call_function(
+                return await functionsteps.call_function(
                     self._recorder, step, call, wanted=shape.returned,
                     retry=retry or DEFAULT_RETRY, timeout_s=timeout,
                 )  # fmt: skip
@@ -240,4 +249,4 @@ class RunContext(Waiting):
 
     # -- below ---------------------------------------------------------------------------------
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
-        return await steps.maybe_await(await self._environment.in_thread(call))
+        return await functionsteps.maybe_await(await self._environment.in_thread(call))

@@ -27,13 +27,14 @@ from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.store import leases
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
+from millstream.store.sealing import sealer_of
 from millstream.workflow import Log, Workflows
 from millstream_worker import compose
 from millstream_worker.agents.asked import Agents, NoAgents
 from millstream_worker.config import WorkerConfig
 from millstream_worker.environment import Inference, Tools
+from millstream_worker.functionsteps import maybe_await
 from millstream_worker.serve import Worker
-from millstream_worker.steps import maybe_await
 
 __all__ = ["EmbeddedWorker", "FunctionModels", "FunctionTools", "SilentLog"]
 
@@ -147,18 +148,19 @@ async def _answer(value: Any, number: int, options: CallOptions) -> Any:
 class EmbeddedWorker:
     """One worker of a group, on a connection of its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what a worker is made of
         self,
         url: str,
         workflows: Workflows,
         emit: Emit,
         tools: Tools,
         inference: Inference,
+        seal_keys: str | None = None,
         *,
         agents: Agents | None = None,
     ) -> None:
         self._agents = agents or NoAgents()
-        self._connection = Connection(url)
+        self._connection = Connection(url, sealer=sealer_of(seal_keys))
         self._workflows = with_builtin(workflows)
         self._emit = emit
         self._tools = tools

@@ -14,6 +14,7 @@ from millstream.model.limits import LIMITS, Limits
 from millstream.model.run import Delivery
 from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.model.trace import Place
+from millstream.store.sealing import Sealer
 from millstream.workflow import Log
 from millstream_worker.agents.asked import Agents, NoAgents
 from millstream_worker.functions import Shapes
@@ -130,6 +131,8 @@ class Environment:
     in_thread: RunsInThread
     make_log: MakesLog
     spills: Spills
+    #: None: what runs write stands in clear.
+    sealer: Sealer | None = None
     agents: Agents = field(default_factory=NoAgents)
     #: None: nothing is traced here.
     traces: Traces | None = None

@@ -20,6 +20,7 @@ import anyio.lowlevel
 from millstream.errors import (
     Continued,
     NewerRecord,
+    SealKeyMissing,
     UnknownWorkflow,
     UsageError,
     said,
@@ -41,6 +42,7 @@ from millstream.model.outcome import (
 from millstream.model.run import Delivery
 from millstream.store import codec
 from millstream.store.commits import Verdict
+from millstream.store.sealing import Place, opened
 from millstream.workflow import Workflow, Workflows
 from millstream_worker import verdicts
 from millstream_worker.arguments import bind
@@ -78,6 +80,8 @@ class Executor:
     async def execute(self, consumer: Consumer, held: Held) -> None:
         """Run a delivery to its end, and leave that end to the lane's next commit."""
         began = self._mono()
+        if self._environment.sealer is not None:
+            held.seal = self._environment.sealer.of_run(consumer.lane.queue, held.delivery.run_id)
         if self._environment.traces is not None:
             held.place(self._environment.traces.place_of(consumer.lane.queue, held.delivery))
         try:
@@ -235,7 +239,7 @@ class _Attempt:
                 task.uncancel()
             await anyio.lowlevel.checkpoint()
             return self._failed(error)
-        except NewerRecord as error:
+        except (NewerRecord, SealKeyMissing) as error:
             return self._unread(error)
         except BaseException as error:  # noqa: BLE001
             # Whatever a workflow raises is its outcome, unless it was stopped from outside.
@@ -261,12 +265,14 @@ class _Attempt:
             case Stop.TIMEOUT:
                 limit = f"its timeout of {self._timeout_s:g} s"
                 return self._failed(TimeoutError(f"the attempt ran longer than {limit}"))
+            case Stop.UNREADABLE:
+                return self._unread(SealKeyMissing("?", "something that was said to the run"))
             case Stop.LOST | Stop.LIMITED:
                 return None, ()
             case _:
                 return Released(), ()
 
-    def _unread(self, error: NewerRecord) -> _Verdict:
+    def _unread(self, error: NewerRecord | SealKeyMissing) -> _Verdict:
         delivery = self._held.delivery
         if delivery.refusals < MOST_REFUSALS:
             return _refused(delivery, self._environment.random), ()
@@ -309,7 +315,11 @@ class _Attempt:
             park=self._park,
             listen=self._consumer.listener.begin,
         )
-        call = self._workflow.function(context, **bind(self._workflow, delivery.arguments))
+        given, sealer = delivery.arguments, self._environment.sealer
+        if sealer is not None:
+            place = Place(self._consumer.lane.queue, delivery.run_id, "arguments")
+            given = opened(sealer, place, given)
+        call = self._workflow.function(context, **bind(self._workflow, given))
         limit_s = self._timeout_s
         result = await (call if limit_s is None else self._bounded(call, limit_s - delivery.ran_s))
         if self._held.stopped is None:

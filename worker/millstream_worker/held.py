@@ -34,6 +34,7 @@ class Stop(Enum):
     RELEASED = "released"  # the worker drains
     PARKED = "parked"
     TIMEOUT = "timeout"
+    UNREADABLE = "unreadable"  # it is sealed, and only another worker has the key
     LIMITED = "limited"  # others go on instead: it is in no worker's hands any more
     ENDED = "ended"  # what is still called has come too late
 
@@ -58,6 +59,8 @@ class Held:
         self.delivery = delivery
         #: Under what the delivery stands in a trace.
         self.caller = delivery.trace
+        #: Seals what is said and what the run ends with; None: it stands in clear.
+        self.seal: commits.Seal | None = None
         self.stopped: Stop | None = None
         self._outbox = outbox
         self._retention_s = retention_s
@@ -125,12 +128,16 @@ class Held:
     def emit_later(self, key: str, record: bytes, data: bytes) -> None:
         """Journal and publish with the next write, which is not waited for."""
         self._check()
+        if self.seal is not None:
+            data = self.seal("event", data)
         self._count(len(record) + len(data))
         self._later.append(commits.emit(self.delivery, key, record, data, self._take_pin()))
 
     def say(self, saying: Saying, when: str = "") -> None:
         """Say something with whatever is written next; it is in no journal. See `commits.say`."""
         self._check()
+        if self.seal is not None:
+            saying = saying._replace(data=self.seal("event", saying.data))
         self._sayings += 1
         self._size += len(saying.data)
         self._later.append(commits.say(self.delivery, self._sayings, saying, when))
@@ -248,6 +255,9 @@ class Held:
             raise JournalFull(self.delivery.run_id, LIMITS.journal_records, LIMITS.journal_bytes)
         if verdict is Verdict.OCCUPIED:
             raise KeyOccupied(self.delivery.run_id, "journal or the events")
+        if verdict is Verdict.SEALED:
+            self.stop(Stop.UNREADABLE)
+            raise Suspended
         self.stop(Stop.CANCELLED)
 
     def end(
@@ -257,9 +267,10 @@ class Held:
         told: Callable[[Verdict], None] = lambda _: None,
     ) -> None:
         """Give the run its end; ``told`` hears the verdict."""
-        self._later.append(
-            commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
-        )
+        item = commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
+        if self.seal is not None:
+            commits.seal_ending(item, self.seal)
+        self._later.append(item)
         if isinstance(outcome, Completed):
             self._size += len(outcome.result)
         if self.stopped is None:

@@ -48,6 +48,9 @@ class Spills:
     async def keep(self, held: Held, step_key: str, value: Any) -> Spilled:
         """Return the reference to a value, once all of it stands. Raises what a record raises."""
         data = codec.encode(value, f"the result of step {step_key!r}")
+        data = spills.sealed(
+            self._connection.sealer, held.lane.queue, held.delivery.run_id, step_key, data
+        )
         spilled = spills.reference(step_key, data)
 
         async def send() -> Verdict:

@@ -6,36 +6,23 @@ never done again, what is not recorded may be done again.
 
 from __future__ import annotations
 
-import inspect
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-import anyio
 import msgspec
 
-from millstream.errors import (
-    NotEncodable,
-    PayloadTooLarge,
-    StepError,
-    StepFailed,
-    StepTimeout,
-    Suspended,
-    UsageError,
-    said,
-)
+from millstream.errors import SealKeyMissing, StepError, StepFailed, Suspended, said
 from millstream.events import StepEnded, StepRetried
-from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
 from millstream.model.trace import Place, SpanContext, parsed
-from millstream.store import codec
+from millstream.store import codec, records
 from millstream.store.commits import Child, Verdict
 from millstream_worker.environment import Environment
 from millstream_worker.excerpts import excerpt
 from millstream_worker.failures import FAILURES
-from millstream_worker.held import Held
+from millstream_worker.held import Held, Stop
 from millstream_worker.progress import Progress
-from millstream_worker.telling import RUNNING, SCORE, scores
+from millstream_worker.telling import SCORE, scores
 
 #: Kinds whose answers may be as long as a tool's.
 _LARGE = {StepKind.TOOL, StepKind.INFER, StepKind.AGENT}
@@ -100,6 +87,7 @@ class Recorder:
 
     def record(self, step: Step, status: RecordStatus, value: Any, **fields: Any) -> Record:
         """Return the record of a step."""
+        sealer = self._environment.sealer
         return Record(
             step.kind,
             step.target,
@@ -109,63 +97,81 @@ class Recorder:
             run_attempt=self._held.delivery.attempt,
             by=self._environment.token,
             inputs=self._excerpt(step.given),
+            sealed=sealer is not None and sealer.active,
             **fields,
         )
 
     async def write(self, step: Step, record: Record) -> None:
         """Journal a record; return when it stands. Raises `PayloadTooLarge` or `NotEncodable`."""
-        data = self._encode(record)
+        data = self._encode(step.key, record)
         spills = self._environment.spills
         if len(data) > spills.above and record.status is RecordStatus.OK:
             spilled = await spills.keep(self._held, step.key, record.value)
-            data = self._encode(record._replace(value=spilled))
+            data = self._encode(step.key, record._replace(value=spilled))
         ends = record.status in {RecordStatus.OK, RecordStatus.FAILED}
         told = self.progress.ended(step, record) if ends and self.progress is not None else None
         await self._held.write(step.key, data, told)
         if ends:
             self.tell(step, record)
 
-    async def look(
+    async def look(  # noqa: PLR0917 - a wait, and the records it may end with
         self,
         step: Step,
         name: str,
         waiting: Record,
         status: RecordStatus,
         otherwise: Record | None,
+        queue: str | None = None,
     ) -> bool:
         """Take a message of a name into the journal, or journal ``otherwise`` when there is none.
 
-        ``waiting`` is the record of the wait, ``status`` what it says with the message in it.
+        ``waiting`` is the record of the wait, ``status`` what it says with the message in it,
+        ``queue`` that of the child whose end is looked for.
         Returns whether there was a message, or the record was closed before.
         """
         took_s = max(0.0, self.wall() - waiting.began)
         taken = self.record(
             step, status, None, began=waiting.began, took_s=took_s, attempts=waiting.attempts
         )
-        parts = codec.record_parts(taken, waiting.status)
-        data = b"" if otherwise is None else self._encode(otherwise)
+        sealer = self._environment.sealer
+        if sealer is None:
+            parts = codec.record_parts(taken, waiting.status)
+        else:
+            run = (self._queue, self._held.delivery.run_id)
+            parts = records.parts(
+                sealer, run, step.key, taken, waiting, (queue or self._queue, name)
+            )
+        data = b"" if otherwise is None else self._encode(step.key, otherwise)
         says = () if self.progress is None else self.progress.closing(step, taken, otherwise)
         return await self._held.look(step.key, name, parts, data, says) is Verdict.ANSWERED
 
     async def start_child(self, step: Step, record: Record, child: Child) -> None:
         """Journal that a child is waited for, and have it started, together."""
-        await self._held.start_child(step.key, self._encode(record), child)
+        await self._held.start_child(step.key, self._encode(step.key, record), child)
 
     async def whole(self, record: Record) -> Record:
         """Return a record with its value, wherever that is kept."""
         if type(record.value) is not Spilled:
             return record
 
-        value = await self._environment.spills.recall(self._held, record.value)
+        try:
+            value = await self._environment.spills.recall(self._held, record.value)
+        except SealKeyMissing as error:
+            self.leave_unread(error)
         return record._replace(value=value)
+
+    def leave_unread(self, error: SealKeyMissing) -> NoReturn:
+        """Put the run aside: another worker may have the key to what it needs."""
+        self._held.stop(Stop.UNREADABLE)
+        raise Suspended from error
 
     def write_later(self, step: Step, record: Record) -> None:
         """Journal a record with whatever is written next."""
-        self._held.write_later(step.key, self._encode(record))
+        self._held.write_later(step.key, self._encode(step.key, record))
 
     def emit_later(self, step: Step, record: Record, data: bytes) -> None:
         """Journal and publish with whatever is written next."""
-        self._held.emit_later(step.key, self._encode(record), data)
+        self._held.emit_later(step.key, self._encode(step.key, record), data)
         if step.target == SCORE:
             for scored in scores(self._held.delivery, self._queue, data):
                 self._environment.emit(scored)
@@ -174,7 +180,7 @@ class Recorder:
         """Journal a record and tell whoever watches, together; return when it stands."""
         limit = self._environment.limits.event
         said = codec.encode([name, data], f"event {name!r}", limit)
-        self._held.emit_later(step.key, self._encode(record), said)
+        self._held.emit_later(step.key, self._encode(step.key, record), said)
         await self._held.flush()
 
     async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
@@ -219,11 +225,13 @@ class Recorder:
         most = self._environment.inputs_most
         return excerpt(given, most) if most and given is not None else None
 
-    def _encode(self, record: Record) -> bytes:
+    def _encode(self, key: str, record: Record) -> bytes:
         limits = self._environment.limits
-        return codec.encode_record(
-            record, limits.answer if record.kind in _LARGE else limits.record
-        )
+        limit = limits.answer if record.kind in _LARGE else limits.record
+        sealer = self._environment.sealer
+        if sealer is None:
+            return codec.encode_record(record, limit)
+        return records.encode(sealer, self._queue, self._held.delivery.run_id, key, record, limit)
 
 
 def replayed(step: Step, record: Record, wanted: Any) -> Any:
@@ -233,92 +241,3 @@ def replayed(step: Step, record: Record, wanted: Any) -> Any:
         raise FAILURES.get(kind, StepFailed)(message, key=step.key, cause=cause)
 
     return codec.convert(record.value, wanted)
-
-
-async def call_function(
-    recorder: Recorder,
-    step: Step,
-    call: Callable[[], Awaitable[Any]],
-    *,
-    wanted: Any,
-    retry: RetryPolicy,
-    timeout_s: float | None,
-) -> Any:
-    """Call a function until it succeeds or its retries are used up; record what came of it."""
-    began = recorder.wall()
-    attempt = 0
-    while True:
-        attempt += 1
-        if not recorder.is_ready:
-            await recorder.ready()
-        started = time.perf_counter()
-        RUNNING.set(step.key)
-        try:
-            value = await (call() if timeout_s is None else _bounded(call, step, timeout_s))
-            plain, typed = _settled(value, wanted, step, recorder)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
-            # Whatever a step raises is its outcome. The two that asyncio would let through to
-            # the loop must not end the worker.
-            pause_s = _pause(error, retry, attempt, recorder)
-            if pause_s is None:
-                await recorder.fail(step, _failure(error), attempt, began)
-            recorder.retried(step, attempt, pause_s, error)
-            await anyio.sleep(pause_s)
-        else:
-            took_s = time.perf_counter() - started
-            record = recorder.record(
-                step, RecordStatus.OK, plain, attempts=attempt, began=began, took_s=took_s
-            )
-            try:
-                await recorder.write(step, record)
-            except (PayloadTooLarge, NotEncodable) as error:
-                await recorder.fail(step, _failure(error), attempt, began)
-            return typed
-        finally:
-            # Not by its token: a coroutine that is thrown away ends in a context of its own.
-            RUNNING.set("")
-
-
-async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: float) -> Any:
-    with anyio.move_on_after(timeout_s) as scope:
-        return await call()
-
-    assert scope.cancelled_caught
-    raise StepTimeout(
-        f"step {step.target!r} did not end within {timeout_s:g} s", cause="TimeoutError"
-    )
-
-
-def _settled(value: Any, wanted: Any, step: Step, recorder: Recorder) -> tuple[Any, Any]:
-    limit = recorder.environment.limits.record
-    if codec.is_settled(value, wanted, limit):
-        return value, value
-    try:
-        return codec.settled(value, wanted, f"the result of step {step.target!r}", limit)
-    except msgspec.ValidationError as error:
-        raise UsageError(
-            f"the result of step {step.target!r} does not fit its annotation: {error}"
-        ) from error
-
-
-def _pause(
-    error: BaseException, retry: RetryPolicy, attempt: int, recorder: Recorder
-) -> float | None:
-    if isinstance(error, UsageError) or not retry.retries(error):
-        return None
-
-    return retry.pause(attempt, recorder.environment.random)
-
-
-def _failure(error: BaseException) -> StepError:
-    if isinstance(error, StepError):
-        return error
-
-    failed = StepFailed(f"{type(error).__name__}: {said(error)}", cause=type(error).__name__)
-    failed.__cause__ = error
-    return failed
-
-
-async def maybe_await(value: Any) -> Any:
-    """Return the value, or what it becomes when awaited."""
-    return await value if inspect.isawaitable(value) else value

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from datetime import datetime
 from typing import Any, NoReturn
 
-import msgspec
+from msgspec.structs import replace
 
 from millstream.client.asking import new_run
 from millstream.client.handles import Enqueue
@@ -86,13 +86,13 @@ class Waiting(Basis):
         step = self._step(StepKind.CHILD, workflow, digest, f"child {workflow}", key)
         chosen = childsteps.id_of(self._delivery, step.key) if id is None else id
         # Its arguments stand with the child itself.
-        step = msgspec.structs.replace(step, given={"id": chosen, "queue": queue or self._queue})
+        step = replace(step, given={"id": chosen, "queue": queue or self._queue})
         asked = Enqueue(
             workflow, arguments, chosen, queue or self._queue, priority, None,
             tenant or self.tenant, timeout, version, self._recorder.trace_for(step),
         )  # fmt: skip
         new = new_run(asked, self._environment.limits, self._environment.random)
-        child = childsteps.child_of(self._delivery, new, asked.queue)
+        child = childsteps.child_of(self._delivery, new, asked.queue, self._environment.sealer)
 
         async def act() -> Any:
             if chosen in self._children:

@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 
-from millstream.errors import SignalTimeout, StepError, UsageError
+from millstream.errors import SealKeyMissing, SignalTimeout, StepError, UsageError
 from millstream.model.journal import Record, RecordStatus
 from millstream.model.message import CHILDREN, MessageKind
 from millstream_worker.mailbox import Mailbox
@@ -103,6 +103,8 @@ class Wait:
     opens: bool = False
     #: What is raised when the time is over.
     error: StepError | None = None
+    #: Of the child whose end is waited for; None: a message of the run's own.
+    queue: str | None = None
 
 
 async def wait_signal(
@@ -161,6 +163,9 @@ async def _look(
     otherwise = wait.record if opens else None
     if late and wait.error is not None:
         otherwise = recorder.failure(step, wait.error, 1, wait.record.began)
-    if await recorder.look(step, name, wait.record, wait.status, otherwise):
-        return await waits.mailbox.reader.taken(step.key)
+    if await recorder.look(step, name, wait.record, wait.status, otherwise, wait.queue):
+        try:
+            return await waits.mailbox.reader.taken(step.key)
+        except SealKeyMissing as error:
+            recorder.leave_unread(error)
     return otherwise if late else None

@@ -44,6 +44,7 @@
 --                                4 what was looked for stands in the journal
 --                                5 a key of the run holds something that is not ours, nothing was written
 --                                6 the run has to wait for its limits; its delivery is over
+--                                7 what was looked for is sealed, and the record would not be: nothing was written
 --   taken     per delivery: id, fence, level, entry, attempt, workflow, version, arguments,
 --             enqueued_ms, timeout_ms, tenant; and of a run that has a past: base, crashes, ran_ms,
 --             refusals, records, received,
@@ -223,6 +224,10 @@ function apply.W(at)
   end
   local number = string.match(numbers, '^%d+')
   local payload = redis.call('HGET', box, number)
+  -- How a sealed value begins, also behind the state of a child: see `millstream.store.sealing`.
+  if string.sub(ARGV[at + 8], 1, 3) ~= '[5,' and string.find(string.sub(payload, 1, 40), '"\\u0073eal', 1, true) then
+    return '7'
+  end
   ARGV[at + 5] = ARGV[at + 8] .. payload .. ARGV[at + 9]
   local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
   if verdict == '3' or verdict == '5' then return verdict end

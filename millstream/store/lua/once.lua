@@ -18,10 +18,12 @@
 -- ARGV trace       empty: none
 -- ARGV delay_ms    with 'dedupe'; empty: none
 -- ARGV attributes  empty: none
+-- ARGV bound       the id of the run that the arguments are sealed for; empty: they are not
 --
 -- Returns  {-1, lanes, epoch}  the queue was resized, or is about to be; nothing was written
 --          {1} accepted, {0, id} that run stands for it, {2, workflow} the one that stands for it is of
 --          this workflow, or its key holds something else: nothing was written
+--          {4, id} the arguments have to be sealed for the run of this id: the same
 --          {3, limit, waiting} the lane holds as many waiting runs as it may: the same
 --
 -- Safe to send twice: the second time the run stands for itself.
@@ -51,6 +53,7 @@ end
 if mode == 'debounce' then
   if known and state == 'scheduled' and not fence then
     if whose ~= workflow then return {2, whose} end
+    if ARGV[16] ~= '' and ARGV[16] ~= known then return {4, known} end
     local due = math.min(NOW + tonumber(window), tonumber(since) + tonumber(longest))
     redis.call('HSET', run_key(known), 'args', arguments)
     redis.call('ZADD', TIMERS, 'XX', digits(math.max(NOW, due)), known)
@@ -66,6 +69,7 @@ local taken = ours(redis.pcall('HGET', key, 'workflow'))
 if taken == nil then return {2, ''} end
 -- Accepted before the reply was lost; what stood for it has gone since.
 if taken then return {0, id} end
+if ARGV[16] ~= '' and ARGV[16] ~= id then return {4, id} end
 local limit = depth and math.ceil(tonumber(depth) / tonumber(lanes or '1'))
 local waiting = limit and all_waiting()
 if limit and waiting >= limit then return {3, limit, waiting} end
