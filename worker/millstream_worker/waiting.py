@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, NoReturn
+
+import msgspec
 
 from millstream.client.asking import new_run
 from millstream.client.handles import Enqueue
@@ -85,7 +86,7 @@ class Waiting(Basis):
         step = self._step(StepKind.CHILD, workflow, digest, f"child {workflow}", key)
         chosen = childsteps.id_of(self._delivery, step.key) if id is None else id
         # Its arguments stand with the child itself.
-        step = replace(step, given={"id": chosen, "queue": queue or self._queue})
+        step = msgspec.structs.replace(step, given={"id": chosen, "queue": queue or self._queue})
         asked = Enqueue(
             workflow, arguments, chosen, queue or self._queue, priority, None,
             tenant or self.tenant, timeout, version, self._recorder.trace_for(step),
