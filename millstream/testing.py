@@ -24,6 +24,7 @@ import anyio
 from millstream.client import Client
 from millstream.errors import MissingExtra
 from millstream.events import Event, StepEnded
+from millstream.store import runs
 from millstream.store.connection import Connection
 from millstream.store.embedded import JumpingClock, jumping_clock
 from millstream.store.keys import Lane
@@ -95,9 +96,14 @@ class Harness:
         return await handle.result(timeout)
 
     async def jump(self, seconds: float) -> None:
-        """Set the clock of the store forward, once every run waits or has ended."""
+        """Set the clock of the store forward, once every run waits or has ended.
+
+        Returns when what has fallen due by then goes on: a jump after it begins from there.
+        """
         await self.settle()
         self._clock.offset_s += seconds
+        while (await runs.depth(self._connection, Lane("default"))).due:
+            await anyio.sleep(0.005)
 
     async def tick(self) -> None:
         """Fire the schedules that are due, as a scheduler does; needs the extra ``scheduler``."""

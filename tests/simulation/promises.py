@@ -134,8 +134,9 @@ def _check_end(history: History, job: Job) -> Iterator[Violation]:
     if not run:
         yield ("accepted means kept", f"{job.id} has no record")
     state = RunState(run[b"state"].decode())
-    if state not in FINAL:
-        yield ("an end is final", f"{job.id} is {state}")
+    if state not in FINAL or not history.memory.ends[job.id]:
+        yield ("an end is final", f"{job.id} is {state}, and its client heard of no end")
+        return
     end = history.memory.ends[job.id][-1]
     # A request to start it again may have come through late, after the client had given it up.
     revived = history.shadow.revived.get(job.id, 0)

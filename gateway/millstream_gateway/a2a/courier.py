@@ -21,7 +21,7 @@ from google.protobuf.json_format import MessageToJson
 from msgspec.structs import replace
 
 from millstream.client import Client
-from millstream.errors import MillstreamError, StoreError, UnknownRun
+from millstream.errors import MillstreamError, UnknownRun
 from millstream.events import Emit, MessageSent, StoreFailed
 from millstream.store import pushes
 from millstream.store.connection import Connection
@@ -63,7 +63,8 @@ class Courier:
             while True:
                 try:
                     due = await pushes.claim(self.connection, _LEASE_S)
-                except StoreError as error:
+                except MillstreamError as error:
+                    # Also when it may not look: all else that a gateway does goes on.
                     self.emit(StoreFailed(during="push", error=f"{type(error).__name__}: {error}"))
                     due = ()
                 async with anyio.create_task_group() as group:

@@ -122,7 +122,8 @@ class Batcher:
         if self._runner.under_way >= 2:
             return None
         if self._again:
-            part = await self._again.next(now)
+            # One at a time: what becomes of it decides what comes next, and who is to blame.
+            part = None if self._runner.under_way else await self._again.next(now)
             if part is not None:
                 self._submit(part, now)
             return None
