@@ -248,3 +248,26 @@ def test_an_id_is_made_to_fit_its_lane() -> None:
     for lane in range(7):
         assert lane_of(in_lane("run", lane, 7), 7) == lane
     assert in_lane("run", 0, 1) == "run"
+
+
+async def test_a_limited_run_stays_on_the_version_that_began_it() -> None:
+    """It asks for its permit first; what it writes first is what pins it."""
+    app = Workflows()
+
+    @app.workflow(name="slow", version="1", limits=[Limit(name="one", concurrency=1)])
+    async def slow(ctx: Context) -> str:
+        await ctx.step(str, 1, key="first")
+        await ctx.wait_signal("go")
+        return "by 1"
+
+    async with Harness(app) as bench:
+        run = await bench.client.enqueue("slow")
+        await bench.settle()
+        assert (await run.status()).version == "1"
+
+        @app.workflow(name="slow", version="2", limits=[Limit(name="one", concurrency=1)])
+        async def other(ctx: Context) -> str:
+            return "by 2"
+
+        await run.signal("go")
+        assert await run.result(timeout=10) == "by 1"

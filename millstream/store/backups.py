@@ -47,7 +47,7 @@ _OF_RUNS = (b"journal:", b"events:", b"received:", b"spilled:")
 _LEFT_OUT = (
     b"leases", b"agents", b"timers", b"parked", b"ended", b"dead", b"placing", b"unsaid",
     b"control:", b"stream:", b"backlog:", b"turns", b"limited", b"permits:", b"dedupe:",
-    b"debounce:",
+    b"debounce:", b"rate:",
 )  # fmt: skip
 _LANE_KEYS = (b"meta", b"trials", b"tried", b"outbox")
 _TAGS = (b"scheduler", b"session", b"schedules", b"audit", b"keys", b"restore", b"pushes")

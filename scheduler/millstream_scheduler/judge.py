@@ -98,6 +98,9 @@ class Judge:
             tried, kept = self._lately(trial, counts)
             if trial.automatic and trial.phase is Phase.RUNNING and fails(trial, tried, kept):
                 await self._roll_back(trial, data, tried, kept)
+        if any(trials.decode(data).phase is Phase.ROLLED_BACK for data in known.values()):
+            # Whoever rolled back may have been cut off before this; else there is nothing left.
+            await trials.recall(self._connection, self._lanes)
 
     def _lately(self, trial: Trial, counts: _Tallies) -> tuple[Tally, Tally]:
         """Return how both versions fared in the window, and tell what is new."""
@@ -152,8 +155,8 @@ class Judge:
                 reason=reason,
             )
         )
-        await audit.append(self._connection, [self._act(trial, reason)])
         await trials.recall(self._connection, self._lanes)
+        await audit.append(self._connection, [self._act(trial, reason)])
 
     def _act(self, trial: Trial, reason: str) -> Act:
         return Act(

@@ -31,11 +31,11 @@ UNBOUNDED = {
 BOUNDED_BY = {
     "ZRANGEBYSCORE": r"'LIMIT', 0, \d+",
     "ZREMRANGEBYRANK": r"math\.min\(",
-    "ZRANGE": r", (0, 0|#names, #names|0, count - 1)(, 'WITHSCORES')?$"
+    "ZRANGE": r", (0, 0|0, 999|#names, #names|0, count - 1)(, 'WITHSCORES')?$"
     r"|PLACING, 0, tonumber\(ARGV\[2\]\) - 1$",
     # What belongs to one run has bounds of its own: as much as whoever takes it loads.
     "HGETALL": r", (key|journal_key\(id\)|received_key\(id\))$",
-    "XRANGE": r"'COUNT', (1\b|count|some|ARGV\[2\])|(\w+\[1\]|entry), (\w+\[1\]|entry)$"
+    "XRANGE": r"'COUNT', (1\b|100\b|count|some|ARGV\[2\])|(\w+\[1\]|entry), (\w+\[1\]|entry)$"
     r"|events_key\(id\), '-', '\+'$",
     "XREADGROUP": r"'COUNT', count",
     "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'-', '\+', (BATCH|1000), \w+",

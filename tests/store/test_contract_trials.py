@@ -102,6 +102,31 @@ async def test_a_trial_is_neither_starved_nor_starves(bench: Bench) -> None:
     assert len(await take(bench, count=8, canary=True)) == 6
 
 
+async def test_a_single_place_is_not_always_a_trials(bench: Bench) -> None:
+    """A worker that is full frees one place at a time, and others wait for it too."""
+    await tried(bench, now=after(share=1.0))
+    await bench.accept(*(f"a{n}" for n in range(40)))
+    await bench.accept("other", workflow="flow2")
+
+    taken = [x.run_id for _ in range(40) for x in await take(bench, canary=True)]
+    assert "other" in taken
+    assert len(taken) == 40
+
+
+async def test_a_delayed_run_outlives_its_trial(bench: Bench) -> None:
+    """Nobody has begun it, and when it is due nobody tries anything any more."""
+    await tried(bench, now=after(share=1.0))
+    await bench.accept("r1", delay_s=3600)
+    assert await versions(bench, ["r1"]) == {"r1": "2"}
+    await tried(bench, TRIAL, after(phase=Phase.ROLLED_BACK))
+    await tried(bench, TRIAL, None)
+    await bench.fall_due("r1")
+    await bench.sweep()
+
+    assert await versions(bench, ["r1"]) == {"r1": None}
+    assert [x.run_id for x in await take(bench, canary=False)] == ["r1"]
+
+
 @pytest.mark.parametrize("way", ["released", "parked", "retried", "reclaimed", "revived"])
 async def test_a_run_comes_back_to_those_who_know_its_version(bench: Bench, way: str) -> None:
     """On whatever way it comes back, and whatever has become of the trial."""

@@ -34,6 +34,11 @@ end
 local function recalled(key, trials)
   local workflow, chosen = unpack(redis.call('HMGET', key, 'workflow', 'version'))
   local version, kept, share = trial_of(trials, workflow)
+  if not version then
+    -- The trial was ended meanwhile: nobody tries anything, and whoever takes the run says which.
+    redis.call('HDEL', key, 'version', 'arm')
+    return true
+  end
   if version ~= chosen or share ~= 0 then return false end
   redis.call('HSET', key, 'version', kept, 'arm', 'stable')
   return true

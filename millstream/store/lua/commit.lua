@@ -373,7 +373,8 @@ local function rate_wait(limit, most, period)
   -- What somebody else keeps there is left alone, and limits nothing.
   if before == nil then return 0 end
   local full = math.max(tonumber(before or '0') or 0, NOW) + period / most
-  redis.call('SET', place, digits(full), 'PX', digits(full - NOW + 1000))
+  -- To the microsecond: of many a second, each is charged less than a millisecond.
+  redis.call('SET', place, string.format('%.3f', full), 'PX', digits(full - NOW + 1000))
   return math.max(0, full - NOW - period)
 end
 
@@ -573,8 +574,9 @@ if want > 0 then
   want = want - read('resume', want)
   shared = turns_wait()
   if shared then learn_now() end
-  -- Half at first: a trial is neither starved by the rest, nor starves it.
-  if apart > 1 then want = want - read('canary', math.ceil(want / 2)) end
+  -- Half at first: a trial is neither starved by the rest, nor starves it. A single place goes to one
+  -- or to the other.
+  if apart > 1 then want = want - read('canary', math.floor((want + NOW % 2) / 2)) end
   want = want - serve('high', math.min(high, want))
   want = want - serve('normal', math.min(normal, want))
   want = want - serve('low', math.min(low, want))

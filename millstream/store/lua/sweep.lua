@@ -84,7 +84,7 @@ local function promote(index, expected, resumed)
     local state, priority, fence, crashes, tenant, arm =
       unpack(ours(redis.pcall('HMGET', key, 'state', 'priority', 'fence', 'crashes', 'tenant', 'arm')) or {})
     if state == expected then
-      if arm == 'canary' and not fence and recalled(key, trials) then arm = 'stable' end
+      if arm and not fence and recalled(key, trials) then arm = nil end
       local level = level_of(arm, crashes, (resumed or fence) and 'resume')
       if level then deliver(id, key, level) else place(id, key, priority or 'normal', tenant or '') end
       promoted = promoted + 1
@@ -192,6 +192,14 @@ local function forget_turns()
       if tonumber(turn) <= tonumber(passed or '0') then redis.call('HDEL', TURNS, name) end
     end
   end
+end
+
+-- Nobody may be left who reads the stream of trials: what a run there holds, others wait for. It asks
+-- again when it is taken.
+for _, found in ipairs(redis.call('XRANGE', STREAM.canary, '-', digits(NOW - LEASE), 'COUNT', 100)) do
+  local key = run_key(found[2][2])
+  local state, entry, permits = unpack(ours(redis.pcall('HMGET', key, 'state', 'entry', 'permits')) or {})
+  if state == 'queued' and entry == found[1] and permits then give_back(found[2][2], key, permits) end
 end
 
 -- Runs that wait for their turn.
