@@ -41,8 +41,9 @@ async def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
 @pytest.fixture(scope="module")
 async def gateway(issuer: Issuer) -> AsyncIterator[Served]:
     """One gateway for all of these tests: none of them may change anything."""
-    parts = {"body_s": 0.1}
-    async with served("memory://every-route", issuer, parts=parts, max_body=65_536) as gateway:
+    # On a machine of any speed none of them comes to the limit of a caller.
+    settings: dict[str, Any] = {"parts": {"body_s": 0.1}, "max_body": 65_536, "rate": 1e6}
+    async with served("memory://every-route", issuer, **settings) as gateway:
         yield gateway
 
 
