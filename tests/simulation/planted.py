@@ -164,6 +164,6 @@ PLANTED: dict[str, Callable[[], Any]] = {
     ),
     "say an event again on every replay": lambda: _script(
         "commit",
-        ("if said == 0 then", "if true then"),
+        ("if said == 0 or redis.call('HGET'", "if true or redis.call('HGET'"),
     ),
 }

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import aiohttp
 
@@ -34,7 +35,9 @@ class Ticket:
 
 @asynccontextmanager
 async def open_http(*, allow_private: bool) -> AsyncIterator[aiohttp.ClientSession]:
-    """Open a client."""
+    """Open a client whose requests carry a `Ticket` as their trace context."""
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(_mark_sent)
     connector = aiohttp.TCPConnector(
         # Its own limit starves waiters when more tasks contend than it allows.
         limit=0,
@@ -44,6 +47,7 @@ async def open_http(*, allow_private: bool) -> AsyncIterator[aiohttp.ClientSessi
     async with aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[trace],
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         # A bound on what is received must not be undone by a small body that inflates.
         auto_decompress=False,
@@ -89,3 +93,12 @@ def reason_of(error: BaseException) -> str:
 
 def _lost(ticket: Ticket, reason: str) -> Cut | Unsent:
     return Cut(reason) if ticket.sent else Unsent(reason)
+
+
+async def _mark_sent(
+    _http: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    _params: aiohttp.TraceRequestHeadersSentParams,
+) -> None:
+    if isinstance(context.trace_request_ctx, Ticket):
+        context.trace_request_ctx.sent = True
