@@ -28,7 +28,7 @@ _LINE = re.compile(r"([A-Za-z0-9_-]{1,24}):([A-Za-z0-9+/]{43}=)")
 _ENVIRONMENT = "env:"
 _CLEAR = "clear"
 #: How often whoever seals looks for another first key.
-_LOOK_S = 5.0
+LOOK_S = 5.0
 
 
 class Ring(NamedTuple):
@@ -51,7 +51,7 @@ class Keyring:
 
     def first(self) -> tuple[str, bytes]:
         """Return the key that seals, and its name; an empty one while nothing is to be sealed."""
-        if self._mono() - self._looked > _LOOK_S:
+        if self._mono() - self._looked > LOOK_S:
             self._look()
         return self._ring.first, self._ring.keys.get(self._ring.first, b"")
 
