@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -18,7 +18,7 @@ from millstream.calendar import Calendar
 from millstream.context import Context, Log
 from millstream.errors import UsageError
 from millstream.model.backoff import ONCE, RetryPolicy
-from millstream.model.limit import MOST_LIMITS, Limit
+from millstream.model.limit import MOST_LIMITS, Asked, Limit
 
 __all__ = ["Context", "Log", "Parameter", "Workflow", "Workflows"]
 
@@ -56,6 +56,10 @@ class Workflow:
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
+
+    def asked(self, tenant: str | None, arguments: Mapping[str, Any]) -> list[Asked]:
+        """Return what a run of it asks of its limits."""
+        return [limit.asked(self.name, tenant, arguments) for limit in self.limits]
 
 
 @dataclass(slots=True)

@@ -138,9 +138,12 @@ def start_child(held: Delivery, key: str, record: bytes, child: Child, version: 
     return ["C", *place, child.id, child.queue, child.start]
 
 
-def admit(held: Delivery, asked: Sequence[Asked], version: str) -> Item:
-    """Ask whether a run may go on under its limits; if not, its delivery ends with this."""
-    item: Item = ["K", held.run_id, held.fence, version, held.level, held.entry, len(asked)]
+def admit(held: Delivery, asked: Sequence[Asked]) -> Item:
+    """Ask whether a run may go on under its limits; if not, its delivery ends with this.
+
+    It pins no version: the run has not begun.
+    """
+    item: Item = ["K", held.run_id, held.fence, "", held.level, held.entry, len(asked)]
     for each in asked:
         item += each
     return item

@@ -21,7 +21,7 @@ ONE = [Asked("one", 1)]
 async def admit(
     bench: Bench, held: Delivery, asked: Sequence[Asked] = ONE, token: str = "w1"
 ) -> Verdict:
-    return await bench.verdict(token, commits.admit(held, asked, "1"))
+    return await bench.verdict(token, commits.admit(held, asked))
 
 
 async def take(bench: Bench, *run_ids: str, token: str = "w1") -> list[Delivery]:

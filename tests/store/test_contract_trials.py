@@ -10,11 +10,12 @@ import pytest
 
 from millstream.errors import TrialConflict, UsageError
 from millstream.model.journal import Record, RecordStatus, StepKind
+from millstream.model.limit import Asked
 from millstream.model.outcome import Completed, Continued, Failed, Parked, Released, Retry
 from millstream.model.run import Delivery, RunState
 from millstream.model.trial import Phase, Tally, Trial
 from millstream.store import codec, commits, outbox, trials
-from millstream.store.commits import Child, Want
+from millstream.store.commits import Child, Verdict, Want
 from millstream.store.keys import Lane
 from tests.store.bench import RETENTION_S, Bench, ending
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 TRIAL = Trial(workflow="flow", version="2", kept="1", share=0.2, started=1.0, changed=1.0)
 RUNS = 1_000
+ONE = [Asked("one", 1)]
 
 
 def after(trial: Trial = TRIAL, **values: Any) -> Trial:
@@ -125,6 +127,42 @@ async def test_a_delayed_run_outlives_its_trial(bench: Bench) -> None:
 
     assert await versions(bench, ["r1"]) == {"r1": None}
     assert [x.run_id for x in await take(bench, canary=False)] == ["r1"]
+
+
+async def limited_trial(bench: Bench) -> Delivery:
+    """Stable ``a`` holds the only permit; ``b`` of the trial and stable ``c`` wait for it."""
+    await bench.accept("a")
+    (held,) = await take(bench, canary=False)
+    assert await bench.verdict("w1", commits.admit(held, ONE)) is Verdict.WRITTEN
+    await tried(bench, now=after(share=1.0))
+    for run_id, version in (("b", ""), ("c", "1")):
+        await bench.accept(run_id, version=version)
+        (late,) = await take(bench, canary=run_id == "b")
+        assert late.run_id == run_id
+        assert await bench.verdict("w1", commits.admit(late, ONE)) is Verdict.LIMITED
+    return held
+
+
+async def test_a_permit_is_not_left_where_nobody_reads(bench: Bench) -> None:
+    """The workers of a trial may be gone: after a lease the next in line goes on."""
+    held = await limited_trial(bench)
+    await bench.end(held, Completed(b"1"))
+    assert await take(bench, canary=False) == []
+
+    await bench.sweep(lease_s=0)
+    assert [x.run_id for x in await take(bench, canary=False)] == ["c"]
+    assert [x.run_id for x in await take(bench, canary=True)] == ["b"], "it asks again"
+
+
+async def test_who_waits_for_a_permit_is_recalled(bench: Bench) -> None:
+    """A worker has had it only to ask: it has begun nothing."""
+    held = await limited_trial(bench)
+    await tried(bench, TRIAL, after(phase=Phase.ROLLED_BACK))
+    assert await trials.recall(bench.store, [bench.lane]) == 1
+    assert await versions(bench, ["b"]) == {"b": "1"}
+
+    await bench.end(held, Completed(b"1"))
+    assert [x.run_id for x in await take(bench, canary=False)] == ["b"]
 
 
 @pytest.mark.parametrize("way", ["released", "parked", "retried", "reclaimed", "revived"])

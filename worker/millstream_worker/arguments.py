@@ -7,17 +7,9 @@ from typing import Any
 import msgspec
 
 from millstream.errors import InvalidArguments, SealKeyMissing
-from millstream.model.run import Delivery
 from millstream.store import codec
-from millstream.store.sealing import Place, Sealer, is_sealed, key_of, opened
+from millstream.store.sealing import is_sealed, key_of
 from millstream.workflow import Workflow
-
-
-def asked_with(delivery: Delivery, queue: str, sealer: Sealer | None) -> bytes:
-    """Return what a run was asked with, as it was said. Raises what `opened` raises."""
-    if sealer is None:
-        return delivery.arguments
-    return opened(sealer, Place(queue, delivery.run_id, "arguments"), delivery.arguments)
 
 
 def bind(workflow: Workflow, data: bytes) -> dict[str, Any]:

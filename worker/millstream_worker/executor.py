@@ -42,9 +42,10 @@ from millstream.model.outcome import (
 from millstream.model.run import Delivery
 from millstream.store import codec
 from millstream.store.commits import Verdict
+from millstream.store.sealing import Place, opened
 from millstream.workflow import Workflow, Workflows
 from millstream_worker import verdicts
-from millstream_worker.arguments import asked_with, bind
+from millstream_worker.arguments import bind
 from millstream_worker.consumer import Consumer
 from millstream_worker.context import RunContext
 from millstream_worker.environment import Environment
@@ -249,13 +250,12 @@ class _Attempt:
             return Completed(encoded), ()
 
     def _asked(self) -> list[Asked]:
-        delivery, workflow = self._held.delivery, self._workflow
         arguments = codec.decode(self._arguments())
-        return [x.asked(workflow.name, delivery.tenant, arguments) for x in workflow.limits]
+        return self._workflow.asked(self._held.delivery.tenant, arguments)
 
     def _arguments(self) -> bytes:
-        queue = self._consumer.lane.queue
-        return asked_with(self._held.delivery, queue, self._environment.sealer)
+        place = Place(self._consumer.lane.queue, self._held.delivery.run_id, "arguments")
+        return opened(self._environment.sealer, place, self._held.delivery.arguments)
 
     def put_aside(self, began: float) -> _Verdict:
         """Return the outcome of an attempt that was stopped from outside."""
@@ -318,7 +318,8 @@ class _Attempt:
             park=self._park,
             listen=self._consumer.listener.begin,
         )
-        call = self._workflow.function(context, **bind(self._workflow, self._arguments()))
+        given = delivery.arguments if self._environment.sealer is None else self._arguments()
+        call = self._workflow.function(context, **bind(self._workflow, given))
         limit_s = self._timeout_s
         result = await (call if limit_s is None else self._bounded(call, limit_s - delivery.ran_s))
         if self._held.stopped is None:

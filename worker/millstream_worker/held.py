@@ -201,8 +201,7 @@ class Held:
         Raises `LeaseLost`, or `Suspended` when the run is stopped.
         """
         self._check()
-        # It asks, and has begun nothing yet: what it writes first pins its version.
-        self._later.append(commits.admit(self.delivery, asked, ""))
+        self._later.append(commits.admit(self.delivery, asked))
         verdict = await self._send().wait()
         if verdict is Verdict.LIMITED:
             self.stop(Stop.LIMITED)

@@ -196,7 +196,8 @@ end
 
 -- Nobody may be left who reads the stream of trials: what a run there holds, others wait for. It asks
 -- again when it is taken.
-for _, found in ipairs(redis.call('XRANGE', STREAM.canary, '-', digits(NOW - LEASE), 'COUNT', 100)) do
+local untaken = trials and redis.call('XRANGE', STREAM.canary, '-', digits(NOW - LEASE), 'COUNT', 100) or {}
+for _, found in ipairs(untaken) do
   local key = run_key(found[2][2])
   local state, entry, permits = unpack(ours(redis.pcall('HMGET', key, 'state', 'entry', 'permits')) or {})
   if state == 'queued' and entry == found[1] and permits then give_back(found[2][2], key, permits) end
