@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ import pytest
 from millstream import Client, Context, Enqueue, IdConflict, Limit, QueueFull, RunState, Workflows
 from millstream.errors import UsageError
 from millstream.model.ids import in_lane, lane_of
+from millstream.store import keyring
 from millstream.testing import Harness
 
 _names = itertools.count(1)
@@ -271,3 +273,26 @@ async def test_a_limited_run_stays_on_the_version_that_began_it() -> None:
 
         await run.signal("go")
         assert await run.result(timeout=10) == "by 1"
+
+
+async def test_a_limit_counts_by_an_argument_that_is_sealed(tmp_path: Path) -> None:
+    """As it was said: another account is another limit, with keys as without."""
+    keys = tmp_path / "keys"
+    keys.write_text(keyring.fresh("one"), "utf-8")
+    go = anyio.Event()
+    app = Workflows()
+
+    @app.workflow(limits=[Limit(key="arguments.account", concurrency=1)])
+    async def transfer(ctx: Context, account: str, waits: bool = False) -> str:
+        if waits:
+            await go.wait()
+        return account
+
+    async with Harness(app, seal_keys=str(keys)) as bench:
+        first = await bench.client.enqueue("transfer", {"account": "a", "waits": True})
+        while (await first.status()).state is not RunState.RUNNING:
+            await anyio.lowlevel.checkpoint()
+        other = await bench.client.enqueue("transfer", {"account": "b"})
+        assert await other.result(timeout=10) == "b"
+        go.set()
+        assert await first.result(timeout=10) == "a"

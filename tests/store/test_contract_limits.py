@@ -349,3 +349,15 @@ async def test_what_happens_once_is_accepted_like_the_rest(bench: Bench) -> None
     await bench.accept("r0")
     assert await ask(bench, new("r1")) == Full(1, 1)
     assert await bench.state("r1") is None
+
+
+async def test_a_rate_of_many_a_second_is_charged_in_full(bench: Bench) -> None:
+    """Each takes less than a millisecond: twenty at one moment take eight."""
+    taken = await take(bench, *(f"r{n}" for n in range(20)))
+    reply = await bench.commit(
+        "w1", *(commits.admit(x, [Asked("fast", 2500, 1000)]) for x in taken)
+    )
+    assert set(reply.verdicts) == {Verdict.WRITTEN}
+
+    charged = float(await bench.redis.get(f"{bench.lane.prefix}rate:fast"))
+    assert charged - reply.now * 1000 == pytest.approx(8)
