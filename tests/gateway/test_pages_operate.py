@@ -14,28 +14,10 @@ from millstream.model.run import RunState, RunStatus, Times
 from millstream.store import boards
 from millstream_gateway.dashboard import timeline
 from millstream_gateway.dashboard.flow import Flow, Pace
+from tests.cli.test_models import NOTE
 from tests.gateway.issuer import Issuer
 from tests.gateway.served import Served
 from tests.gateway.test_pages import browser, text, token_of
-
-NOTE = {
-    "host": "gpu-1",
-    "models": [
-        {
-            "model": "embedder", "backend": "transformers", "state": "loaded", "waiting": 17,
-            "devices": [
-                {
-                    "device": "cuda:0", "uuid": "GPU-1", "loaded": True, "bytes": 134217728,
-                    "batches": 12, "usable": 85899345920, "ceiling": 68719476736,
-                    "others": 1073741824, "held": 2147483648, "headroom": 64424509440,
-                    "predicted": 52428800, "observed": 50331648, "law": "kept",
-                }
-            ],
-        },
-        {"model": "chat", "backend": "openai", "state": "remote", "url": "http://vllm:8000/v1",
-         "limit": 16, "running": 3, "sent": 40},
-    ],
-}  # fmt: skip
 
 
 async def test_a_run_is_linked_up_and_down(working: Served) -> None:
