@@ -13,9 +13,9 @@ import pytest
 
 from millstream import Schedule
 from millstream.store import boards
+from tests.cli.test_models import NOTE
 from tests.gateway.issuer import Issuer
 from tests.gateway.served import Served, served, worker
-from tests.gateway.test_pages_operate import NOTE
 
 playwright = pytest.importorskip("playwright.async_api")
 axe = pytest.importorskip("axe_playwright_python.async_playwright")
