@@ -101,6 +101,27 @@ async def test_a_pod_waits_for_its_redis_and_is_not_killed_for_it(
         assert early.delete() == 0
 
 
+async def test_redis_comes_back_with_what_it_had(
+    cluster: Cluster, store: Container, port: int
+) -> None:
+    """What scripts wrote is replayed, too, although nobody may be the user that it is replayed as.
+
+    Redis would drop it without an error, and without a line to the client.
+    """
+    address = cluster.led(cluster.secret("millstream-redis")["url"])
+    async with Client(address) as client:
+        await client.enqueue("tides", {"place": "Brest"}, id="kept")
+    store.process.send_signal(signal.SIGTERM)
+    assert store.process.wait(30) == 0
+
+    extra = ("--port", str(port), "--bind", "127.0.0.1")
+    with cluster.start("redis", extra=extra) as again:
+        again.environment["REDIS_PORT"] = str(port)
+        again.until_ready()
+        async with Client(address) as client:
+            assert (await client.run("kept").status()).state == "queued"
+
+
 def test_the_probes_of_redis_can_fail(store: Container) -> None:
     """The usual ones pass while nobody can log in, since redis-cli ends with 0."""
     assert store.passes("livenessProbe")
