@@ -154,8 +154,12 @@ class Container:
             return self.process.wait()
 
     def _get(self, get: Manifest, seconds: float) -> bool:
-        found = re.search(r"health on port (\d+)", self.log)
-        if not found:
+        # Here the port is a free one; what counts is whether the manifest asks at the one that the
+        # process would have listened on.
+        declared = {each["name"]: each["containerPort"] for each in self.manifest["ports"]}
+        asked = declared.get(get["port"], get["port"])
+        found = re.search(r"(?:health|http) on port (\d+)", self.log)
+        if not found or asked != int(self.environment.get("MILLSTREAM_HTTP", 8080)):
             return False
         address = f"http://127.0.0.1:{found[1]}{get['path']}"
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -81,6 +82,26 @@ async def test_a_pod_that_is_deleted_in_the_middle_of_its_runs_loses_none(
 
     assert code == 0, first.log
     assert results == [{f"p{n}": [2, 2] if n < 10 else [3, 3]} for n in range(20)]
+
+
+def test_a_gateway_is_probed_and_leaves_as_its_manifest_says(
+    cluster: Cluster, store: Container
+) -> None:
+    """It answers its probes, which fail at another path or port, and drains within its grace."""
+    address = cluster.led(cluster.secret("millstream-redis")["url"])
+    command = [sys.executable, "-m", "millstream.cli", "keys", "create", "me", "--role", "admin"]
+    subprocess.run([*command, "--redis", address], check=True, capture_output=True, timeout=30)
+
+    with cluster.start("millstream-gateway", extra=(*LOOPBACK, "--grpc", "0")) as gateway:
+        gateway.until_ready()
+        for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+            get = gateway.manifest[kind]["httpGet"]
+            assert gateway.passes(kind)
+            for broken in ({"path": "/healthz"}, {"port": "metrics"}):
+                gateway.manifest[kind]["httpGet"] = get | broken
+                assert not gateway.passes(kind), broken
+            gateway.manifest[kind]["httpGet"] = get
+        assert gateway.delete() == 0, gateway.log
 
 
 async def test_a_pod_waits_for_its_redis_and_is_not_killed_for_it(
