@@ -105,6 +105,11 @@ def journal(held: Delivery, records: Sequence[tuple[str, bytes]], version: str) 
     return item
 
 
+def record(held: Delivery, key: str, data: bytes, version: str) -> Item:
+    """Append one record, or replace it: what most commits are made of."""
+    return ["J", held.run_id, held.fence, version, 1, key, data]
+
+
 def emit(held: Delivery, key: str, record: bytes, data: bytes, version: str) -> Item:
     """Journal that something was said, and say it to whoever watches the run."""
     return ["E", held.run_id, held.fence, version, key, record, data]

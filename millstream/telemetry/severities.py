@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from millstream.events import (
     AgentDiscovered,
@@ -54,14 +54,32 @@ from millstream.events import (
 )
 
 
+class _By(NamedTuple):
+    """How loud an event is by what one of its fields says."""
+
+    field: str
+    levels: Mapping[Any, int]
+    otherwise: int
+
+
 def severity(event: Event) -> int:
     """Return how loud an event is: a failed run is an error, what was lost or retried a warning."""
     found = _SEVERITY[type(event)]
-    return found if type(found) is int else found(event)  # type: ignore[operator]
+    if type(found) is int:
+        return found
+    if type(found) is _By:
+        return found.levels.get(getattr(event, found.field), found.otherwise)
+    return found(event)  # type: ignore[operator, no-any-return]
 
 
-def _of_settled(event: RunSettled) -> int:
-    return _OF_STATE.get(event.state, logging.INFO)
+def loudest(kind: type[Event]) -> int:
+    """Return how loud an event of a kind can be."""
+    found = _SEVERITY[kind]
+    if type(found) is int:
+        return found
+    if type(found) is _By:
+        return max(found.otherwise, *found.levels.values())
+    return logging.CRITICAL
 
 
 def _of_swept(event: LaneSwept) -> int:
@@ -71,15 +89,15 @@ def _of_swept(event: LaneSwept) -> int:
 
 
 _OF_STATE = {"failed": logging.ERROR, "scheduled": logging.WARNING, "parked": logging.DEBUG}
-#: A level, or what tells it from the event.
-_SEVERITY: dict[type, int | Callable[[Any], int]] = {
+#: A level, or what tells it from the event: of the busiest kinds, a field.
+_SEVERITY: dict[type, int | _By | Callable[[Any], int]] = {
     WorkerStarted: logging.INFO,
     WorkerDraining: logging.INFO,
     WorkerStopped: logging.INFO,
-    RunTaken: lambda event: logging.INFO if event.records else logging.DEBUG,
-    RunSettled: _of_settled,
+    RunTaken: _By("records", {0: logging.DEBUG}, logging.INFO),
+    RunSettled: _By("state", _OF_STATE, logging.INFO),
     RunLost: logging.WARNING,
-    StepEnded: lambda event: logging.DEBUG if event.status == "ok" else logging.INFO,
+    StepEnded: _By("status", {"ok": logging.DEBUG}, logging.INFO),
     StepRetried: logging.WARNING,
     ToolCalled: logging.DEBUG,
     ToolCatalogueChanged: logging.WARNING,

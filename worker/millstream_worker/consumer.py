@@ -80,6 +80,11 @@ class Consumer:
         self._taking = False
         self._comparing = False
         self._turning = False
+        #: While verdicts are told: how many runs have left, whose slots are given back together.
+        self._answering = False
+        self._left = 0
+        #: Whether the loop was woken since it last looked.
+        self._woken = False
         #: The clock of Redis, as an offset to the loop's own.
         self._offset_s = 0.0
         self._unshare = slots.share(self._wake.set, lambda: self._taking and not self._dry.is_set())
@@ -91,7 +96,9 @@ class Consumer:
     def submit(self, items: Sequence[Item], size: int, answered: Callable[[Verdict], None]) -> None:
         """Queue items for the next commit; ``answered`` is told the verdict on the last of them."""
         self._outgoing.append(turns.Submission(items, size, answered))
-        self._wake.set()
+        if not self._woken:
+            self._woken = True
+            self._wake.set()
 
     def wall(self) -> float:
         """Return the time in epoch seconds, by the clock of Redis."""
@@ -135,9 +142,12 @@ class Consumer:
         """The run has left this worker; its slot is free."""
         if self.held.get(held.delivery.run_id) is held:
             del self.held[held.delivery.run_id]
-        if self._slots.suspecting:
+        if self._slots.suspects:
             self._slots.clear(held)
-        self._slots.give(1)
+        if self._answering:
+            self._left += 1
+        else:
+            self._slots.give(1)
 
     @property
     def idle(self) -> bool:
@@ -152,6 +162,7 @@ class Consumer:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                self._woken = False
                 self._turning = True
                 await self._turn()
                 self._turning = False
@@ -177,10 +188,12 @@ class Consumer:
         reply = await self._commit(items, want)
         if reply.posted:
             self._posted()
+        self._answering = True
         turns.answer(batch, reply.verdicts)
-        if self._slots.suspecting:
+        if self._slots.suspects:
             self._clear_suspects(items, reply.verdicts)
-        self._receive(reply.taken, granted + len(strays))
+        self._answering, left, self._left = False, self._left, 0
+        self._receive(reply.taken, granted + len(strays) + left)
         if want.total and len(reply.taken) < want.total:
             self._dry.set()
         if self._outgoing or self._adopting or self._comparing:

@@ -7,9 +7,9 @@ written for it here. Knows nothing of workflows.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from typing import Protocol
 
 from millstream.errors import JournalFull, KeyOccupied, LeaseLost, Suspended
 from millstream.model.limit import Asked
@@ -22,7 +22,7 @@ from millstream.store import commits
 from millstream.store.codec import Parts
 from millstream.store.commits import Child, Item, Verdict
 from millstream.store.keys import Lane
-from millstream_worker.sent import Sent, awaited
+from millstream_worker.sent import Outbox, Sent
 from millstream_worker.turns import UNWRITTEN
 
 
@@ -41,15 +41,6 @@ class Stop(Enum):
 
 #: How much a run says before it leaves without being waited for.
 _PART = 200
-
-
-class Outbox(Protocol):
-    """Where items go: the lane's next commit."""
-
-    lane: Lane
-
-    def submit(self, items: Sequence[Item], size: int, answered: Callable[[Verdict], None]) -> None:
-        """Queue items of ``size`` bytes; ``answered`` is told the verdict on the last of them."""
 
 
 class Held:
@@ -78,6 +69,8 @@ class Held:
         #: Whether whoever watches is told of steps, and how much this delivery has said so far.
         self.tells_steps = False
         self._sayings = 0
+        #: Whether sessions with servers of tools may be this run's.
+        self.uses_tools = False
         #: The version to pin with the next write; empty once it is pinned.
         self._pin = ""
         self._on_stop: Callable[[], None] | None = None
@@ -152,18 +145,24 @@ class Held:
         Raises `LeaseLost` when the run is no longer ours, `JournalFull` at the bound,
         `KeyOccupied` when something else stands where the journal belongs.
         """
+        if said is None and not self._drawn:
+            self.judge(await self.journal(key, record))
+            return
         self._append(key, record)
         if said is not None:
             self.say(said, commits.ONCE_WRITTEN)
-        if self._drawn:
-            self.judge(await self._send().wait())
-            return
-        # Nobody but the caller waits for this, and what it waits on is all that is made.
-        answered, tell = awaited()
-        self._submit(tell)
-        verdict = await answered
-        if verdict is not Verdict.WRITTEN:
-            self.judge(verdict)
+        self.judge(await self._send().wait())
+
+    def journal(self, key: str, record: bytes) -> asyncio.Future[Verdict]:
+        """Journal a record; the future is the verdict on it, for `judge`.
+
+        Nobody but the caller waits for this, and what it waits on is all that is made. Not while
+        something drawn waits to be written: others may wait for that.
+        """
+        self._append(key, record)
+        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._submit(verdict.set_result)
+        return verdict
 
     async def look(
         self,
@@ -213,6 +212,11 @@ class Held:
         """Write what waits to be written; return when it stands."""
         if self._later:
             self.judge(await self._send().wait())
+
+    @property
+    def drawing(self) -> bool:
+        """Whether something drawn waits to be written."""
+        return self._drawn
 
     @property
     def clear(self) -> bool:
@@ -267,7 +271,8 @@ class Held:
         told: Callable[[Verdict], None] = lambda _: None,
     ) -> None:
         """Give the run its end; ``told`` hears the verdict."""
-        item = commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
+        version = self._take_pin() if self._pin else ""
+        item = commits.ending(self.delivery, outcome, version, self._retention_s, drop)
         if self.seal is not None:
             commits.seal_ending(item, self.seal)
         self._later.append(item)
@@ -324,7 +329,8 @@ class Held:
         if self.stopped is not None:
             raise Suspended
         self._count(len(record))
-        self._later.append(commits.journal(self.delivery, [(key, record)], self._take_pin()))
+        version = self._take_pin() if self._pin else ""
+        self._later.append(commits.record(self.delivery, key, record, version))
 
     def _check(self) -> None:
         if self.stopped is not None:
