@@ -27,7 +27,7 @@ from millstream.events import Emit, Event
 from millstream.model.trace import trace_id_of
 from millstream.telemetry.lines import Clock, Lines
 from millstream.telemetry.redaction import redact_fields
-from millstream.telemetry.severities import loudest, severity
+from millstream.telemetry.severities import above, severity
 
 LogFormat = Literal["json", "console"]
 
@@ -107,7 +107,7 @@ class LogSubscriber:
 
     def hears(self, kind: type[Event]) -> Emit | None:
         """Return what writes the events of a kind; None when they are never loud enough."""
-        return self if loudest(kind) >= self._least else None
+        return above(kind, self._least, self)
 
     def __call__(self, event: Event) -> None:
         """Write the event, unless its level is filtered out."""

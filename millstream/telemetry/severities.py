@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from millstream.events import (
@@ -14,6 +15,7 @@ from millstream.events import (
     DeviceFailed,
     DeviceRanOut,
     DeviceSampled,
+    Emit,
     Event,
     GatewayDraining,
     GatewayStarted,
@@ -72,14 +74,24 @@ def severity(event: Event) -> int:
     return found(event)  # type: ignore[operator, no-any-return]
 
 
-def loudest(kind: type[Event]) -> int:
-    """Return how loud an event of a kind can be."""
+def above(kind: type[Event], least: int, hear: Emit) -> Emit | None:
+    """Return what hears the events of a kind that may be as loud as ``least``, or louder.
+
+    None: there are none. Most events of a busy worker are not written, and are told at once.
+    """
     found = _SEVERITY[kind]
     if type(found) is int:
-        return found
-    if type(found) is _By:
-        return max(found.otherwise, *found.levels.values())
-    return logging.CRITICAL
+        return hear if found >= least else None
+    if type(found) is not _By or found.otherwise < least:
+        return hear
+    field = attrgetter(found.field)
+    quiet = {value for value, level in found.levels.items() if level < least}
+
+    def unless_quiet(event: Event) -> None:
+        if field(event) not in quiet:
+            hear(event)
+
+    return unless_quiet if quiet else hear
 
 
 def _of_swept(event: LaneSwept) -> int:

@@ -73,7 +73,7 @@ async def call_function(
                     if written is None:
                         await recorder.write(step, record)
                     else:
-                        recorder.written(step, record, await written)
+                        recorder.tell(step, record, await written)
                 except (PayloadTooLarge, NotEncodable) as error:
                     await recorder.fail(step, _failure(error), attempt, began)
                 return typed

@@ -82,7 +82,16 @@ class Recorder:
         trace = self.trace_of(step)
         return trace and Place(str(trace.under("call", str(attempt))), str(trace))
 
-    def record(self, step: Step, status: RecordStatus, value: Any, **fields: Any) -> Record:
+    def record(
+        self,
+        step: Step,
+        status: RecordStatus,
+        value: Any,
+        *,
+        attempts: int = 1,
+        began: float = 0.0,
+        took_s: float = 0.0,
+    ) -> Record:
         """Return the record of a step."""
         sealer = self.environment.sealer
         return Record(
@@ -91,31 +100,27 @@ class Recorder:
             step.digest,
             status,
             value,
-            run_attempt=self._held.delivery.attempt,
-            by=self.environment.token,
-            inputs=None if step.given is None else self._excerpt(step.given),
-            sealed=sealer is not None and sealer.active,
-            **fields,
+            attempts,
+            began,
+            took_s,
+            self._held.delivery.attempt,
+            self.environment.token,
+            None if step.given is None else self._excerpt(step.given),
+            sealer is not None and sealer.active,
         )
 
     def begin_write(self, step: Step, record: Record) -> asyncio.Future[Verdict] | None:
-        """Journal the record of a step that succeeded; `written` must be told the verdict.
+        """Journal the record of a step that succeeded; `tell` must be told the verdict.
 
         None, and nothing is done, where it takes more than a record: then `write` does it. Raises
         `PayloadTooLarge` or `NotEncodable`.
         """
-        if self.progress is not None or self._held.drawing:
+        if self.progress is not None:
             return None
         data = self._encode(step.key, record)
         if len(data) > self.environment.spills.above:
             return None
         return self._held.journal(step.key, data)
-
-    def written(self, step: Step, record: Record, verdict: Verdict) -> None:
-        """Go on when a record stands; raise what `write` raises when it does not."""
-        if verdict is not Verdict.WRITTEN:
-            self._held.judge(verdict)
-        self.tell(step, record)
 
     async def write(self, step: Step, record: Record) -> None:
         """Journal a record; return when it stands. Raises `PayloadTooLarge` or `NotEncodable`."""
@@ -226,8 +231,10 @@ class Recorder:
         )  # fmt: skip
         self.environment.emit(event)
 
-    def tell(self, step: Step, record: Record) -> None:
-        """Tell that a step has ended and stands in the journal."""
+    def tell(self, step: Step, record: Record, verdict: Verdict = Verdict.WRITTEN) -> None:
+        """Tell that a step has ended and stands in the journal; else raise what `write` raises."""
+        if verdict is not Verdict.WRITTEN:
+            self._held.judge(verdict)
         delivery = self._held.delivery
         event = StepEnded(
             run_id=delivery.run_id, workflow=delivery.workflow, key=step.key, kind=step.kind,
