@@ -82,16 +82,16 @@ def above(kind: type[Event], least: int, hear: Emit) -> Emit | None:
     found = _SEVERITY[kind]
     if type(found) is int:
         return hear if found >= least else None
-    if type(found) is not _By or found.otherwise < least:
+    if type(found) is not _By or max(found.levels.values()) >= least:
         return hear
-    field = attrgetter(found.field)
-    quiet = {value for value, level in found.levels.items() if level < least}
+    # What is named is quiet, and is nearly all there is of the kind.
+    field, quiet = attrgetter(found.field), found.levels
 
     def unless_quiet(event: Event) -> None:
         if field(event) not in quiet:
             hear(event)
 
-    return unless_quiet if quiet else hear
+    return unless_quiet if found.otherwise >= least else None
 
 
 def _of_swept(event: LaneSwept) -> int:

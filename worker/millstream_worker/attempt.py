@@ -75,7 +75,10 @@ class Attempt:
             self._environment.emit(taken(self._consumer, self._held, records))
             replay = Replay(records)
             context = self._context(replay)
-            result = await self._call(context)
+            arguments = bind(self._workflow, self._arguments())
+            call = self._workflow.function(context, **arguments)
+            limit_s = self._held.delivery.timeout_s or self._workflow.timeout
+            result = await (call if limit_s is None else self._bounded(call, limit_s))
             if self._held.stopped is not None:
                 return self.put_aside(began)
             context.check_awaited()
@@ -107,6 +110,8 @@ class Attempt:
         return self._workflow.asked(self._held.delivery.tenant, arguments)
 
     def _arguments(self) -> bytes:
+        if self._environment.sealer is None:
+            return self._held.delivery.arguments
         place = Place(self._consumer.lane.queue, self._held.delivery.run_id, "arguments")
         return opened(self._environment.sealer, place, self._held.delivery.arguments)
 
@@ -119,7 +124,8 @@ class Attempt:
                 ran_s = self._held.delivery.ran_s + self._mono() - began
                 return replace(self._parked, ran_s=ran_s), ()
             case Stop.TIMEOUT:
-                limit = f"its timeout of {self._timeout_s:g} s"
+                limit_s = self._held.delivery.timeout_s or self._workflow.timeout
+                limit = f"its timeout of {limit_s:g} s"
                 return self._failed(TimeoutError(f"the attempt ran longer than {limit}"))
             case Stop.UNREADABLE:
                 return self._unread(SealKeyMissing("?", "something that was said to the run"))
@@ -153,10 +159,6 @@ class Attempt:
             error, self._held.delivery, self._workflow, self._environment.random
         )
 
-    @property
-    def _timeout_s(self) -> float | None:
-        return self._held.delivery.timeout_s or self._workflow.timeout
-
     def _read(self) -> RunReader:
         return self._consumer.reader(self._held.delivery.run_id)
 
@@ -172,16 +174,9 @@ class Attempt:
             listen=self._consumer.listener.begin,
         )
 
-    def _call(self, context: RunContext) -> Awaitable[Any]:
-        """Return what the workflow does, bounded by its timeout."""
-        delivery = self._held.delivery
-        given = delivery.arguments if self._environment.sealer is None else self._arguments()
-        call = self._workflow.function(context, **bind(self._workflow, given))
-        limit_s = self._timeout_s
-        return call if limit_s is None else self._bounded(call, limit_s - delivery.ran_s)
-
-    async def _bounded(self, call: Awaitable[Any], left_s: float) -> Any:
+    async def _bounded(self, call: Awaitable[Any], limit_s: float) -> Any:
         loop = asyncio.get_running_loop()
+        left_s = limit_s - self._held.delivery.ran_s
         timer = loop.call_later(max(0.0, left_s), self._held.stop, Stop.TIMEOUT)
         try:
             return await call

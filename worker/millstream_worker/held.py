@@ -275,7 +275,7 @@ class Held:
         told: Callable[[Verdict], None] = lambda _: None,
     ) -> None:
         """Give the run its end; ``told`` hears the verdict."""
-        version = self._take_pin() if self._pin else ""
+        version, self._pin = self._pin, ""
         item = commits.ending(self.delivery, outcome, version, self._retention_s, drop)
         if self.seal is not None:
             commits.seal_ending(item, self.seal)
