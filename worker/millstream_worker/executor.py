@@ -63,6 +63,8 @@ class Executor:
         if self._environment.traces is not None:
             held.place(self._environment.traces.place_of(consumer.lane.queue, held.delivery))
         try:
+            outcome: Outcome | None
+            drop: tuple[str, ...]
             attempt = self._attempt(consumer, held)
             if attempt is None:
                 outcome, drop = self._unknown(held.delivery), ()

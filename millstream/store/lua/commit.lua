@@ -32,6 +32,8 @@
 --   U id fence version level entry retention_ms pause_ms           refuse: another worker may know it
 --   K id fence version level entry n (limit most period_ms){n}      ask to go on under limits: so many runs
 --     at a time, or so many that begin in a period. One that may not leaves its worker, and comes back
+--   F level after                               hold what the blocking read in front of this has brought:
+--     the first delivery behind the entry `after` that is not held yet
 --   A level entry                               adopt a delivery that the blocking read brought
 --   H level entry retention_ms                  hand back a delivery that was never adopted
 --
@@ -61,12 +63,12 @@ local SEQUENCE = tonumber(ARGV[10])
 
 -- Read every item before the first write: a script that fails half-way is not rolled back. Items are
 -- not copied: what follows reads them where they stand. An item begins at `at`, with its operation.
-local SHAPE = {J = 4, E = 6, S = 6, D = 10, R = 8, P = 10, W = 9, N = 7, C = 8, L = 6, U = 7, K = 6, A = 2, H = 3}
+local SHAPE = {J = 4, E = 6, S = 6, D = 10, R = 8, P = 10, W = 9, N = 7, C = 8, L = 6, U = 7, K = 6, F = 2, A = 2, H = 3}
 -- Where the numbers of an item stand, and its level, which an entry follows.
 local NUMBERS = {
-  J = {4}, E = {}, S = {3}, D = {6}, R = {6, 7, 8}, P = {6, 7, 8, 9}, W = {}, N = {6}, C = {}, L = {6}, U = {6, 7}, K = {6}, A = {}, H = {3},
+  J = {4}, E = {}, S = {3}, D = {6}, R = {6, 7, 8}, P = {6, 7, 8, 9}, W = {}, N = {6}, C = {}, L = {6}, U = {6, 7}, K = {6}, F = {}, A = {}, H = {3},
 }
-local LEVEL = {D = 4, R = 4, P = 4, N = 4, L = 4, U = 4, K = 4, A = 1, H = 1}
+local LEVEL = {D = 4, R = 4, P = 4, N = 4, L = 4, U = 4, K = 4, F = 1, A = 1, H = 1}
 local FINAL = {completed = true, failed = true, cancelled = true}
 
 -- How many arguments an item takes, with its operation: some name how many more there are.
@@ -500,6 +502,18 @@ local function pending_here(level, entry)
     return nil
   end
   return found[2][2]
+end
+
+function apply.F(at)
+  local level = ARGV[at + 1]
+  local pending = redis.call('XPENDING', STREAM[level], GROUP, '(' .. ARGV[at + 2], '+', 1, TOKEN)[1]
+  local id = pending and pending_here(level, pending[1])
+  if not id then return '0' end
+  local run = ours(redis.pcall('HMGET', run_key(id), 'state', 'owner', 'entry')) or {}
+  -- A commit was quicker, and has told the process of it.
+  if run[1] == 'running' and run[2] == TOKEN and run[3] == pending[1] then return '0' end
+  take(level, pending[1], id, false)
+  return '1'
 end
 
 function apply.A(at)
