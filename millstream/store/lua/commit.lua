@@ -129,6 +129,14 @@ local function journal(id, key, run, first, count, version, event)
   local log = journal_key(id)
   local before = tonumber(run[6] or '0')
   local records, bytes = 0, before
+  if count == 1 and not event and before > 0 and before + #ARGV[first + 1] <= math.min(MAX_BYTES, MAX_RECORDS) then
+    -- Far from every bound: what is new is found out by writing it.
+    local new = ours(redis.pcall('HSETNX', log, ARGV[first], ARGV[first + 1]))
+    if not new then return '5' end
+    if new == 1 then
+      bytes, count = before + #ARGV[first + 1], 0
+    end
+  end
   for index = first, first + 2 * (count - 1), 2 do
     -- What is replaced does not count: an intent by its result, a record by its repetition.
     local replaced = before > 0 and ours(redis.pcall('HSTRLEN', log, ARGV[index])) or 0
