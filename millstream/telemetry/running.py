@@ -44,7 +44,7 @@ class Running:
             )
             if bounded:
                 self._steps[key] = moved
-        moved(event.took_s, event.trace)
+        moved.add(event.took_s, event.trace)
 
     def taken(self, event: RunTaken) -> None:
         """Count a run that was taken."""
@@ -60,7 +60,7 @@ class Running:
             )
             if bounded:
                 self._takes[queue] = moved
-        moved(event.waited_s, event.trace)
+        moved.add(event.waited_s, event.trace)
 
     def settled(self, event: RunSettled) -> None:
         """Count an attempt that ended."""
@@ -80,7 +80,7 @@ class Running:
             )
             if bounded:
                 self._ends[key] = moved
-        moved(event.took_s, event.trace)
+        moved.add(event.took_s, event.trace)
 
     def lost(self, event: RunLost) -> None:
         """Count a run whose fence moved on."""

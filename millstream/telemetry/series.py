@@ -119,7 +119,7 @@ class Series(Collector):
         measured = self._measured.get((name, *labels))
         if measured is None:
             measured = self._measured[self._make(name, labels)]
-        Moved(self._lock, self._wall, (), measured)(value, trace)
+        Moved(self._lock, self._wall, (), measured).add(value, trace)
 
     def moved(self, *counters: tuple[str, ...], histogram: tuple[str, ...]) -> tuple[Moved, bool]:
         """Return what raises counters and measures, each given as its name and its labels.
@@ -282,10 +282,11 @@ class Moved:
         self._counted = counted
         self._measured = measured
 
-    def __call__(self, value: float, trace: str | None = None) -> None:
+    def add(self, value: float, trace: str | None = None) -> None:
         """Raise the counters by one and measure a value: see `Series.observe`."""
         measured = self._measured
-        value = max(0.0, value)
+        if value < 0:
+            value = 0.0
         bucket = bisect_left(measured.edges, value)
         with self._lock:
             for number in self._counted:
