@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from random import Random, SystemRandom
 from typing import Any, Protocol, runtime_checkable
 
+import anyio
+
 from millstream import __version__
 from millstream.client import Client
 from millstream.client.schedules import Schedules
@@ -142,7 +144,10 @@ async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> W
     await lanes.look_up()
     agent = _agent(config, workflows, parts)
     lease = Lease(config.lease, parts.mono)
-    executor = Executor(workflows, _environment(config, agent, lease, parts), parts.mono)
+    environment = _environment(config, agent, lease, parts)
+    # Which kind of loop runs is asked once: for each scope it costs as much as the scope.
+    make_scope = type(anyio.CancelScope())
+    executor = Executor(workflows, environment, parts.mono, make_scope=make_scope)
     slots = Slots(config.concurrency)
     parts.inference.attend(lambda: slots.total - slots.free)
 
