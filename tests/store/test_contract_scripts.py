@@ -41,8 +41,8 @@ BOUNDED_BY = {
     "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'-', '\+', (BATCH|1000), \w+",
     # As many as one process holds.
     "SMEMBERS": r"control$",
-    # Some of what the processes of a fleet say of themselves.
-    "HRANDFIELD": r"((AGENTS|TURNS), \d+|BOARD, \d+, 'WITHVALUES')$",
+    # Some of what the processes of a fleet say of themselves, and of those who hold permits.
+    "HRANDFIELD": r"((AGENTS|TURNS|permits_key\(limit\)), \d+|BOARD, \d+, 'WITHVALUES')$",
     # One group a stream; of a stream its counters and two entries, as long as it is not FULL;
     # consumers, once a lease: as many as the fleet has processes.
     "XINFO": r"'(GROUPS', stream|STREAM', stream|CONSUMERS', STREAM\[level\], GROUP)$",
