@@ -32,7 +32,7 @@ BOUNDED_BY = {
     "ZRANGEBYSCORE": r"'LIMIT', 0, \d+",
     "ZREMRANGEBYRANK": r"math\.min\(",
     "ZRANGE": r", (0, 0|0, 999|#names, #names|0, count - 1)(, 'WITHSCORES')?$"
-    r"|PLACING, 0, tonumber\(ARGV\[2\]\) - 1$",
+    r"|LIMITED, first, first \+ 19$|PLACING, 0, tonumber\(ARGV\[2\]\) - 1$",
     # What belongs to one run has bounds of its own: as much as whoever takes it loads.
     "HGETALL": r", (key|journal_key\(id\)|received_key\(id\))$",
     "XRANGE": r"'COUNT', (1\b|100\b|count|some|ARGV\[2\])|(\w+\[1\]|entry), (\w+\[1\]|entry)$"
