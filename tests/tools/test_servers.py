@@ -100,7 +100,7 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"maxConnections": 1.5}, "must be a number from 1 to 50"),
     ({"maxConnections": True}, "must be a number from 1 to 50"),
     ({"limit": {}}, "millstream.limit limits nothing; give concurrency, rate or both"),
-    ({"limit": {"concurrency": 0}}, "limit.concurrency must be a number from 1 to 1000000"),
+    ({"limit": {"concurrency": 0}}, "limit.concurrency must be a number from 1 to 100000"),
     ({"limit": {"concurrency": 1, "per": 60}}, "limit.per is the period of a rate"),
     ({"limit": {"rates": 1}}, "limit.rates is not an option; there are concurrency, rate, per"),
     ({"timeout": 121}, "must be a number from 0.1 to 120"),

@@ -208,7 +208,7 @@ def _limit(ours: Entry, entry: Entry) -> Quota:
     if "per" in entry and "rate" not in entry:
         raise entry.wrong("per", "is the period of a rate, which is missing")
     counts = {
-        key: int(entry.number(key, 1, 1, 1_000_000, whole=True))
+        key: int(entry.number(key, 1, 1, 100_000, whole=True))
         for key in ("concurrency", "rate")
         if key in entry
     }
