@@ -36,8 +36,10 @@ def to_item(op: Op) -> Item:  # noqa: PLR0911 - one return for each kind
             ((key, otherwise),) = op.records
             return ["W", *head, key, otherwise, *op.awaits, "open", "done", "."]
         case "K":
-            asked = itertools.chain(*((name, MOST[name], 0) for name in op.limits))
-            return ["K", *place[:-1], len(op.limits), *asked]
+            item: Item = ["K", *place[:-1], len(op.limits)]
+            for name in op.limits:
+                item += (name, MOST[name], 0)
+            return item
         case "L":
             return ["L", *place]
         case "U":

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from millstream.errors import (
-    OutcomeUnknown,
-    StepFailed,
     ToolError,
     ToolInterrupted,
     ToolNotSent,
     ToolRejected,
 )
-from millstream.model.tool import Effect, OnUnknown
+from millstream.model.tool import Effect
 from millstream_worker.tools.faults import (
     AddressRefused,
     CircuitOpen,
@@ -31,7 +27,7 @@ from millstream_worker.tools.faults import (
     Unsent,
 )
 from millstream_worker.tools.judge import judge
-from millstream_worker.tools.policy import Hints, effect_of, may_repeat, needs_intent
+from millstream_worker.tools.policy import Hints, effect_of, needs_intent
 
 STATUSES = {
     "ok",
@@ -97,16 +93,6 @@ def test_no_fault_is_without_a_verdict() -> None:
 
 def _all(cls: type[Fault]) -> set[type[Fault]]:
     return {leaf for sub in cls.__subclasses__() for leaf in {sub, *_all(sub)}}
-
-
-@pytest.mark.parametrize(("effect", "on_unknown"), [*itertools.product(Effect, OnUnknown)])
-def test_what_may_be_repeated(effect: Effect, on_unknown: OnUnknown) -> None:
-    """Never sent: always. Perhaps executed: where it does no harm, or the operator accepts it."""
-    safe = effect is not Effect.UNSAFE or on_unknown is OnUnknown.RETRY
-    assert may_repeat(ToolNotSent("x"), effect, on_unknown)
-    assert may_repeat(ToolInterrupted("x"), effect, on_unknown) is safe
-    for final in (ToolRejected("x"), OutcomeUnknown("x"), StepFailed("x"), ValueError()):
-        assert not may_repeat(final, effect, on_unknown)
 
 
 READ_ONLY, IDEMPOTENT, SILENT = Hints(read_only=True), Hints(idempotent=True), Hints()

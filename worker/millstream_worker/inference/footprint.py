@@ -60,11 +60,6 @@ class Footprint:
         self._clean = 0
 
     @property
-    def guess_is_all(self) -> bool:
-        """Whether nothing was observed yet."""
-        return not self._kept
-
-    @property
     def seen(self) -> Sequence[tuple[Shape, float]]:
         """What the law is fitted to: the largest batch of each size, with its peak."""
         return list(self._kept.values())

@@ -22,7 +22,8 @@ does no harm. Pure: it knows errors and effects, not servers, clocks or attempts
 because the server did not execute the request: -32020 (list the tools anew) and 404 with a
 session (initialise anew).
 
-Unsafe becomes repeatable where the configuration says `"onUnknown": "retry"`.
+Unsafe becomes repeatable where the configuration says `"onUnknown": "retry"`. This module names the
+error; `millstream_worker.toolsteps` acts on it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from millstream.errors import ToolError, ToolInterrupted, ToolNotSent, ToolRejected
-from millstream.model.tool import Effect, OnUnknown
+from millstream.model.tool import Effect
 
 HEADER_MISMATCH = -32020
 UNSUPPORTED_VERSION = -32022
@@ -40,17 +41,6 @@ UNSUPPORTED_VERSION = -32022
 FINAL_CODES = frozenset(
     {-32700, -32600, -32601, -32602, HEADER_MISMATCH, -32021, UNSUPPORTED_VERSION, -32042}
 )
-
-
-def may_repeat(
-    error: BaseException, effect: Effect, on_unknown: OnUnknown = OnUnknown.FAIL
-) -> bool:
-    """Whether a call that ended with this error may simply be sent again."""
-    if isinstance(error, ToolNotSent):
-        return True
-    if isinstance(error, ToolInterrupted):
-        return effect.repeatable or on_unknown is OnUnknown.RETRY
-    return False
 
 
 def error_of_code(code: int) -> type[ToolError]:

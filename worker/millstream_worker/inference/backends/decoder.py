@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from millstream_worker.inference.backends.generation import READ_AT_ONCE
 from millstream_worker.inference.backends.keyvalues import KeyValues, cache_of_prompts
+from millstream_worker.inference.backends.strides import READ_AT_ONCE
 
 #: Layers that look at all that was written, or at the latest of it.
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}

@@ -15,10 +15,6 @@ from millstream_worker.inference.backends import Advanced, Joining
 if TYPE_CHECKING:
     from millstream_worker.inference.backends.decoder import Decoder, Row
 
-#: Tokens of prompts that are read at once, padding included.
-READ_AT_ONCE = 2048
-#: Tokens of each text that memory is taken for at once.
-BLOCK = 64
 #: What stands for a character whose bytes are not all there yet.
 _INCOMPLETE = "\ufffd"
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from millstream_worker.inference.backends.generation import BLOCK
+from millstream_worker.inference.backends.strides import BLOCK
 
 
 @dataclass(slots=True)

@@ -27,7 +27,8 @@ from millstream_worker.inference.backends import (
     Prepared,
     named,
 )
-from millstream_worker.inference.backends.generation import BLOCK, READ_AT_ONCE, Generator
+from millstream_worker.inference.backends.generation import Generator
+from millstream_worker.inference.backends.strides import BLOCK, READ_AT_ONCE
 from millstream_worker.inference.footprint import Bytes
 from millstream_worker.inference.heap import keep_memory
 from millstream_worker.inference.shapes import padded
