@@ -159,6 +159,7 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_queue_due", kind="gauge", help="Scheduled or parked runs whose time has come and that nobody has put into a stream yet.", labels=_QUEUE, sampled="due"),
     Row(name="millstream_queue_scheduled", kind="gauge", help="Runs that wait for their time.", labels=_QUEUE, sampled="scheduled"),
     Row(name="millstream_queue_parked", kind="gauge", help="Runs that wait for a timer, a signal or a child.", labels=_QUEUE, sampled="parked"),
+    Row(name="millstream_queue_limited", kind="gauge", help="Queued runs that wait for a permit of a limit; they are not among those waiting.", labels=_QUEUE, sampled="limited"),
     Row(name="millstream_queue_dead", kind="gauge", help="Dead letters.", labels=_QUEUE, sampled="dead"),
     Row(name="millstream_queue_oldest_age_seconds", kind="gauge", help="Age of the run that has waited longest.", labels=_QUEUE, sampled="oldest_s"),
     Row(name="millstream_queue_workers", kind="gauge", help="Workers that serve the queue.", labels=_QUEUE, sampled="workers"),

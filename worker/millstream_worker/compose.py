@@ -55,6 +55,7 @@ from millstream_worker.inference.service import InferenceService
 from millstream_worker.lanes import Lanes
 from millstream_worker.lease import Lease
 from millstream_worker.renewer import Renewer
+from millstream_worker.rooms import Rooms
 from millstream_worker.serve import LaneDuties, Renews, Worker
 from millstream_worker.slots import Slots
 from millstream_worker.spilling import Spills
@@ -291,7 +292,7 @@ def telemetry(config: WorkerConfig) -> Telemetry:
 
 
 @asynccontextmanager
-async def tools(config: WorkerConfig, emit: Emit) -> AsyncIterator[Tools]:
+async def tools(config: WorkerConfig, emit: Emit, connection: Connection) -> AsyncIterator[Tools]:
     """Open the tools that are declared. The MCP SDK is imported only when there are any."""
     if config.mcp is None:
         yield NoTools()
@@ -301,7 +302,12 @@ async def tools(config: WorkerConfig, emit: Emit) -> AsyncIterator[Tools]:
     from millstream_worker.tools.servers import load_servers  # noqa: PLC0415 - see above
 
     async with AsyncExitStack() as stack:
-        caller = ToolCaller(load_servers(config.mcp), emit=emit)
+        servers = load_servers(config.mcp)
+        rooms = None
+        if any(spec.limit is not None for spec in servers.values()):
+            token = ids.new_process_token(SystemRandom())
+            rooms = await stack.enter_async_context(Rooms(connection, token, config.lease))
+        caller = ToolCaller(servers, emit=emit, rooms=rooms)
         yield await stack.enter_async_context(caller)
 
 

@@ -431,8 +431,7 @@ local function make_the_rest()
         'drop', 'error', 'paid')
       redis.call('DEL', journal_key(id), spilled_key(id))
       -- It is new, so a trial draws for it as for any other.
-      trials = redis.call('HGET', META, 'trials')
-      local version, arm = drawn(trials, workflow, id)
+      local version, arm = drawn(workflow, id)
       if arm then redis.call('HSET', key, 'version', version, 'arm', arm) end
       requeue(id, ARGV[at + 6])
     end)
@@ -514,6 +513,8 @@ local function make_the_rest()
         names[#names + 1] = limit
       end
     end
+    -- The line of a limit is named by arguments: the key may hold anything.
+    if full and not ours(redis.pcall('ZCARD', limited_key(full))) then return '5' end
     local wait = pay(at, key)
     if wait > 0 then
       redis.call('ZADD', TIMERS, digits(NOW + wait), id)
