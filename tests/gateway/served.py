@@ -229,7 +229,8 @@ async def served(
             with anyio.fail_after(20):
                 await made.started.wait()
             base = f"http://127.0.0.1:{made.port}"
-            async with aiohttp.ClientSession() as http:
+            # A test may follow more runs than a client of aiohttp opens connections by itself.
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
                 yield Served(
                     url=base,
                     port=made.port or 0,

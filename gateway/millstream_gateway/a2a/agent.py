@@ -130,8 +130,9 @@ class Agent(Wishing):
             run, status = await self._visible(caller, params.id)
             if state_of(status) in TERMINAL:
                 raise UnsupportedOperationError(f"the task has ended: {status.state}")
-            talk = await self._rooms.tasks.talk(run)
-            task, seen = await self._rooms.tasks.snapshot(status, caller.served, talk)
+            async with self._rooms.client.turns:
+                talk = await self._rooms.tasks.talk(run)
+                task, seen = await self._rooms.tasks.snapshot(status, caller.served, talk)
             yield task
             async for update in self._followed(caller, run, task, seen, TERMINAL):
                 yield update
