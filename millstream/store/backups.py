@@ -50,7 +50,9 @@ _LEFT_OUT = (
     b"debounce:", b"rate:",
 )  # fmt: skip
 _LANE_KEYS = (b"meta", b"trials", b"tried", b"outbox")
-_TAGS = (b"scheduler", b"session", b"schedules", b"audit", b"keys", b"restore", b"pushes")
+_TAGS = (
+    b"scheduler", b"session", b"schedules", b"audit", b"keys", b"restore", b"pushes", b"gateway",
+)  # fmt: skip
 _META = ("lanes", "epoch", "past", "next", "paused", "trials", "depth")
 
 
