@@ -20,6 +20,7 @@ from millstream.store.deliveries import Holdings
 from millstream.store.keys import Lane
 from millstream.testing import Harness
 from millstream_worker import compose, serve
+from millstream_worker.absent import NoTools
 from millstream_worker.config import WorkerConfig
 from millstream_worker.embedded import SilentLog
 from millstream_worker.lease import Lease
@@ -119,7 +120,7 @@ def test_a_program_ends_although_a_run_of_its_worker_does_not() -> None:
 def test_a_worker_with_a_mistake_ends_although_a_run_does_not(memory_url: str) -> None:
     """The mistake is told, instead of a process that hangs and says nothing."""
 
-    class Broken(compose.NoTools):
+    class Broken(NoTools):
         def release_run(self, run_id: str) -> None:
             if "/ends" in run_id:
                 raise LookupError("a mistake of ours")
