@@ -19,7 +19,7 @@ from tests.store.histories import History
 @pytest.mark.timeout(600)
 def test_the_store_in_memory_follows_the_model() -> None:
     """Enough histories to meet what nobody thought of, in the time of a coffee."""
-    run_state_machine_as_test(History, settings=histories(70))
+    run_state_machine_as_test(History, settings=histories(64))
 
 
 @pytest.mark.slow
