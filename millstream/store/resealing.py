@@ -86,7 +86,7 @@ async def walk_schedules(connection: Connection, tally: Tally, sealer: Sealer | 
                 continue
             if stored.refusal is not None:
                 tally.refused[type(stored.refusal).__name__] += 1
-            elif sealer is not None and _stale(sealer, spec):
+            elif sealer is not None and is_stale(sealer, spec):
                 same = Written(stored.name, stored.revision, stored.progress, due, stored.spec)
                 (done,) = await schedules.write(connection, [same])
                 tally.changed += done
@@ -96,7 +96,7 @@ async def walk_schedules(connection: Connection, tally: Tally, sealer: Sealer | 
             tally.keys.update(keys_of(spec) or {CLEAR})
 
 
-def _stale(sealer: Sealer, data: bytes) -> bool:
+def is_stale(sealer: Sealer, data: bytes) -> bool:
     """Whether a value is not as the ring has it: sealed under its first key, or in clear."""
     return keys_of(data) != _wanted(sealer)
 
@@ -156,7 +156,7 @@ class _Run:
 
     def _may_be_stale(self, part: str, data: bytes) -> bool:
         assert self._sealer is not None
-        return _stale(self._sealer, data) or (part == "journal" and bool(self._stale_values))
+        return is_stale(self._sealer, data) or (part == "journal" and bool(self._stale_values))
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ class _Run:
             record = records.decode(sealer, queue, self._id, name, data)
             if type(record.value) is Spilled and record.value.name in self._stale_values:
                 await self._renew_large(sealer, name, record, data, record.value)
-            elif _stale(sealer, data):
+            elif is_stale(sealer, data):
                 await self._change(part, name, data, self._encoded(sealer, name, record))
             else:
                 self._count(data)

@@ -31,14 +31,14 @@ BOUNDS = {
     # A commit more, as on a busy machine, is another half a byte.
     "bytes in": 224.5,
     "bytes out": 152.0,
-    "python calls": 107.0,
-    "builtin calls": 85.0,
+    "python calls": 77.0,
+    "builtin calls": 74.0,
 }
 
 UNITS = 400
 #: Calls of Python and of builtins per recorded step of a function, and per call of a tool, with a
 #: part of what is counted for the run around them.
-PARTS = {"chain": (66.0, 46.0), "calls": (315.0, 200.0)}
+PARTS = {"chain": (49.0, 38.0), "calls": (298.0, 190.0)}
 
 
 @pytest.fixture(scope="module")
