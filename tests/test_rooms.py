@@ -247,6 +247,19 @@ async def test_while_others_wait_what_is_here_is_used_for_a_term() -> None:
         group.cancel_scope.cancel()
 
 
+async def test_who_hears_that_others_wait_gives_way() -> None:
+    """What is idle goes at once. That it waits itself is no news."""
+    turns = Turns()
+    await turns.enter(2)
+    turns.permits._said(pools.WAITS + b"a")
+    assert turns.pause_s == IDLE_S
+    turns.permits._said(pools.WAITS + b"b")
+    assert turns.pause_s == 0
+    turns.answers.append(pools.Share(1, 0, 10.0))
+    await turns.permits._speak()
+    assert turns.said[-1] == (1, 0)
+
+
 async def test_nothing_is_begun_with_what_may_have_lapsed() -> None:
     """A process that was frozen asks first: others may have what it had."""
     turns = Turns()

@@ -14,8 +14,8 @@ from millstream.store.connection import Connection
 from millstream.store.scripts import Argument, call
 from millstream.store.subscription import Subscription
 
-#: What is said when somebody waits. Else it is the token of who may look: there is one for it.
-WANTED = b"wanted"
+#: Stands before the token of a process that waits. A token alone: there is a permit for it.
+WAITS = b"+"
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,10 @@ class History(RuleBasedStateMachine):
         """Let the store work."""
         return self.runner.run(work)
 
-    @initialize(priority=st.sampled_from(Priority), window=st.sampled_from([1, 2, 5]))
-    def prepare(self, priority: Priority, window: int) -> None:
+    @initialize(
+        priority=st.sampled_from(Priority), window=st.sampled_from([1, 2, 5]), limited=st.booleans()
+    )
+    def prepare(self, priority: Priority, window: int, limited: bool) -> None:
         self.do(self.bench.prepare())
         self.do(self.hset_meta("window", window))
         self.model.window = window
@@ -102,6 +104,8 @@ class History(RuleBasedStateMachine):
         self.ready = True
         self.enqueue(list(IDS[:3]), other=False, priority=priority, delayed=False, tenant="")
         self.take("w1", (0, 2, 0), suspect=False, lost=False)
+        if limited:
+            self.begin_under_limits("w1", 0)
 
     def teardown(self) -> None:
         try:
@@ -188,6 +192,15 @@ class History(RuleBasedStateMachine):
         token = running[number % len(running)].owner
         if self.known.get(token):
             ops = self.ops(token, steps)
+            self.send(token, ops, want=(0, 0, 0), suspect=False, lost=False)
+            self.sent = [*self.sent[-9:], (token, ops)]
+
+    @precondition(lambda self: self.in_state(RunState.RUNNING))
+    @rule(token=tokens, variant=st.sampled_from([0, 0, 5, 1, 2, 3, 4]))
+    def begin_under_limits(self, token: str, variant: int) -> None:
+        """A worker asks whether what it has taken may go on."""
+        if self.known[token]:
+            ops = self.ops(token, [("K", pick, variant, False) for pick in (1, 0)])
             self.send(token, ops, want=(0, 0, 0), suspect=False, lost=False)
             self.sent = [*self.sent[-9:], (token, ops)]
 

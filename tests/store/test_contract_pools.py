@@ -74,7 +74,7 @@ async def test_who_waits_is_told_and_who_might_give(speak: Speaker) -> None:
     await ear.open()
     await speak("a", 0, 3)
     await speak("b", 0, 1)
-    assert await ear.next(5) == pools.WANTED
+    assert await ear.next(5) == pools.WAITS + b"b"
     await speak("b", 0, 1)
     await speak("a", 2, 0)
     assert await ear.next(5) == b"b", "said once: who waits already did not ask anew"

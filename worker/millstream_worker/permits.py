@@ -20,7 +20,7 @@ from typing import Protocol
 import anyio
 
 from millstream.errors import StoreError
-from millstream.store.pools import WANTED, Share
+from millstream.store.pools import WAITS, Share
 
 #: For how long a permit is kept that nobody uses, and nobody else waits for.
 IDLE_S = 1.0
@@ -197,17 +197,20 @@ class Permits:
                 self._hint()
                 while True:
                     said = await ear.next(self._lease_s)
-                    if said == WANTED:
-                        self._others = max(1, self._others)
-                        self._term = max(self._term, self._mono() + TERM_S)
-                        self._wake.set()
-                    elif said == self._token:
-                        self._hint()
+                    self._said(said or b"")
             except StoreError:
                 await anyio.sleep(min(1.0, self._lease_s / 10))
             finally:
                 with anyio.move_on_after(1, shield=True):
                     await ear.aclose()
+
+    def _said(self, said: bytes) -> None:
+        if said == self._token:
+            self._hint()
+        elif said.startswith(WAITS) and said != WAITS + self._token:
+            self._others = max(1, self._others)
+            self._term = max(self._term, self._mono() + TERM_S)
+            self._wake.set()
 
     def _hint(self) -> None:
         self._hinted = bool(self._line)

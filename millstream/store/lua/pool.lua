@@ -20,8 +20,8 @@
 --   lapse_ms  how long until the next lease of anybody runs out
 --
 -- Never more are out than there are, unless one that keeps less than it uses says so. Whoever waits is
--- told on the channel `<prefix>said`: its token there is a permit for it, `wanted` that somebody waits. A
--- message is a hint, and what is here the truth. Where nobody spoke for half a lease Redis was away:
+-- told on the channel `<prefix>said`: a token there says that there is a permit for this process, and with
+-- a `+` before it that this process waits. A message is a hint, and what is here the truth. Where nobody spoke for half a lease Redis was away:
 -- nothing lapses for one lease then, since those who live could not renew.
 --
 -- Safe to send twice: the second time it answers nil, and whoever lost the reply asks under a new number
@@ -92,7 +92,7 @@ if waits == 0 then
   redis.call('ZREM', LINE, TOKEN)
 elseif not redis.call('ZSCORE', LINE, TOKEN) then
   redis.call('ZADD', LINE, digits(redis.call('HINCRBY', POOL, 'came', 1)), TOKEN)
-  if out > has then redis.call('PUBLISH', SAID, 'wanted') end
+  if out > has then redis.call('PUBLISH', SAID, '+' .. TOKEN) end
 end
 
 -- Those for whom there is one now.
