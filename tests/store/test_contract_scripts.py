@@ -38,7 +38,7 @@ BOUNDED_BY = {
     "XRANGE": r"'COUNT', (1\b|100\b|count|some|ARGV\[2\])|(\w+\[1\]|entry), (\w+\[1\]|entry)$"
     r"|events_key\(id\), '-', '\+'$",
     "XREADGROUP": r"'COUNT', count",
-    "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'-', '\+', (BATCH|1000), \w+",
+    "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'\+', 1, TOKEN$|'-', '\+', (BATCH|1000), \w+",
     # As many as one process holds.
     "SMEMBERS": r"control$",
     # Some of what the processes of a fleet say of themselves.
