@@ -32,7 +32,7 @@ from google.protobuf.json_format import MessageToDict
 from millstream import __version__
 from millstream.store.connection import Connection
 from millstream_gateway.a2a.callers import Caller
-from millstream_gateway.a2a.skills import INPUT_MODES
+from millstream_gateway.a2a.skills import ANY_TYPE, INPUT_MODES, takes_files
 from millstream_gateway.auth.principals import Role
 from millstream_gateway.offered import Offered, offered
 
@@ -150,7 +150,7 @@ def _skill(found: Offered) -> AgentSkill:
         name=described.name,
         description=described.description or f"Run the workflow {described.name}.",
         tags=["workflow", f"queue:{found.queue}"],
-        input_modes=INPUT_MODES,
+        input_modes=(*INPUT_MODES, ANY_TYPE) if takes_files(found) else INPUT_MODES,
         output_modes=INPUT_MODES,
     )
 
