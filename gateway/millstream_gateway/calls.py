@@ -157,9 +157,10 @@ def queried(request: BaseRequest, wanted: type[msgspec.Struct], *, drop_blank: b
 
     ``drop_blank``: a field that was left empty was not filled in.
     """
-    several = _several(wanted) if request.query_string else frozenset[str]()
     values: dict[str, Any] = {}
-    for name in request.query:
+    query = request.query if request.query_string else {}
+    several = _several(wanted) if query else frozenset[str]()
+    for name in query:
         found = request.query.getall(name)
         if drop_blank and not any(found):
             continue

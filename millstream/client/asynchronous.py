@@ -316,6 +316,8 @@ class Client(Operations, Overview):
         return found
 
     def _handle(self, asked: Enqueue, new: runs.NewRun, answer: runs.Answer) -> Run:
+        if answer is True:
+            return Run(self, new.id, asked.queue)
         if isinstance(answer, runs.Full):
             raise QueueFull(asked.queue, *answer, refused=(0,))
         if isinstance(answer, runs.Stands):

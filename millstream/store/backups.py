@@ -140,8 +140,8 @@ class Backup:
         if tag.startswith(b"talk:"):
             return key
         place = _LANE.fullmatch(tag)
-        if place is None or tag.startswith(b"board:"):
-            if tag not in _TAGS and not tag.startswith((b"board:", b"session")):
+        if place is None or tag.startswith((b"board:", b"pool:")):
+            if tag not in _TAGS and not tag.startswith((b"board:", b"pool:", b"session")):
                 self._wonder(key)
             return None
         lane = Lane(place[1].decode(), int(place[2]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -17,6 +18,8 @@ from aiohttp import web
 from millstream.errors import ConfigError
 from millstream.events import StoreFailed
 from millstream.store import api_keys, places
+from millstream.store.connection import Connection
+from millstream_gateway.auth.keyring import BELIEVED_S, Keyring
 from millstream_gateway.auth.keysets import Keys, KeysUnreadable, UrlSource, parsed, source_of
 from millstream_gateway.auth.rates import Places, Rates
 from millstream_gateway.refusals import TooMany
@@ -266,6 +269,39 @@ async def test_a_revoked_key_opens_nothing_five_seconds_later(
         assert not await api_keys.revoke(gateway.connection, "nobody")
         assert await api_keys.prune(gateway.connection) == 1
         assert await api_keys.every(gateway.connection) == []
+
+
+async def test_a_key_is_looked_up_once_however_many_show_it(
+    memory_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All requests of a busy caller need it at once; who hangs up takes it from nobody."""
+    looked_up: list[str] = []
+    find = api_keys.find
+
+    async def counted(connection: Connection, key_id: str) -> api_keys.ApiKey | None:
+        looked_up.append(key_id)
+        return await find(connection, key_id)
+
+    monkeypatch.setattr(api_keys, "find", counted)
+    now = [0.0]
+    connection = Connection(memory_url)
+    connection.open()
+    try:
+        key, text = await api_keys.create(
+            connection, name="busy", roles=("viewer",), tenant=None, lasts_s=None
+        )
+        keyring = Keyring(connection, mono=lambda: now[0], wall=time.time)
+        for now[0] in (0.0, BELIEVED_S):
+            first = asyncio.ensure_future(keyring.principal(text))
+            async with anyio.create_task_group() as group:
+                for _ in range(50):
+                    group.start_soon(keyring.principal, text)
+                await anyio.lowlevel.checkpoint()
+                first.cancel()
+            assert (await keyring.principal(text)).name == f"key:{key.id}"
+    finally:
+        await connection.aclose()
+    assert looked_up == [key.id, key.id]
 
 
 async def test_an_expired_key_opens_nothing(memory_url: str, issuer: Issuer) -> None:

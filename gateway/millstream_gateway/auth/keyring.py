@@ -1,10 +1,12 @@
 """API keys as the gateway knows them: looked up in the store, and remembered for a moment.
 
-A key that was revoked opens nothing after five seconds at most, in any gateway.
+A key that was revoked opens nothing after five seconds at most, in any gateway. However many
+requests show a key at once, it is looked up once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections import OrderedDict
 from collections.abc import Callable
@@ -30,6 +32,7 @@ class Keyring:
         self._mono = mono
         self._wall = wall
         self._known: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[ApiKey | None]] = {}
 
     async def principal(self, text: str) -> Principal:
         """Return who a key is of. Raises `Unauthenticated` or `StoreError`."""
@@ -56,15 +59,35 @@ class Keyring:
         return any(key.valid(now) for key in await api_keys.every(self._connection))
 
     async def _looked_up(self, key_id: str) -> ApiKey | None:
-        now = self._mono()
         until, key = self._known.get(key_id, (0.0, None))
-        if now >= until or key_id not in self._known:
-            key = await api_keys.find(self._connection, key_id)
-            self._known[key_id] = (now + BELIEVED_S, key)
-            if len(self._known) > _MOST:
-                self._known.popitem(last=False)
+        if self._mono() >= until:
+            return await self._asked(key_id)
         self._known.move_to_end(key_id)
         return key
+
+    async def _asked(self, key_id: str) -> ApiKey | None:
+        asking = self._asking.get(key_id)
+        if asking is None:
+            asking = self._asking[key_id] = asyncio.ensure_future(self._find(key_id))
+            asking.add_done_callback(functools.partial(self._found, key_id))
+        # Whoever hangs up takes the answer from nobody else.
+        return await asyncio.shield(asking)
+
+    async def _find(self, key_id: str) -> ApiKey | None:
+        # Believed from when it was asked: what changed meanwhile may not be in it.
+        until = self._mono() + BELIEVED_S
+        key = await api_keys.find(self._connection, key_id)
+        self._known[key_id] = (until, key)
+        self._known.move_to_end(key_id)
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)
+        return key
+
+    def _found(self, key_id: str, asked: asyncio.Task[ApiKey | None]) -> None:
+        del self._asking[key_id]
+        if not asked.cancelled():
+            # All who waited may have hung up: then its failure is no news.
+            asked.exception()
 
 
 @functools.lru_cache(maxsize=1000)
