@@ -29,6 +29,7 @@ from millstream_gateway.a2a import compose as a2a
 from millstream_gateway.a2a.cards import Identity
 from millstream_gateway.a2a.destinations import Destinations
 from millstream_gateway.a2a.grpc import GrpcBounds, GrpcPort
+from millstream_gateway.a2a.signing import signs_with
 from millstream_gateway.audit import Audit, EmittedAudit
 from millstream_gateway.auth.guard import LOOPBACK, Guard, OpenGuard
 from millstream_gateway.auth.keyring import Keyring
@@ -162,6 +163,7 @@ def _agent_settings(config: GatewayConfig, queues: Sequence[str]) -> a2a.Setting
         served=queues,
         discovery=config.a2a_discovery,
         skill=config.a2a_skill,
+        signs=signs_with(config.card_key),
         heartbeat_s=config.heartbeat if config.acp_registry else None,
         host=config.host,
         port=config.grpc,

@@ -59,6 +59,9 @@ class GatewayConfig:
     )
     a2a_discovery: bool = setting(False, "let everybody fetch the agent card")
     a2a_skill: str | None = setting(None, "workflow of A2A messages that name no skill")
+    card_key: str | None = setting(
+        None, "file with the private key (PEM) that agent cards are signed with"
+    )
     acp_registry: bool = setting(
         False, "keep a catalogue of the agents that are there, for all to search"
     )

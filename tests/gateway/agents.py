@@ -92,7 +92,7 @@ def request_of(
     context: str = "",
     answers: str | None = None,
 ) -> SendMessageRequest:
-    """A message: texts as texts, anything else as data."""
+    """A message: texts as texts, parts as they are, anything else as data."""
     metadata = {k: v for k, v in (("skill", skill), ("answers", answers)) if v is not None}
     message = Message(
         message_id=message_id or str(uuid.uuid4()),
@@ -100,7 +100,11 @@ def request_of(
         task_id=task,
         context_id=context,
         parts=[
-            Part(text=each) if isinstance(each, str) else Part(data=ParseDict(each, Value()))
+            each
+            if isinstance(each, Part)
+            else Part(text=each)
+            if isinstance(each, str)
+            else Part(data=ParseDict(each, Value()))
             for each in said
         ],
         metadata=ParseDict(metadata, Struct()),

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from a2a.client.errors import A2AClientError
-from a2a.types.a2a_pb2 import GetExtendedAgentCardRequest, TaskState
+from a2a.types.a2a_pb2 import GetExtendedAgentCardRequest, Part, TaskState
 from a2a.utils.errors import (
     ContentTypeNotSupportedError,
     InvalidParamsError,
@@ -60,6 +60,16 @@ async def counts(ctx: Context) -> str:
     ctx.emit("thinking", 1)
     ctx.emit("artifact", {"artifactId": "after", "parts": [{"text": "a"}]})
     return "done"
+
+
+@app.workflow()
+async def copies(ctx: Context, files: list[dict[str, Any]], note: str = "") -> list[Any]:
+    """Give files back as artifacts, and return what came."""
+    for file in files:
+        content: dict[str, Any] = {name: file[name] for name in ("raw", "url") if name in file}
+        part = {**content, "filename": file["name"], "mediaType": file["mediaType"]}
+        ctx.emit("artifact", {"artifactId": file["name"], "parts": [part]})
+    return [note, files, await ctx.wait_signal("more")]
 
 
 @app.workflow()
@@ -408,3 +418,37 @@ async def test_a_workflow_may_take_the_whole_message(gateway: Served) -> None:
     """Where its argument `message` is an object."""
     async with peer(gateway.url, "JSONRPC", gateway.token) as agent:
         assert data_of(await agent.send("x", skill="hears", message_id="m7")) == "m7"
+
+
+async def test_files_reach_a_workflow_and_come_back(gateway: Served) -> None:
+    """By bytes and by address, which nobody asks for; who takes no files says so."""
+    parts = [
+        Part(raw=b"\x00%PDF", filename="a.pdf", media_type="application/pdf"),
+        Part(url="https://files.invalid/b.png", filename="b.png", media_type="image/png"),
+    ]
+    files = [
+        {"name": "a.pdf", "mediaType": "application/pdf", "raw": "ACVQREY="},
+        {"name": "b.png", "mediaType": "image/png", "url": "https://files.invalid/b.png"},
+    ]
+    async with peer(gateway.url, "JSONRPC", gateway.token) as agent:
+        asked = await agent.send("look", *parts, skill="copies")
+        task = await agent.send("and", {"n": 1}, *parts, task=asked["id"])
+        with pytest.raises(ContentTypeNotSupportedError):
+            await agent.send("x", *parts, skill="greet")
+        with pytest.raises(InvalidParamsError, match="begins with one of"):
+            await agent.send(Part(url="file:///etc/passwd"), skill="copies")
+        with pytest.raises(InvalidParamsError, match="stands in the data"):
+            await agent.send(*parts, {"files": []}, skill="copies")
+        with pytest.raises(InvalidParamsError, match="the limit is"):
+            await agent.send(Part(raw=b"x" * 800_000), skill="copies")
+        decides = await agent.send({}, skill="decides")
+        with pytest.raises(ContentTypeNotSupportedError):
+            await agent.send("yes", *parts, task=decides["id"])
+        modes = {each.id: list(each.input_modes) for each in agent.card.skills}
+
+    more = {"message": "and", "n": 1, "files": files}
+    assert data_of(task) == ["look", files, more]
+    brought = [each["parts"][0] for each in task["artifacts"] if each["artifactId"] != "result"]
+    assert [each["filename"] for each in brought] == ["a.pdf", "b.png"]
+    assert (brought[0]["raw"], brought[1]["url"]) == (files[0]["raw"], files[1]["url"])
+    assert ("*/*" in modes["copies"], "*/*" in modes["greet"]) == (True, False)

@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from a2a.types.a2a_pb2 import Message
-from a2a.utils.errors import InvalidParamsError, UnsupportedOperationError
+from a2a.utils.errors import (
+    ContentTypeNotSupportedError,
+    InvalidParamsError,
+    UnsupportedOperationError,
+)
 
 from millstream.client import Run
 from millstream.errors import UsageError
@@ -24,6 +28,7 @@ from millstream.model.message import MessageKind
 from millstream.model.run import RunStatus
 from millstream.store import conversations
 from millstream_gateway.a2a.callers import Caller
+from millstream_gateway.a2a.files import FILES
 from millstream_gateway.a2a.skills import Content, content_of
 from millstream_gateway.a2a.tasks import ANSWERABLE, awaited
 from millstream_gateway.a2a.values import plain_struct
@@ -47,6 +52,8 @@ async def answer(caller: Caller, run: Run, status: RunStatus, message: Message) 
     """Give a message to a run that waits for it. Raises what the protocol calls it."""
     content = content_of(message)
     asked = _asked(status, plain_struct(message.metadata).get(ANSWERS))
+    if content.files and asked.kind is not MessageKind.SIGNAL:
+        raise ContentTypeNotSupportedError("a file answers no question; signals take them")
     match asked.kind:
         case MessageKind.SIGNAL:
             # By a hash of the message's id: ids of signals are never sealed.
@@ -65,7 +72,10 @@ async def answer(caller: Caller, run: Run, status: RunStatus, message: Message) 
 
 
 def payload_of(content: Content) -> Any:
-    """Return what a signal carries: the data where there is some, else the text."""
+    """Return what a signal carries: the data where there is some, else the text; and files."""
+    if content.files:
+        said = {"message": content.text} if content.text else {}
+        return {**said, **content.data, FILES: list(content.files)}
     if content.value is not None:
         return content.value
     return dict(content.data) if content.data else content.text

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,7 +32,8 @@ from google.protobuf.json_format import MessageToDict
 from millstream import __version__
 from millstream.store.connection import Connection
 from millstream_gateway.a2a.callers import Caller
-from millstream_gateway.a2a.skills import INPUT_MODES
+from millstream_gateway.a2a.signing import Signs
+from millstream_gateway.a2a.skills import ANY_TYPE, INPUT_MODES, takes_files
 from millstream_gateway.auth.principals import Role
 from millstream_gateway.offered import Offered, offered
 
@@ -68,12 +69,14 @@ class Cards:
         served: Sequence[str],
         *,
         grpc_port: Callable[[], int | None],
+        signs: Signs,
         mono: Callable[[], float],
     ) -> None:
         self._connection = connection
         self._identity = identity
         self._served = served
         self._grpc_port = grpc_port
+        self._signs = signs
         self._mono = mono
         self._found: list[Offered] = []
         self._asked = float("-inf")
@@ -116,7 +119,7 @@ class Cards:
             extension.params.update(arguments)
         if identity.guarded:
             _guard(card)
-        return card
+        return self._signs(card)
 
     def _interfaces(self, url: str) -> list[AgentInterface]:
         bindings = [
@@ -139,8 +142,14 @@ class Cards:
 def as_json(card: AgentCard) -> tuple[bytes, str]:
     """Return a card as it is sent, and its tag: the same as long as nothing in it changes."""
     told: dict[str, Any] = MessageToDict(card)
-    body = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
-    return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    body = _dumped(told)
+    # Each gateway signs for itself; by which key is part of what a card says.
+    tagged = {**told, "signatures": [each["protected"] for each in told.get("signatures", ())]}
+    return body, f'"{hashlib.sha256(_dumped(tagged)).hexdigest()[:32]}"'
+
+
+def _dumped(told: Mapping[str, Any]) -> bytes:
+    return json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _skill(found: Offered) -> AgentSkill:
@@ -150,7 +159,7 @@ def _skill(found: Offered) -> AgentSkill:
         name=described.name,
         description=described.description or f"Run the workflow {described.name}.",
         tags=["workflow", f"queue:{found.queue}"],
-        input_modes=INPUT_MODES,
+        input_modes=(*INPUT_MODES, ANY_TYPE) if takes_files(found) else INPUT_MODES,
         output_modes=INPUT_MODES,
     )
 

@@ -24,6 +24,7 @@ from millstream_gateway.a2a.jsonrpc import JsonRpc
 from millstream_gateway.a2a.listing import Listing
 from millstream_gateway.a2a.pushes import Pushes
 from millstream_gateway.a2a.registry import Registry
+from millstream_gateway.a2a.signing import Signs
 from millstream_gateway.a2a.stopping import Stopping
 from millstream_gateway.a2a.table import routes
 from millstream_gateway.a2a.tasks import Tasks
@@ -50,6 +51,8 @@ class Settings:
     bounds: GrpcBounds
     #: Seconds between two words in the catalogue of agents; None: there is none.
     heartbeat_s: float | None = None
+    #: Signs the cards, where there is a key.
+    signs: Signs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,7 @@ def compose(settings: Settings, shared: Shared) -> Spoken:
         settings.identity,
         settings.served,
         grpc_port=lambda: opened[0].port if opened else None,
+        signs=settings.signs,
         mono=shared.mono,
     )
     agent = Agent(

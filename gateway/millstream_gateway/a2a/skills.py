@@ -3,7 +3,8 @@
 A skill is a workflow. A message names it in its metadata (``skill``); one that names none is for
 the only one there is, or for the one that the configuration says. Its data parts are arguments by
 name. Its text is the argument that the data does not give: ``message``, or the only text that the
-workflow takes. A workflow whose ``message`` is an object gets the whole message there.
+workflow takes. A workflow whose ``message`` is an object gets the whole message there. Files are
+for workflows with a list ``files``, and for signals; others refuse them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from a2a.utils.errors import ContentTypeNotSupportedError, InvalidParamsError
 from google.protobuf.json_format import MessageToDict
 
 from millstream.builtin import AGENT, PIPELINE
+from millstream_gateway.a2a.files import FILES, KINDS, file_of
 from millstream_gateway.a2a.values import plain, plain_struct
 from millstream_gateway.offered import Offered
 
 #: In the metadata of a message, or of its request.
 SKILL = "skill"
 INPUT_MODES = ("text/plain", "application/json")
+#: Of a skill that takes files.
+ANY_TYPE = "*/*"
 _WHOLE = "message"
 _TEXT = "text/"
 _JSON = ("application/json", "+json")
@@ -36,15 +40,23 @@ class Content:
     data: Mapping[str, Any]
     #: The value of its one data part where that is no object; None where there is none.
     value: Any = None
+    files: Sequence[Mapping[str, Any]] = ()
 
 
 def content_of(message: Message) -> Content:
-    """Return what a message says. Raises `ContentTypeNotSupportedError`."""
+    """Return what a message says.
+
+    Raises `ContentTypeNotSupportedError` or `InvalidParamsError`.
+    """
+    files: list[Mapping[str, Any]] = []
     texts: list[str] = []
     data: dict[str, Any] = {}
     value: Any = None
     for part in message.parts:
         kind = part.WhichOneof("content")
+        if kind in KINDS:
+            files.append(file_of(part))
+            continue
         _check_type(kind, part.media_type)
         if kind == "text":
             texts.append(part.text)
@@ -54,7 +66,7 @@ def content_of(message: Message) -> Content:
                 data.update(found)
             else:
                 value = found
-    return Content("\n".join(texts), data, value)
+    return Content("\n".join(texts), data, value, files)
 
 
 def _check_type(kind: str | None, media_type: str) -> None:
@@ -64,7 +76,7 @@ def _check_type(kind: str | None, media_type: str) -> None:
     if not as_text and not as_data:
         raise ContentTypeNotSupportedError(
             f"a part is {media_type or kind or 'empty'}; what is taken: {', '.join(INPUT_MODES)},"
-            " as parts with text or data"
+            " as parts with text or data, and files where a workflow takes them"
         )
 
 
@@ -91,14 +103,33 @@ def wanted_skill(
 
 
 def arguments_of(message: Message, content: Content, skill: Offered) -> dict[str, Any]:
-    """Return the arguments that a message brings. Raises `InvalidParamsError`."""
+    """Return the arguments that a message brings.
+
+    Raises `ContentTypeNotSupportedError` or `InvalidParamsError`.
+    """
     arguments = dict(content.data)
     properties: Mapping[str, Any] = skill.described.arguments.get("properties", {})
+    if content.files:
+        if not takes_files(skill):
+            raise ContentTypeNotSupportedError(
+                f"skill {skill.name!r} takes no files: its workflow has no list {FILES!r}"
+            )
+        if FILES in arguments:
+            raise InvalidParamsError(
+                f"{FILES!r} stands in the data, and there are parts with files"
+            )
+        arguments[FILES] = list(content.files)
     if _takes_whole(properties) and _WHOLE not in arguments:
         return {**arguments, _WHOLE: MessageToDict(message)}
     if content.text:
         arguments[_text_argument(skill, properties, arguments)] = content.text
     return arguments
+
+
+def takes_files(skill: Offered) -> bool:
+    """Whether a workflow takes files: it has a list of that name."""
+    properties: Mapping[str, Any] = skill.described.arguments.get("properties", {})
+    return _kind(properties.get(FILES)) == "array"
 
 
 def _takes_whole(properties: Mapping[str, Any]) -> bool:
