@@ -27,7 +27,7 @@ test: $(VENV)/.dev servers ## Run all tests but the slow ones (ARGS="-k lease" t
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not k8s" $(ARGS)
 
 proofs: $(VENV)/.dev servers ## Run the slow tests: kills, floods, long histories, the image
-	$(PY) -m pytest -m "slow and not k8s" -o timeout=600 -n $(WORKERS) tests/simulation tests/store $(ARGS)
+	$(PY) -m pytest -m "slow and not k8s" -o timeout=600 -n $(WORKERS) --dist loadgroup tests/store tests/simulation $(ARGS)
 	$(PY) -m pytest -m "slow and not k8s" -o timeout=600 --ignore tests/simulation --ignore tests/store $(ARGS)
 
 simulate: $(VENV)/.dev ## Simulate clients, workers and faults on virtual time (SEEDS=100)
