@@ -112,12 +112,15 @@ async def take_over(
 ) -> Handover:
     """Promote the replica of a master that is lost, and return when nobody writes there any more.
 
-    Raises `UsageError` while the old master answers: then it can be handed over in good order.
+    Raises `UsageError` while the old one answers as a master: then it can be handed over in good
+    order. One that answers as a replica writes for nobody: a region that lost its volume, or two
+    that are new.
     """
     then = await standing(new)
     if then.master:
         raise UsageError(f"{new.address} is a master already")
-    if then.linked or (old is not None and await _asked(old) is not None):
+    before = None if old is None else await _asked(old)
+    if then.linked or (before is not None and before.master):
         raise UsageError(
             "the old master answers: hand over in good order, without --lost; or cut it off first"
         )
