@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,3 +101,14 @@ def test_a_large_fixed_cost_keeps_them_together() -> None:
     law = Law(fixed=1.0, per_token=1e-6)
     waiting = [16] * 20 + [512] * 4
     assert len(choose(waiting, 0, law, caps())) == 24
+
+
+@pytest.mark.parametrize(
+    "law",
+    [Law(fixed=0.005), Law(fixed=0.0, per_token=1e-5), Law(fixed=0.0, per_item=1e-3)],
+    ids=["only fixed", "only tokens", "only items"],
+)
+@pytest.mark.parametrize("waiting", [36, 68, 97])
+def test_the_head_does_not_leave_with_the_rest_of_a_cut(law: Law, waiting: int) -> None:
+    """Items of one length, cut by 32, leave a rest: in a law without a term that costs nothing."""
+    assert len(choose([64] * waiting, 0, law, caps())) == 32

@@ -20,6 +20,10 @@ from millstream_worker.inference.shapes import padded
 WINDOW = 256
 #: Lengths this close together are not worth cutting apart.
 _EVEN = 1.3
+#: What an item is worth at the least, in seconds: also where a law finds only a fixed cost.
+_LEAST = 1e-12
+#: Prices this close together are the same: the larger group is the better one then.
+_SAME = 1 + 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,21 +108,22 @@ def _widened(
     """Let neighbours join a group as long as that lowers its cost for what it computes.
 
     A cut of what waits leaves a rest, which would be cheap to leave for last; but the head may
-    stand in it, and more will come for the others to leave with.
+    stand in it, and more will come for the others to leave with. A law in which a term is missing
+    may find nothing to gain by that, and nothing to lose: then they join too.
     """
     start, end = group
-    known = {length: law.per_row(length) for length in set(lengths)}
+    known = {length: max(_LEAST, law.per_row(length)) for length in set(lengths)}
     rows = [known[length] for length in lengths]
     worth = sum(rows[start:end])
-    price = (law.fixed + (end - start) * rows[end - 1]) / max(worth, 1e-12)
+    price = (law.fixed + (end - start) * rows[end - 1]) / worth
     while end - start < len(lengths):
         best = None
         for low, high in ((start - 1, end), (start, end + 1)):
             if low < 0 or high > len(lengths) or high - low > caps.most(lengths[high - 1]):
                 continue
             gain = worth + (rows[low] if low < start else rows[high - 1])
-            found = (law.fixed + (high - low) * rows[high - 1]) / max(gain, 1e-12)
-            if found < price and (best is None or found < best[0]):
+            found = (law.fixed + (high - low) * rows[high - 1]) / gain
+            if found <= price * _SAME and (best is None or found < best[0]):
                 best = found, gain, low, high
         if best is None:
             break
