@@ -157,7 +157,14 @@ def queried(request: BaseRequest, wanted: type[msgspec.Struct], *, drop_blank: b
 
     ``drop_blank``: a field that was left empty was not filled in.
     """
-    several = _several(wanted) if request.query_string else frozenset[str]()
+    values = _values(request, _several(wanted), drop_blank) if request.query_string else {}
+    try:
+        return msgspec.convert(values, wanted, strict=False)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Malformed(f"the query is not as described: {error}") from error
+
+
+def _values(request: BaseRequest, several: frozenset[str], drop_blank: bool) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in request.query:
         found = request.query.getall(name)
@@ -166,10 +173,7 @@ def queried(request: BaseRequest, wanted: type[msgspec.Struct], *, drop_blank: b
         if name not in several and len(found) > 1:
             raise Malformed(f"{name} stands in the query {len(found)} times")
         values[name] = found if name in several else found[0]
-    try:
-        return msgspec.convert(values, wanted, strict=False)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise Malformed(f"the query is not as described: {error}") from error
+    return values
 
 
 @functools.cache

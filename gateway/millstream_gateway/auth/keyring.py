@@ -1,10 +1,12 @@
 """API keys as the gateway knows them: looked up in the store, and remembered for a moment.
 
-A key that was revoked opens nothing after five seconds at most, in any gateway.
+A key that was revoked opens nothing after five seconds at most, in any gateway. However many
+callers show one key when that time is over, the store is asked once, and all hear what it said.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from millstream_gateway.refusals import Unauthenticated
 #: How long what was looked up is believed.
 BELIEVED_S = 5.0
 _MOST = 10_000
+_NEVER: tuple[float, ApiKey | None] = (float("-inf"), None)
 
 
 class Keyring:
@@ -30,6 +33,7 @@ class Keyring:
         self._mono = mono
         self._wall = wall
         self._known: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[ApiKey | None]] = {}
 
     async def principal(self, text: str) -> Principal:
         """Return who a key is of. Raises `Unauthenticated` or `StoreError`."""
@@ -56,15 +60,33 @@ class Keyring:
         return any(key.valid(now) for key in await api_keys.every(self._connection))
 
     async def _looked_up(self, key_id: str) -> ApiKey | None:
+        until, key = self._known.get(key_id, _NEVER)
+        if self._mono() < until:
+            self._known.move_to_end(key_id)
+            return key
+
+        asking = self._asking.get(key_id)
+        if asking is None:
+            asking = self._asking[key_id] = asyncio.ensure_future(self._find(key_id))
+            asking.add_done_callback(lambda done: self._heard(key_id, done))
+        # Whoever hangs up meanwhile does not take the answer from the others.
+        return await asyncio.shield(asking)
+
+    async def _find(self, key_id: str) -> ApiKey | None:
+        # Believed from when it was asked for: it may have been revoked while the answer came.
         now = self._mono()
-        until, key = self._known.get(key_id, (0.0, None))
-        if now >= until or key_id not in self._known:
-            key = await api_keys.find(self._connection, key_id)
-            self._known[key_id] = (now + BELIEVED_S, key)
-            if len(self._known) > _MOST:
-                self._known.popitem(last=False)
+        key = await api_keys.find(self._connection, key_id)
+        self._known[key_id] = (now + BELIEVED_S, key)
         self._known.move_to_end(key_id)
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)
         return key
+
+    def _heard(self, key_id: str, done: asyncio.Task[ApiKey | None]) -> None:
+        del self._asking[key_id]
+        if not done.cancelled():
+            # Looked at here too: all who asked may be gone.
+            done.exception()
 
 
 @functools.lru_cache(maxsize=1000)
