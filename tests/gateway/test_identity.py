@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -17,6 +18,7 @@ from aiohttp import web
 from millstream.errors import ConfigError
 from millstream.events import StoreFailed
 from millstream.store import api_keys
+from millstream_gateway.auth.keyring import Keyring
 from millstream_gateway.auth.keysets import Keys, KeysUnreadable, UrlSource, parsed, source_of
 from millstream_gateway.auth.rates import Places, Rates
 from millstream_gateway.refusals import TooMany
@@ -266,6 +268,28 @@ async def test_a_revoked_key_opens_nothing_five_seconds_later(
         assert not await api_keys.revoke(gateway.connection, "nobody")
         assert await api_keys.prune(gateway.connection) == 1
         assert await api_keys.every(gateway.connection) == []
+
+
+async def test_many_callers_with_one_key_ask_for_it_once(memory_url: str, issuer: Issuer) -> None:
+    """All at once, when what was known is over; and one of them hangs up."""
+    async with served(memory_url, issuer) as gateway:
+        key, text = await api_keys.create(
+            gateway.connection, name="ci", roles=("viewer",), tenant=None, lasts_s=None
+        )
+        looked: list[float] = []
+
+        def mono() -> float:
+            looked.append(1000.0)
+            return looked[-1]
+
+        keyring = Keyring(gateway.connection, mono=mono, wall=time.time)
+        first = asyncio.ensure_future(keyring.principal(text))
+        others = [asyncio.ensure_future(keyring.principal(text)) for _ in range(20)]
+        await asyncio.sleep(0)
+        first.cancel()
+        assert {found.name for found in await asyncio.gather(*others)} == {f"key:{key.id}"}
+        # Each looks at the clock, and so does the one look into the store.
+        assert len(looked) == 21 + 1
 
 
 async def test_an_expired_key_opens_nothing(memory_url: str, issuer: Issuer) -> None:
