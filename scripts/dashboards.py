@@ -125,12 +125,13 @@ _QUEUES = (
         asks={"{{queue}}": _latest("millstream_queue_oldest_age_seconds")},
     ),
     Panel(
-        title="Scheduled, parked, dead",
-        why="They hold no worker. Dead letters wait for somebody.",
+        title="Scheduled, parked, limited, dead",
+        why="They hold no worker. Limited ones wait for a permit, dead letters for somebody.",
         unit="short",
         asks={
             "scheduled {{queue}}": _latest("millstream_queue_scheduled"),
             "parked {{queue}}": _latest("millstream_queue_parked"),
+            "limited {{queue}}": _latest("millstream_queue_limited"),
             "dead {{queue}}": _latest("millstream_queue_dead"),
         },
     ),

@@ -3,8 +3,10 @@
     python3 scripts/k8s_secrets.py | kubectl apply -f -
 
 For `redis-standalone` nothing else is needed; for a Redis elsewhere give its address with
-``--redis``. Redis gets hashes only, so its own Secret opens nothing. Nothing is stored: applied
-again, it changes every password. Only the standard library, so any Python runs it.
+``--redis``. ``--pair`` makes those of two regions, which have the same: apply one output in both,
+or put it into the vault. Redis gets hashes only, so its own Secret opens nothing; as a replica it
+must know its password at the master. Nothing is stored: applied again, it changes every password.
+Only the standard library, so any Python runs it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import hashlib
 import json
 import secrets
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 NAMESPACE = "millstream"
@@ -23,10 +26,16 @@ RIGHTS = (
     "~millstream:* &millstream:* +@read +@write +@stream +@scripting +@pubsub +@connection"
     " +@transaction -@dangerous +info +time"
 )
+#: What a replica asks of its master, and what `millstream failover` asks of both.
+REPLICATES = "+psync +replconf +ping"
+OPERATES = "+@connection -@dangerous +failover +replicaof +info +config|set"
+AUTHORITY = "/run/secrets/millstream/redis-ca/ca.crt"
 
 
-def manifests(redis: str | None = None) -> dict[str, Any]:
+def manifests(redis: str | None = None, *, pair: bool = False) -> dict[str, Any]:
     """Return a List of Secrets; ``redis`` is the address of a Redis elsewhere."""
+    if pair:
+        return _list(_of_pair())
     password = secrets.token_hex(24)
     made = [
         _secret(
@@ -35,20 +44,47 @@ def manifests(redis: str | None = None) -> dict[str, Any]:
     ]
     if redis is None:
         made.append(_secret("redis-acl", {"users.acl": users(password)}))
-    return {"apiVersion": "v1", "kind": "List", "items": made}
+    return _list(made)
 
 
-def users(password: str) -> str:
-    """Return the ACL file of a Redis whose user has this password."""
+def users(password: str, *, more: Sequence[str] = (), probe: str = "+ping") -> str:
+    """Return the ACL file of a Redis whose user has this password, with ``more`` users."""
     return "\n".join(
         [
-            "user default off",
+            # Off, so nobody can be it. But Redis replays its append-only file with its rights, and
+            # releases before 8.6, Valkey's as well, drop a transaction that it may not do: without
+            # any rights, a restart would forget all that scripts have written.
+            "user default off resetpass ~* &* +@all",
             f"user millstream on #{_hash(password)} {RIGHTS}",
             # Its password stands in a script, so it may do nothing.
-            f"user probe on #{_hash('probe')} +ping",
+            f"user probe on #{_hash('probe')} {probe}",
+            *more,
             "",
         ]
     )
+
+
+def _of_pair() -> list[dict[str, Any]]:
+    password, replica, operator = (secrets.token_hex(24) for _ in range(3))
+    more = [
+        f"user replica on #{_hash(replica)} {REPLICATES}",
+        f"user operator on #{_hash(operator)} {OPERATES}",
+    ]
+    # The probe of a region keeps what Redis is, master or replica.
+    acl = users(password, more=more, probe="+ping +role")
+    address = f"rediss://millstream:{password}@{HOST}:6379/0?ssl_ca_certs={AUTHORITY}"
+    lines = f"masteruser replica\nmasterauth {replica}\n"
+    return [
+        _secret("millstream-redis", {"url": address}),
+        _secret("redis-acl", {"users.acl": acl}),
+        _secret("redis-replication", {"replication.conf": lines}),
+        # No pod has it: it is for whoever runs `millstream failover`.
+        _secret("redis-operator", {"password": operator}),
+    ]
+
+
+def _list(made: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "List", "items": made}
 
 
 def _secret(name: str, values: dict[str, str]) -> dict[str, Any]:
@@ -73,7 +109,11 @@ def main(arguments: list[str]) -> int:
     """Print the Secrets as JSON, which kubectl and kubeseal take like YAML."""
     parser = argparse.ArgumentParser(description="Print the Secrets of a first installation.")
     parser.add_argument("--redis", metavar="URL", help="the address of a Redis elsewhere")
-    print(json.dumps(manifests(parser.parse_args(arguments).redis), indent=2))
+    parser.add_argument("--pair", action="store_true", help="those that two regions share")
+    given = parser.parse_args(arguments)
+    if given.pair and given.redis:
+        parser.error("the Redis of a pair is in its region: --pair or --redis")
+    print(json.dumps(manifests(given.redis, pair=given.pair), indent=2))
     return 0
 
 

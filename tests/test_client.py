@@ -11,7 +11,10 @@ import anyio
 import pytest
 
 from millstream import Client, Enqueue, IdConflict, Run, SyncClient
+from millstream.client.turns import AT_ONCE
 from millstream.errors import InvalidArguments, NotEncodable, PayloadTooLarge, UsageError
+from millstream.store import sayings
+from millstream.store.sayings import Heard
 
 pytestmark = pytest.mark.anyio
 _names = itertools.count()
@@ -128,3 +131,33 @@ async def test_runs_are_listed_newest_first_whatever_their_state(client: Client)
     await anyio.sleep(0.002)
     await client.enqueue("w", id="new")
     assert [status.id for status in await client.list(limit=1)] == ["new"]
+
+
+async def test_those_who_follow_runs_look_a_few_at_a_time(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hundred at once would wait for connections until the store seemed to be away."""
+    looking, go, heard = 0, anyio.Event(), sayings.heard
+    told: dict[str, list[str]] = {f"r{n}": [] for n in range(200)}
+    await client.enqueue_many([Enqueue("w", id=run_id, delay=1000) for run_id in told])
+    await client.cancel_many("default", list(told))
+
+    async def held(*args: Any) -> Heard:
+        nonlocal looking
+        looking += 1
+        await go.wait()
+        return await heard(*args)
+
+    async def follow(run_id: str) -> None:
+        told[run_id] = [event.name async for event in client.run(run_id).events()]
+
+    monkeypatch.setattr(sayings, "heard", held)
+    async with anyio.create_task_group() as group:
+        for run_id in told:
+            group.start_soon(follow, run_id)
+        await anyio.wait_all_tasks_blocked()
+        assert looking == AT_ONCE
+        go.set()
+
+    assert set(map(tuple, told.values())) == {("cancelled",)}
+    assert looking == len(told)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import pytest
 
-from millstream.errors import StoreUnavailable
+from millstream.errors import StoreError, StoreUnavailable
 from millstream.events import Event, StoreFailed
-from millstream.store import commits, deliveries, leases, runs
+from millstream.store import arrivals, commits, deliveries, leases, runs
+from millstream.store.arrivals import Arrival
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream_worker.consumer import Consumer
 from millstream_worker.held import Held
 from millstream_worker.lease import Lease
+from millstream_worker.reader import Reader
 from millstream_worker.slots import Slots
 
 pytestmark = pytest.mark.anyio
@@ -99,6 +103,49 @@ async def test_suspects_are_held_one_at_a_time_until_one_gets_on() -> None:
             await _until(lambda: len(begun) == 3)
             assert begun[2].delivery.level == "suspect"
             group.cancel_scope.cancel()
+    await connection.aclose()
+
+
+async def test_what_a_read_brings_while_holdings_are_compared_is_adopted_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The comparison may have had it taken anew: then its records are more than the read says."""
+    connection = Connection("memory://doubts")
+    lane = Lane("default")
+    await deliveries.ensure_groups(connection, lane)
+    await runs.enqueue(connection, lane, 0, [runs.NewRun(id="a", workflow="w", arguments=b"{}")])
+    found: list[Arrival] = []
+    dry = asyncio.Event()
+    dry.set()
+
+    async def failed(error: StoreError) -> None:
+        raise error
+
+    reader = Reader(
+        connection, lane, "w1", Slots(5), dry,
+        last={}, found=found.append, failed=failed, look=lambda: None,
+    )  # fmt: skip
+    wait = arrivals.wait
+
+    async def compared_meanwhile(*args: Any, **options: Any) -> Arrival:
+        brought = await wait(*args, **options)
+        assert [each.run_id for each in brought.taken] == ["a"]
+        reader.doubt()
+        dry.clear()
+        return brought
+
+    monkeypatch.setattr(arrivals, "wait", compared_meanwhile)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(reader.read_forever)
+            await _until(lambda: len(found) == 1)
+            group.cancel_scope.cancel()
+
+    (arrival,) = found
+    assert arrival.taken == ()
+    (stray,) = arrival.strays
+    again = await commits.commit(connection, lane, "w1", [commits.adopt(stray.level, stray.entry)])
+    assert [(each.run_id, each.fence) for each in again.taken] == [("a", 2)]
     await connection.aclose()
 
 

@@ -34,6 +34,7 @@ class Bank:
         self.effect = effect
         self.on_unknown = on_unknown
         self.needs_intent = True
+        self.room = None
         self.catalogue = "a"
         self.keys: list[str] = []
         self.die: Any = None

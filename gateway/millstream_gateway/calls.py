@@ -157,23 +157,20 @@ def queried(request: BaseRequest, wanted: type[msgspec.Struct], *, drop_blank: b
 
     ``drop_blank``: a field that was left empty was not filled in.
     """
-    values = _values(request, _several(wanted), drop_blank) if request.query_string else {}
-    try:
-        return msgspec.convert(values, wanted, strict=False)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise Malformed(f"the query is not as described: {error}") from error
-
-
-def _values(request: BaseRequest, several: frozenset[str], drop_blank: bool) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name in request.query:
+    query = request.query if request.query_string else {}
+    several = _several(wanted) if query else frozenset[str]()
+    for name in query:
         found = request.query.getall(name)
         if drop_blank and not any(found):
             continue
         if name not in several and len(found) > 1:
             raise Malformed(f"{name} stands in the query {len(found)} times")
         values[name] = found if name in several else found[0]
-    return values
+    try:
+        return msgspec.convert(values, wanted, strict=False)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Malformed(f"the query is not as described: {error}") from error
 
 
 @functools.cache

@@ -49,6 +49,7 @@ from millstream_gateway.mcp.tools import RunTools
 from millstream_gateway.rest import described, table
 from millstream_gateway.rest.acting import Acting
 from millstream_gateway.rest.bulk import Bulk
+from millstream_gateway.rest.lists import Lists
 from millstream_gateway.rest.operating import Operating
 from millstream_gateway.rest.operating_table import Handlers
 from millstream_gateway.rest.questions import Questions
@@ -178,19 +179,21 @@ def _table(
 ) -> tuple[Table, Callable[[Exception], web.Response], list[Duty]]:
     """Return all routes, what tells people of errors, and what has to run for it all."""
     acting = Acting(parts.client, shared.audit)
+    lists = Lists(parts.client, parts.connection)
     runs = Runs(
         parts.client,
         acting,
+        lists,
         enqueues=shared.enqueues,
         places=shared.places,
         drain=shared.drain,
         new_id=functools.partial(ids.new_run_id, parts.random),
     )
-    queues = Queues(parts.client, parts.connection, acting)
+    queues = Queues(parts.client, parts.connection, acting, lists)
     operate = Handlers(
         operating=Operating(parts.client, runs, acting, shared.enqueues),
-        questions=Questions(parts.client, acting, Rates(_STRANGERS_RATE, parts.mono)),
-        bulk=Bulk(parts.client, acting),
+        questions=Questions(parts.client, acting, lists, Rates(_STRANGERS_RATE, parts.mono)),
+        bulk=Bulk(parts.client, acting, lists),
         queues=queues,
         schedules=Schedules(parts.client, acting, shared.enqueues),
     )

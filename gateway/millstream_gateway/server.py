@@ -153,7 +153,7 @@ class Api:
         if route.streams:
             return self._as_response(request, await route.handler(call))
         try:
-            # As a scope of anyio, at a part of its price: every request goes through here.
+            # Not anyio's: its scopes cost a tenth of all that a small request takes.
             async with asyncio.timeout(self._bounds.answer_s):
                 return self._as_response(request, await route.handler(call))
         except TimeoutError as error:

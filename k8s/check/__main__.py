@@ -18,7 +18,7 @@ from k8s.check.rules import judged
 from scripts import k8s_monitoring
 
 #: What stands in for something that only the owner of a cluster knows.
-_PLACEHOLDERS = ("0" * 64, "example.com", "REPLACE-WITH")
+_PLACEHOLDERS = ("0" * 64, "example.com", "REPLACE-WITH", "192.0.2.")
 
 
 def main(arguments: list[str]) -> int:

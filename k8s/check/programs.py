@@ -123,7 +123,7 @@ def ports(place: Place) -> Iterator[Fault]:
 def probes(place: Place) -> Iterator[Fault]:
     """A probe can fail, asks for the right thing, and is gated once."""
     for pod in place.pods():
-        for container in pod.containers if pod.long_running else []:
+        for container in pod.spec["containers"] if pod.long_running else []:
             found = {
                 kind: container.get(f"{kind}Probe") for kind in ("startup", "liveness", "readiness")
             }

@@ -14,6 +14,7 @@ OTHERS = {
     ("ServiceAccount", "horizontal-pod-autoscaler"): "every cluster, in kube-system",
     ("ClusterSecretStore", "millstream"): "the platform; see components/external-secrets",
     ("ClusterIssuer", "public"): "the platform; see components/cert-manager",
+    ("ClusterIssuer", "regions"): "the platform; see components/redis-region",
     ("Secret", "millstream-seal-keys"): "you, once; see components/sealing and docs/security.md",
 }
 #: Secrets that scripts/k8s_secrets.py makes, for places that hold none in Git.

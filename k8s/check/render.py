@@ -30,6 +30,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "istio-faults": ("cert-manager", "istio"),
     "external-secrets-redis": ("redis-standalone", "external-secrets"),
     "redis-cluster": ("external-secrets",),
+    "redis-region": ("redis-standalone", "external-secrets", "external-secrets-redis"),
 }
 #: Sets that people will want, beside the overlays.
 SETS: tuple[tuple[str, ...], ...] = (

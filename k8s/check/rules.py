@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from k8s.check import pods, policies, programs, references, scaling, store
+from k8s.check import pods, policies, programs, references, regions, scaling, store
 from k8s.check.objects import Fault, Place, Rule
 
 RULES: tuple[Rule, ...] = (
@@ -29,6 +29,8 @@ RULES: tuple[Rule, ...] = (
     scaling.queries,
     scaling.quota,
     store.durable,
+    regions.replicated,
+    regions.let_in,
     policies.isolated,
     policies.namespaces,
     policies.secrets,

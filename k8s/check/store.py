@@ -60,13 +60,34 @@ def _durable(place: Place, pod: Pod, container: Manifest, line: list[str]) -> It
         yield Fault("drains", at, "it is killed before it has written everything")
 
 
+def configuration(place: Place, pod: Pod) -> dict[str, str]:
+    """Return what the Redis of a pod is told, with everything that its file includes."""
+    line = [word for each in pod.containers for word in each.get("args", [])]
+    return settings(_config(place, pod, line))
+
+
 def _config(place: Place, pod: Pod, line: list[str]) -> str:
     """Return the configuration file that the command names, from what is mounted."""
     path = next((word for word in line if re.search(r"\.conf$", word)), "")
+    return _expanded(place, pod, path)
+
+
+def _expanded(place: Place, pod: Pod, path: str) -> str:
+    """Return a file with what it includes in its place; a Secret and a pattern stay unknown."""
+    lines = []
+    for line in _mounted(place, pod, path).splitlines():
+        words = line.split()
+        if words[:1] == ["include"] and words[1:] != [path]:
+            lines.append(_expanded(place, pod, words[1]))
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _mounted(place: Place, pod: Pod, path: str) -> str:
     for container in pod.containers:
         for mount in container.get("volumeMounts", []):
             if path.startswith(mount["mountPath"] + "/"):
-                volume = next(each for each in pod.volumes if each["name"] == mount["name"])
+                volume = next((x for x in pod.volumes if x["name"] == mount["name"]), {})
                 config = place.find("ConfigMap", volume.get("configMap", {}).get("name", ""))
                 key = path.removeprefix(mount["mountPath"] + "/")
                 return str(((config or {}).get("data") or {}).get(key, ""))

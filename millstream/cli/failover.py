@@ -54,8 +54,10 @@ async def failover(
 ) -> None:
     """Make the replica at URL the master in the place of the one at --redis.
 
-    Both addresses need a user that may FAILOVER and REPLICAOF. Workers of the old region get no
-    more than refusals from then on; those of the new one may be started when this ends.
+    Both addresses need a user that may FAILOVER and REPLICAOF, and CONFIG SET with --lost: the new
+    master writes without a replica, until its min-replicas-to-write is put back. Workers of the old
+    region get no more than refusals from then on; those of the new one may be started when this
+    ends.
     """
     if lost and (fence is None or fence < 0):
         raise UsageError(

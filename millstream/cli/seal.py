@@ -56,7 +56,10 @@ async def status(*, config: ClientConfig, out: Output, queue: Queues = None) -> 
     """Count what stands in Redis by the keys that it is sealed under. Changes nothing."""
     sealer = sealer_of(config.seal_keys)
     async with client_of(config) as client:
-        tallies = [await client.sealing.counted_schedules()]
+        tallies = [
+            await client.sealing.counted_schedules(),
+            await client.sealing.counted_talks(),
+        ]
         names = queue or await queues_there(config)
         with out.waiting("counting") as news:
             tallies += [
@@ -81,7 +84,7 @@ async def rekey(*, config: ClientConfig, out: Output, queue: Queues = None) -> E
 async def _renewed(
     client: Client, config: ClientConfig, out: Output, queue: Sequence[str] | None
 ) -> list[Tally]:
-    tallies = [await client.sealing.renew_schedules()]
+    tallies = [await client.sealing.renew_schedules(), await client.sealing.renew_talks()]
     with out.waiting("sealing") as news:
         return tallies + [
             await client.sealing.renew(name, told=_teller(name, news))

@@ -16,18 +16,14 @@ from millstream.model.trace import parsed
 from millstream.store import codec, runs
 
 _LONGEST_S = 31 * 86400.0
+_NO_ARGUMENTS = b"{}"
 
 
 def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
     """Return what is written. Raises `UsageError`: nothing was sent."""
     ids.check_queue(asked.queue)
-    arguments = {} if asked.arguments is None else asked.arguments
-    if asked.workflow == builtin.PIPELINE:
-        builtin.check_pipeline(arguments)
-    data = codec.encode(arguments, f"the arguments of {asked.workflow!r}", limits.arguments)
-    if not data.startswith(b"{"):
-        raise InvalidArguments(asked.workflow, "they must be given by name, as a mapping")
-
+    plain = asked.arguments is None and asked.workflow != builtin.PIPELINE
+    data = _NO_ARGUMENTS if plain else _encoded(asked, limits)
     return runs.NewRun(
         id=ids.new_run_id(random) if asked.id is None else ids.check_run_id(asked.id),
         workflow=_text("workflow", asked.workflow),
@@ -43,6 +39,16 @@ def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
         chosen=asked.id is not None,
         once=_once(asked) if asked.dedupe or asked.debounce or asked.window else None,
     )
+
+
+def _encoded(asked: Enqueue, limits: Limits) -> bytes:
+    arguments = {} if asked.arguments is None else asked.arguments
+    if asked.workflow == builtin.PIPELINE:
+        builtin.check_pipeline(arguments)
+    data = codec.encode(arguments, f"the arguments of {asked.workflow!r}", limits.arguments)
+    if not data.startswith(b"{"):
+        raise InvalidArguments(asked.workflow, "they must be given by name, as a mapping")
+    return data
 
 
 def _once(asked: Enqueue) -> runs.Once:

@@ -28,6 +28,7 @@ from millstream.client.speaking import Speaker
 from millstream.client.telling import events_of, tell
 from millstream.client.tracing import TracesEnqueue, traced
 from millstream.client.trials import Trials
+from millstream.client.turns import Turns
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
@@ -107,6 +108,8 @@ class Client(Operations, Overview):
         self.sealing = Sealing(self._connection, self._queues, self.auditor)
         self._stack = contextlib.AsyncExitStack()
         self._tracing = tracing
+        #: Of those who follow runs.
+        self.turns = Turns()
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
@@ -313,6 +316,8 @@ class Client(Operations, Overview):
         return found
 
     def _handle(self, asked: Enqueue, new: runs.NewRun, answer: runs.Answer) -> Run:
+        if answer is True:
+            return Run(self, new.id, asked.queue)
         if isinstance(answer, runs.Full):
             raise QueueFull(asked.queue, *answer, refused=(0,))
         if isinstance(answer, runs.Stands):

@@ -48,6 +48,15 @@ class _Queue:
         """Where a run may be: first the lane that accepts it now."""
         return [self.lanes[number] for number in self.layout.numbers(run_id)]
 
+    def accepting(self, news: Sequence[runs.NewRun]) -> Mapping[Lane, Sequence[runs.NewRun]]:
+        """Return runs by the lane that accepts them now."""
+        if self.layout.lanes == 1:
+            return {self.lanes[0]: news}
+        by_lane: dict[Lane, list[runs.NewRun]] = {}
+        for new in news:
+            by_lane.setdefault(self.candidates(new.id)[0], []).append(new)
+        return by_lane
+
 
 #: The most that leaves in one call, unless a single run is larger.
 MOST_BYTES = 8 * MIB
@@ -102,7 +111,6 @@ class Queues:
                 tried.add(lane)
             # The queue may have been resized since it was looked up.
             found = await self._looked_up(queue)
-
         return missing
 
     async def send(self, queue: str, new: runs.NewRun) -> runs.Answer:
@@ -172,19 +180,15 @@ class Queues:
         while left:
             found = await self._queue(queue)
             left = await self._set_known_aside(found, left, answered, again=again)
-            by_lane: dict[Lane, list[runs.NewRun]] = {}
-            for new in left:
-                by_lane.setdefault(found.candidates(new.id)[0], []).append(new)
-
+            sent = await self._enqueue_all(found, found.accepting(left))
             left = []
-            for lane, batch, answers in await self._enqueue_all(found, by_lane):
+            for lane, batch, answers in sent:
                 if isinstance(answers, runs.Resized):
                     await self._agree(found, queue, lane)
                     left += batch
                     again = True
                 else:
                     answered += zip(batch, answers, strict=True)
-
         return answered
 
     async def _enqueue_all(

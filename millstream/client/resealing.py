@@ -11,10 +11,14 @@ from collections.abc import Callable
 from millstream.client.auditing import Auditor, audited
 from millstream.client.queues import Queues
 from millstream.errors import UsageError
-from millstream.store import resealing
+from millstream.store import resealing, resealing_talks
 from millstream.store.connection import Connection
 from millstream.store.resealing import Tally
 from millstream.store.sealing import Sealer
+
+
+def _talks(*_: object, **__: object) -> tuple[str, str]:
+    return "", "conversations"
 
 
 def _schedules(*_: object, **__: object) -> tuple[str, str]:
@@ -44,6 +48,10 @@ class Sealing:
         await resealing.walk_schedules(self._connection, tally, None)
         return tally
 
+    async def counted_talks(self) -> Tally:
+        """Count what other agents said, and where they want to be told, by the keys."""
+        return await self._walk_talks(None)
+
     @audited("reseal")
     async def renew(
         self, queue: str = "default", *, told: Callable[[Tally], None] = lambda _: None
@@ -60,6 +68,17 @@ class Sealing:
         """Do the same to the schedules."""
         tally = Tally()
         await resealing.walk_schedules(self._connection, tally, self._sealer())
+        return tally
+
+    @audited("reseal", _talks)
+    async def renew_talks(self) -> Tally:
+        """Do the same to what other agents said, and to where they want to be told."""
+        return await self._walk_talks(self._sealer())
+
+    async def _walk_talks(self, sealer: Sealer | None) -> Tally:
+        tally = Tally()
+        async for _ in resealing_talks.walk_talks(self._connection, tally, sealer):
+            pass
         return tally
 
     async def _walk(

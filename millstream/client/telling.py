@@ -25,9 +25,10 @@ async def tell(client: Client, run: Run, after: str) -> AsyncIterator[RunEvent]:
     #: How much the run had said up to here; None: not known.
     seen: int | None = None if after else 0
     while True:
-        # The state is read first: what was said before the end is then still seen.
-        found = await client.status(run)
-        heard = await client.heard(run, after)
+        async with client.turns:
+            # The state is read first: what was said before the end is then still seen.
+            found = await client.status(run)
+            heard = await client.heard(run, after)
         for event in events_of(heard, after, seen):
             after = event.id
             yield event

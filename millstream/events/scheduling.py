@@ -47,6 +47,8 @@ class QueueSampled(_Event, frozen=True, kw_only=True):
     paused: int = 0
     #: Scheduled or parked runs whose time has come.
     due: int = 0
+    #: Queued runs that wait for a permit of a limit; they are not among those waiting.
+    limited: int = 0
     #: Runs that the living workers may hold at once.
     slots: int = 0
     #: Deliveries that came in a second, and how long one held its slot; None: not known yet.

@@ -34,6 +34,15 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What all workers of a queue may do together: so many at once, so many in ``per`` seconds."""
+
+    concurrency: int | None = None
+    rate: int | None = None
+    per: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
     """So many runs at a time (``concurrency``), or so many that begin in ``per`` seconds.
 

@@ -22,11 +22,11 @@ import anyio
 from millstream.errors import StoreError
 from millstream.model.limits import KIB, MIB
 from millstream.store import layouts
-from millstream.store.addresses import StoreKind
 from millstream.store.archives import Frame
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.plain import conversation, plain_keys
+from millstream.store.scanning import key_pages
 from millstream.store.scripts import Argument, call
 
 #: Keys that are looked at in one call, runs that are read in one, and the bytes at which it ends.
@@ -50,7 +50,9 @@ _LEFT_OUT = (
     b"debounce:", b"rate:",
 )  # fmt: skip
 _LANE_KEYS = (b"meta", b"trials", b"tried", b"outbox")
-_TAGS = (b"scheduler", b"session", b"schedules", b"audit", b"keys", b"restore", b"pushes")
+_TAGS = (
+    b"scheduler", b"session", b"schedules", b"audit", b"keys", b"restore", b"pushes", b"gateway",
+)  # fmt: skip
 _META = ("lanes", "epoch", "past", "next", "paused", "trials", "depth")
 
 
@@ -127,27 +129,10 @@ class Backup:
 
         What stays is met at least once.
         """
-        for node in await self._masters():
-            cursor, first = 0, True
-            while cursor or first:
-                first = False
-                with self.connection.translated():
-                    reply = await self.connection.client.scan(
-                        cursor, match="millstream:*", count=_SCAN, **node
-                    )
-                after, keys = reply
-                # A cluster names the node along with the cursor.
-                cursor = int(next(iter(after.values()), 0) if isinstance(after, dict) else after)
-                for key in keys:
-                    if found := self._classify(key):
-                        yield found
-
-    async def _masters(self) -> Sequence[dict[str, Any]]:
-        if self.connection.address.kind is not StoreKind.CLUSTER:
-            return [{}]
-        with self.connection.translated():
-            await self.connection.client.initialize()
-            return [{"target_nodes": x} for x in self.connection.client.get_primaries()]
+        async for page in key_pages(self.connection, "millstream:*", _SCAN):
+            for key in page:
+                if found := self._classify(key):
+                    yield found
 
     def _classify(self, key: bytes) -> tuple[Lane, str] | bytes | None:
         """Return the run whose record this key is, or the key; note what else it says."""
@@ -155,8 +140,8 @@ class Backup:
         if tag.startswith(b"talk:"):
             return key
         place = _LANE.fullmatch(tag)
-        if place is None or tag.startswith(b"board:"):
-            if tag not in _TAGS and not tag.startswith((b"board:", b"session")):
+        if place is None or tag.startswith((b"board:", b"pool:")):
+            if tag not in _TAGS and not tag.startswith((b"board:", b"pool:", b"session")):
                 self._wonder(key)
             return None
         lane = Lane(place[1].decode(), int(place[2]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from millstream.errors import StoreError
 from millstream.model import outcome
@@ -105,6 +105,11 @@ def journal(held: Delivery, records: Sequence[tuple[str, bytes]], version: str) 
     return item
 
 
+def record(held: Delivery, key: str, data: bytes, version: str) -> Item:
+    """Append one record, or replace it: what most commits are made of."""
+    return ["J", held.run_id, held.fence, version, 1, key, data]
+
+
 def emit(held: Delivery, key: str, record: bytes, data: bytes, version: str) -> Item:
     """Journal that something was said, and say it to whoever watches the run."""
     return ["E", held.run_id, held.fence, version, key, record, data]
@@ -147,6 +152,11 @@ def admit(held: Delivery, asked: Sequence[Asked]) -> Item:
     for each in asked:
         item += each
     return item
+
+
+def brought(level: str, after: str) -> Item:
+    """Begin to hold what a blocking read has brought, behind an entry: see `arrivals`."""
+    return ["F", level, after]
 
 
 def adopt(level: str, entry: str) -> Item:
@@ -219,18 +229,33 @@ async def commit(
     ``sequence`` grows with every call of a process: one that is held up on its way, and sent again
     meanwhile, then does nothing when it comes after a later one.
     """
-    args: list[Argument] = [token, want.high, want.normal, want.low, _apart(want)]
-    args += (limits.journal_records, limits.journal_bytes, limits.events, limits.dead_letters)
-    args.append(sequence)
-    for item in items:
-        args += item
-
+    args = arguments(token, items, want, limits, sequence)
     with connection.translated():
         reply = await call(connection.scripts, "commit", lane, args)
 
     if reply is None:
         raise StoreError("Redis had a later commit of this process before this one")
+    return reply_of(reply)
 
+
+def arguments(
+    token: str,
+    items: Sequence[Item],
+    want: Want = NOTHING,
+    limits: Limits = LIMITS,
+    sequence: int = 0,
+) -> list[Argument]:
+    """Return what the script is given."""
+    args: list[Argument] = [token, want.high, want.normal, want.low, _apart(want)]
+    args += (limits.journal_records, limits.journal_bytes, limits.events, limits.dead_letters)
+    args.append(sequence)
+    for item in items:
+        args += item
+    return args
+
+
+def reply_of(reply: Sequence[Any]) -> CommitReply:
+    """Return what the script has answered."""
     now, verdicts, taken, posted = reply
     return CommitReply(
         now=now / 1000,

@@ -23,7 +23,6 @@ from redis.retry import Retry
 
 from millstream.errors import (
     ConfigError,
-    MissingExtra,
     StoreError,
     StoreFull,
     StoreUnavailable,
@@ -259,14 +258,11 @@ class Connection:
         return ""
 
     def _memory_server(self) -> Any:
-        try:
-            import fakeredis
-        except ImportError as error:
-            raise MissingExtra("memory", "fakeredis") from error
+        from millstream.store.in_memory import MemoryServer
 
         server = _memory_servers.get(self.address.name)
         if server is None:
-            server = fakeredis.FakeServer(server_type="redis", version=(7, 0))
+            server = MemoryServer()
             _memory_servers[self.address.name] = server
 
         return server

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,13 +70,26 @@ async def wait_for_delivery(
     ``suspect``, and none of a version on trial unless ``canary``. Each must be adopted, or handed
     back. ``client`` is one of its own: the connection is blocked meanwhile.
     """
-    level_of, asked = _asked(lane, suspect, canary)
+    read, level_of = blocking_read(lane, token, block_s, suspect, canary)
     with connection.translated():
-        reply = await client.execute_command(
-            "XREADGROUP", "GROUP", GROUP, token, "COUNT", 1, "BLOCK", max(1, round(block_s * 1000)),
-            "STREAMS", *asked,
-        )  # fmt: skip
+        reply = await client.execute_command(*read)
+    return await delivered(connection, reply, level_of)
 
+
+def blocking_read(
+    lane: Lane, token: str, block_s: float, suspect: bool, canary: bool
+) -> tuple[tuple[Any, ...], Mapping[bytes, str]]:
+    """Return the command that waits for a delivery, and which level a stream of its reply is."""
+    level_of, asked = _asked(lane, suspect, canary)
+    block_ms = max(1, round(block_s * 1000))
+    head = ("XREADGROUP", "GROUP", GROUP, token, "COUNT", 1, "BLOCK", block_ms, "STREAMS")
+    return (*head, *asked), level_of
+
+
+async def delivered(
+    connection: Connection, reply: Any, level_of: Mapping[bytes, str]
+) -> list[Stray]:
+    """Return what the reply to a blocking read has brought."""
     found = [
         Stray(level_of[stream], entry[0].decode())
         for stream, entries in _streams(reply)

@@ -112,21 +112,36 @@ async def take_over(
 ) -> Handover:
     """Promote the replica of a master that is lost, and return when nobody writes there any more.
 
-    Raises `UsageError` while the old master answers: then it can be handed over in good order.
+    Raises `UsageError` while the old one answers as a master: then it can be handed over in good
+    order. One that answers as a replica writes for nobody: a region that lost its volume, or two
+    that are new.
     """
     then = await standing(new)
     if then.master:
         raise UsageError(f"{new.address} is a master already")
-    if then.linked or (old is not None and await _asked(old) is not None):
+    before = None if old is None else await _asked(old)
+    if then.linked or (before is not None and before.master):
         raise UsageError(
             "the old master answers: hand over in good order, without --lost; or cut it off first"
         )
+    if before is None:
+        await _alone(new)
     began = time.monotonic()
     with new.translated():
         await new.client.execute_command("REPLICAOF", "NO", "ONE")
     # From here on the old one hears of no replica; it goes on writing for so long at most.
     await sleep(fence_s)
     return Handover(seconds=time.monotonic() - began, lost_bytes=None)
+
+
+async def _alone(connection: Connection) -> None:
+    """Let a master write that has no replica: the setting that fences the old one holds here, too.
+
+    Before the promotion, so that nothing has changed when it is not permitted.
+    """
+    with connection.translated():
+        if "min_slaves_good_slaves" in await connection.client.info("replication"):
+            await connection.client.config_set("min-replicas-to-write", 0)
 
 
 def _pair(old: Connection, before: Standing, new: Connection, then: Standing) -> Copy:

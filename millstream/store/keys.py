@@ -58,8 +58,9 @@ class Lane:
         """Hash: lanes, epoch, past, next; swept, listed (when last), hold (reclaim nothing before).
 
         Also paused, while workers take nothing new; depth, the limit of the queue; sole:<level>,
-        window and left, see ``lua/_backlog.lua``; trials, see ``lua/_trial.lua``. The first four
-        are the layout of the queue, see `millstream.store.layouts`.
+        window and left, see ``lua/_backlog.lua``; trials, see ``lua/_trial.lua``; looked, how far a
+        sweep has gone through what is on trial. The first four are the layout of the queue, see
+        `millstream.store.layouts`.
         """
         return self.prefix + "meta"
 

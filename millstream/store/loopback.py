@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from millstream.errors import MissingExtra, UsageError
+from millstream.store.in_memory import MemoryServer
 
 try:
     from fakeredis import TcpFakeServer
@@ -68,6 +69,7 @@ class _Conversation(TCPFakeRequestHandler):
 def serve(port: int) -> None:
     """Serve on a port of the loopback interface until the process ends."""
     server = TcpFakeServer(("127.0.0.1", port), server_type="redis", server_version=(7, 0))
+    server.fake_server = MemoryServer()
     server.RequestHandlerClass = _Conversation
     server.daemon_threads = True
     server.serve_forever()

@@ -14,13 +14,14 @@ import msgspec
 
 from millstream.errors import UsageError
 from millstream.store.connection import Connection
-from millstream.store.conversations import KEPT_S, Subject
+from millstream.store.conversations import KEPT_S, WISH, Subject, sealed
 from millstream.store.scripts import call
+from millstream.store.sealing import opened
 
 #: Wishes about one task, and how many are claimed at once: what ``lua/claim.lua`` says.
 MOST = 20
 CLAIMED = 20
-_WISH, _PROGRESS = "p:", "q:"
+_PROGRESS = "q:"
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,13 +83,14 @@ _DUE = _Due()
 
 async def put(connection: Connection, subject: Subject, wish: Wish, progress: Progress) -> None:
     """Keep a wish, and see to it from now on. Safe to send twice. Raises `UsageError` if full."""
-    name = f"{_WISH}{wish.id}"
+    name = f"{WISH}{wish.id}"
+    kept = sealed(connection, subject, name, msgspec.json.encode(wish))
     with connection.translated():
         wishes = await every(connection, subject)
         if len(wishes) >= MOST and all(known.id != wish.id for known in wishes):
             raise UsageError(f"a task has at most {MOST} push notification configs; delete one")
         pipe = connection.client.pipeline(transaction=False)
-        pipe.hset(subject.key, name, msgspec.json.encode(wish))
+        pipe.hset(subject.key, name, kept)
         pipe.hsetnx(subject.key, f"{_PROGRESS}{wish.id}", msgspec.json.encode(progress))
         pipe.expire(subject.key, KEPT_S)
         await pipe.execute()
@@ -97,40 +99,47 @@ async def put(connection: Connection, subject: Subject, wish: Wish, progress: Pr
 
 def errands(key: str, row: Mapping[bytes, bytes]) -> list[Errand]:
     """Return what is to be looked after for what stands under the key of a task."""
-    queue, _, run_id = key.partition("{talk:")[2].rpartition("}")[0].partition("/")
-    wishes = [name.decode() for name in row if name.startswith(_WISH.encode())]
-    return [Errand(Subject(queue, run_id), name.removeprefix(_WISH)) for name in wishes]
+    wishes = [name.decode() for name in row if name.startswith(WISH.encode())]
+    return [Errand(Subject.of(key), name.removeprefix(WISH)) for name in wishes]
 
 
 async def every(connection: Connection, subject: Subject) -> list[Wish]:
-    """Return the wishes about a task, by their ids. Raises `StoreError`."""
+    """Return the wishes about a task, by their ids. Raises `StoreError`, `SealingError`."""
     with connection.translated():
         row = await connection.client.hgetall(subject.key)
     found = [
-        msgspec.json.decode(value, type=Wish)
+        _wish(connection, subject, name.decode(), value)
         for name, value in row.items()
-        if name.startswith(_WISH.encode())
+        if name.startswith(WISH.encode())
     ]
     return sorted(found, key=lambda wish: wish.id)
 
 
 async def read(connection: Connection, errand: Errand) -> tuple[Wish, Progress] | None:
-    """Return a wish and how far it is; None when it is gone. Raises `StoreError`."""
-    names = [f"{_WISH}{errand.wish_id}", f"{_PROGRESS}{errand.wish_id}"]
+    """Return a wish and how far it is; None when it is gone.
+
+    Raises `StoreError`, `SealingError`.
+    """
+    names = [f"{WISH}{errand.wish_id}", f"{_PROGRESS}{errand.wish_id}"]
     with connection.translated():
         wish, progress = await connection.client.hmget(errand.subject.key, names)
     if wish is None:
         return None
     known = Progress() if progress is None else msgspec.json.decode(progress, type=Progress)
-    return msgspec.json.decode(wish, type=Wish), known
+    return _wish(connection, errand.subject, names[0], wish), known
 
 
 async def drop(connection: Connection, errand: Errand) -> None:
     """Forget a wish. Safe to send twice. Raises `StoreError`."""
-    names = [f"{_WISH}{errand.wish_id}", f"{_PROGRESS}{errand.wish_id}"]
+    names = [f"{WISH}{errand.wish_id}", f"{_PROGRESS}{errand.wish_id}"]
     with connection.translated():
         await connection.client.hdel(errand.subject.key, *names)
         await connection.client.zrem(_DUE.keys[0], errand.member)
+
+
+def _wish(connection: Connection, subject: Subject, name: str, data: bytes) -> Wish:
+    plain = opened(connection.sealer, subject.place(name), data)
+    return msgspec.json.decode(plain, type=Wish)
 
 
 # -- what is due -------------------------------------------------------------------------------

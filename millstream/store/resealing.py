@@ -27,6 +27,8 @@ from millstream.store.sealing import Place, Sealer, keys_of, opened
 
 #: Keys that are looked at in one call, fields of a hash in one, and bytes that leave in one.
 _PAGE, _FIELDS, _MOST_BYTES = 200, 200, 4 * 1024 * 1024
+#: What changes say of parts of large values, which are counted by their names.
+_OF_PARTS = frozenset(("for", "spilled", "drop", "void"))
 #: Under what is counted what stands in clear.
 CLEAR = ""
 _KINDS = {"args": "arguments", "asked": "arguments", "result": "result", "error": "error"}
@@ -84,7 +86,7 @@ async def walk_schedules(connection: Connection, tally: Tally, sealer: Sealer | 
                 continue
             if stored.refusal is not None:
                 tally.refused[type(stored.refusal).__name__] += 1
-            elif sealer is not None and _stale(sealer, spec):
+            elif sealer is not None and is_stale(sealer, spec):
                 same = Written(stored.name, stored.revision, stored.progress, due, stored.spec)
                 (done,) = await schedules.write(connection, [same])
                 tally.changed += done
@@ -94,7 +96,7 @@ async def walk_schedules(connection: Connection, tally: Tally, sealer: Sealer | 
             tally.keys.update(keys_of(spec) or {CLEAR})
 
 
-def _stale(sealer: Sealer, data: bytes) -> bool:
+def is_stale(sealer: Sealer, data: bytes) -> bool:
     """Whether a value is not as the ring has it: sealed under its first key, or in clear."""
     return keys_of(data) != _wanted(sealer)
 
@@ -154,7 +156,7 @@ class _Run:
 
     def _may_be_stale(self, part: str, data: bytes) -> bool:
         assert self._sealer is not None
-        return _stale(self._sealer, data) or (part == "journal" and bool(self._stale_values))
+        return is_stale(self._sealer, data) or (part == "journal" and bool(self._stale_values))
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -221,7 +223,7 @@ class _Run:
             record = records.decode(sealer, queue, self._id, name, data)
             if type(record.value) is Spilled and record.value.name in self._stale_values:
                 await self._renew_large(sealer, name, record, data, record.value)
-            elif _stale(sealer, data):
+            elif is_stale(sealer, data):
                 await self._change(part, name, data, self._encoded(sealer, name, record))
             else:
                 self._count(data)
@@ -236,19 +238,28 @@ class _Run:
     async def _renew_large(
         self, sealer: Sealer, key: str, record: Record, data: bytes, kept: Spilled
     ) -> None:
-        """First the parts under a new name, then the record, and the old parts with it."""
+        """First the parts under a new name, then the record, and the old parts with it.
+
+        The parts of a large value may leave in several calls: where the record is another one by
+        then, they go again.
+        """
         whole = await spills.load(self._connection, self._lane, self._id, kept)
         value = spills.sealed(sealer, self._lane.queue, self._id, key, whole)
         reference = spills.reference(key, value)
         # Two walks at the same time must not write each other's parts.
         dotted = reference.name if "." in reference.name else f"{reference.name}."
         reference = reference._replace(name=f"{dotted}.{secrets.token_hex(4)}")
-        for name, part in spills.split(reference, value).items():
+        parts = spills.split(reference, value)
+        for name, part in parts.items():
+            # With every one of them: each may be the first in its call.
+            await self._change("for", key, data, b"")
             await self._change("spilled", name, b"", part)
         after = self._encoded(sealer, key, record._replace(value=reference))
         await self._change("journal", key, data, after)
         for name in spills.names(kept):
             await self._change("drop", name, key.encode(), after)
+        for name in parts:
+            await self._change("void", name, key.encode(), after)
         self._moved.append((_key_in(kept.name), _key_in(reference.name)))
 
     def _encoded(self, sealer: Sealer, key: str, record: Record) -> bytes:
@@ -273,7 +284,7 @@ class _Run:
         self._held = self._held or done < 0
         self._tally.changed += max(0, done)
         for each in changes:
-            if each.part not in {"spilled", "drop"}:
+            if each.part not in _OF_PARTS:
                 self._count(each.before if done < 0 else each.after)
 
     def _count(self, data: bytes) -> None:

@@ -26,7 +26,7 @@ OCCUPIED = ""
 #: How an answer begins that names a key instead of a workflow: what stands under the id is sealed
 #: under that key, which is not here.
 SEALED = "\n"
-_FOREIGN = 2
+_NEW, _FOREIGN = 1, 2
 
 _FIELDS = (
     "state", "attempt", "workflow", "version", "error", "enqueued", "started", "ended",
@@ -61,8 +61,9 @@ async def enqueue(
         if sealer is not None:
             given = sealer.seal(place_of_arguments(lane, run.id), given)
         args += (
-            run.id, run.workflow, run.version, given, run.priority, _ms(run.delay_s),
-            _ms(run.timeout_s), run.tenant, run.trace, run.attributes,
+            run.id, run.workflow, run.version, given, run.priority,
+            _ms(run.delay_s) if run.delay_s else "", _ms(run.timeout_s) if run.timeout_s else "",
+            run.tenant, run.trace, run.attributes,
         )  # fmt: skip
 
     with connection.translated():
@@ -71,6 +72,8 @@ async def enqueue(
     if answers and answers[0] == -1:
         return Resized(answers[1], answers[2])
 
+    if answers.count(_NEW) == len(answers):
+        return [True] * len(answers)
     found: list[Answer] = [Full(*x) if isinstance(x, list) else accepted(x) for x in answers]
     if bytes not in map(type, answers):
         return found
@@ -308,5 +311,5 @@ def _seconds(data: bytes | None) -> float | None:
     return int(data) / 1000 if data else None
 
 
-def _ms(seconds: float | None) -> Argument:
-    return round(seconds * 1000) if seconds else ""
+def _ms(seconds: float) -> Argument:
+    return round(seconds * 1000)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from redis.exceptions import NoScriptError
 
@@ -27,6 +27,14 @@ class Executes(Protocol):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply."""
+
+
+@runtime_checkable
+class ExecutesTogether(Protocol):
+    """A client that can send several commands at once."""
+
+    async def execute_together(self, *commands: tuple[Any, ...]) -> Sequence[Any]:
+        """Send commands in one packet; return their replies, or the error in place of one."""
 
 
 class Keyed(Protocol):
@@ -88,6 +96,31 @@ async def call(client: Executes, name: str, on: Keyed, args: Sequence[Argument])
         return await client.execute_command("EVALSHA", found.sha, *rest)
     except NoScriptError:
         return await client.execute_command("EVAL", found.body, *rest)
+
+
+async def call_behind(  # noqa: PLR0917 - a command and a call
+    client: Executes,
+    command: Sequence[Argument],
+    scripts: Executes,
+    name: str,
+    on: Keyed,
+    args: Sequence[Argument],
+) -> tuple[Any, Any]:
+    """Send a command, and a script in the same packet behind it; return both replies.
+
+    Where a client cannot do that, the script is called once the command has brought something. The
+    reply to the script is None where it was not executed; why is found out by who calls it again.
+    """
+    if not isinstance(client, ExecutesTogether):
+        reply = await client.execute_command(*command)
+        return reply, await call(scripts, name, on, args) if reply else None
+
+    found = script(name)
+    behind = ("EVALSHA", found.sha, *found.arguments(on, args))
+    reply, answer = await client.execute_together(tuple(command), behind)
+    if isinstance(reply, Exception):
+        raise reply
+    return reply, None if isinstance(answer, Exception) else answer
 
 
 def _without_comments(text: str) -> str:

@@ -40,10 +40,10 @@ class Place(NamedTuple):
 
     queue: str
     run_id: str
-    #: ``arguments``, ``result``, ``error``, ``record``, ``wait``, ``message``, ``event``, ``value``
-    #: or ``schedule``: the words are sealed along, never change one.
+    #: ``arguments``, ``result``, ``error``, ``record``, ``wait``, ``message``, ``event``,
+    #: ``value``, ``talk`` or ``schedule``: the words are sealed along, never change one.
     kind: str
-    #: Of the step, the message or the parts; empty where a run has one of its kind.
+    #: Of the step, the message, the field or the parts; empty where a run has one of its kind.
     name: str = ""
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -57,6 +57,19 @@ class Wire:
             if self._passes(error):
                 self.drop()
             raise
+
+    async def execute_together(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Send commands in one packet; return their replies, with the error in place of one.
+
+        They are executed one behind the other, though one that blocks holds up the rest.
+        """
+        line = self._line
+        if line is None or line.closed:
+            line = await self._open()
+        replies = await asyncio.gather(*line.calls(commands), return_exceptions=True)
+        if any(isinstance(each, ResponseError) and self._passes(each) for each in replies):
+            self.drop()
+        return replies
 
     async def aclose(self) -> None:
         """Close the connection, for good: a call that comes later fails."""
@@ -125,13 +138,21 @@ class _Line(asyncio.Protocol):
 
     def call(self, args: tuple[Any, ...]) -> asyncio.Future[Any]:
         """Send a command; the future is its reply."""
-        packed = hiredis.pack_command(args)
-        reply: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append((reply, self._loop.time() + self._timeout_s))
+        return self._send(hiredis.pack_command(args), 1)[0]
+
+    def calls(self, commands: Sequence[tuple[Any, ...]]) -> list[asyncio.Future[Any]]:
+        """Send commands in one packet; the futures are their replies."""
+        packed = [hiredis.pack_command(args) for args in commands]
+        return self._send(b"".join(packed), len(packed))
+
+    def _send(self, packed: bytes, count: int) -> list[asyncio.Future[Any]]:
+        until = self._loop.time() + self._timeout_s
+        replies: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in range(count)]
+        self._waiting.extend((reply, until) for reply in replies)
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)
         self._transport.write(packed)
-        return reply
+        return replies
 
     def close(self, error: Exception) -> None:
         """End the connection; every call that is under way fails."""

@@ -75,18 +75,25 @@ class Lines:
 
 
 class Clock:
-    """The time as text. Within a second only the milliseconds are made anew."""
+    """The time as text. Within a millisecond it is the same text, within a second most of it."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
         self._second = -1
         self._head = ""
+        self._millisecond = -1
+        self._text = ""
 
     def __call__(self) -> str:
         """Return the time, to the millisecond, in UTC."""
         now = self._wall()
+        millisecond = int(now * 1000)
+        if millisecond == self._millisecond:
+            return self._text
+        self._millisecond = millisecond
         second = int(now)
         if second != self._second:
             self._head = datetime.fromtimestamp(second, UTC).isoformat(timespec="seconds")[:-6]
             self._second = second
-        return f"{self._head}.{int((now - second) * 1000):03d}+00:00"
+        self._text = f"{self._head}.{int((now - second) * 1000):03d}+00:00"
+        return self._text

@@ -13,21 +13,21 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from operator import attrgetter
-from typing import Any, Literal, Self, TextIO, get_args
+from typing import Any, Literal, Protocol, Self, TextIO, get_args
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from millstream.errors import ConfigError
-from millstream.events import Event
+from millstream.events import Emit, Event
 from millstream.model.trace import trace_id_of
 from millstream.telemetry.lines import Clock, Lines
 from millstream.telemetry.redaction import redact_fields
-from millstream.telemetry.severities import severity
+from millstream.telemetry.severities import above, severity
 
 LogFormat = Literal["json", "console"]
 
@@ -46,7 +46,7 @@ def make_logger(
     level: str,
     stream: TextIO | None = None,
     wall: Callable[[], float] = time.time,
-) -> FilteringBoundLogger:
+) -> EventLogger:
     """Return a logger that writes lines of JSON, or lines for people, to ``stream`` (stderr)."""
     if level.lower() not in LEVELS:
         raise ConfigError(f"log level {level!r} is unknown; use one of {', '.join(LEVELS)}")
@@ -58,16 +58,40 @@ def make_logger(
         Lines(stream),
         processors=[
             structlog.processors.format_exc_info,
-            _finished(wall, _as_json if log_format == "json" else _for_people(stream)),
+            _Finished(wall, _as_json if log_format == "json" else _for_people(stream)),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level.lower()]),
+        wrapper_class=_telling(structlog.make_filtering_bound_logger(LEVELS[level.lower()])),
         context_class=dict,
         cache_logger_on_first_use=False,
     )
     # `bind` resolves the lazy proxy: from here on no global configuration is looked at.
-    logger: FilteringBoundLogger = wrapped.bind()
+    logger: EventLogger = wrapped.bind()
     return logger
 
+
+class EventLogger(FilteringBoundLogger, Protocol):
+    """A logger that also writes entries of ours, which need nothing of what authors may say."""
+
+    def tell(self, level: int, name: str, fields: Mapping[str, Any]) -> None:
+        """Write an event with its facts, whatever the level."""
+
+
+def _telling(bound: type[Any]) -> type[Any]:
+    """Return the loggers of structlog with a short way for events: a line is written for each run.
+
+    They have no arguments to be put into a text and no exception, and nothing is bound to them.
+    """
+
+    class Telling(bound):  # type: ignore[misc]
+        def tell(self, level: int, name: str, fields: Mapping[str, Any]) -> None:
+            method = _METHODS[level]
+            line = self._processors[-1].of_event(self._logger, method, name, fields)
+            getattr(self._logger, method)(line)
+
+    return Telling
+
+
+_METHODS = {level: name for name, level in LEVELS.items()}
 
 # -- events ------------------------------------------------------------------------------------
 
@@ -75,17 +99,21 @@ def make_logger(
 class LogSubscriber:
     """Writes each event as one line. Usable as an `Emit`."""
 
-    def __init__(self, logger: FilteringBoundLogger) -> None:
+    def __init__(self, logger: EventLogger) -> None:
         self._logger = logger
         # Asked once: most events of a busy worker are not written.
         enabled = [level for level in LEVELS.values() if logger.is_enabled_for(level)]
         self._least = min(enabled)
 
+    def hears(self, kind: type[Event]) -> Emit | None:
+        """Return what writes the events of a kind; None when they are never loud enough."""
+        return above(kind, self._least, self)
+
     def __call__(self, event: Event) -> None:
         """Write the event, unless its level is filtered out."""
         level = severity(event)
         if level >= self._least:
-            self._logger.log(level, _NAMES[type(event)], **event_fields(event))
+            self._logger.tell(level, _NAMES[type(event)], event_fields(event))
 
 
 def event_name(kind: type) -> str:
@@ -198,19 +226,27 @@ def _yielding(fields: dict[str, Any]) -> dict[str, Any]:
 # -- from fields to a line ---------------------------------------------------------------------
 
 
-def _finished(wall: Callable[[], float], render: Processor) -> Processor:
-    """Return what makes a line of an entry: stamped, without secrets, and always a line."""
-    clock = Clock(wall)
+class _Finished:
+    """Makes a line of an entry: stamped, without secrets, and always a line."""
 
-    def finished(logger: WrappedLogger, method: str, entry: EventDict) -> str:
-        event = entry.pop("event")
-        first = {"timestamp": clock(), "level": method, **redact_fields({"event": event})}
+    def __init__(self, wall: Callable[[], float], render: Processor) -> None:
+        self._clock = Clock(wall)
+        self._render = render
+
+    def __call__(self, logger: WrappedLogger, method: str, entry: EventDict) -> str:
+        """Finish what somebody said: the last processor of structlog."""
+        event = redact_fields({"event": entry.pop("event")})["event"]
+        return self.of_event(logger, method, event, entry)
+
+    def of_event(
+        self, logger: WrappedLogger, method: str, event: Any, fields: Mapping[str, Any]
+    ) -> str:
+        """Finish an entry whose name holds no secret."""
+        entry = {"timestamp": self._clock(), "level": method, "event": event}
         try:
-            return str(render(logger, method, {**first, **redact_fields(entry)}))
+            return str(self._render(logger, method, entry | redact_fields(fields)))
         except Exception as error:  # noqa: BLE001 - a strange field must not end the run
-            return json.dumps({**first, "unrenderable": type(error).__name__})
-
-    return finished
+            return json.dumps({**entry, "unrenderable": type(error).__name__})
 
 
 _encoder = msgspec.json.Encoder()

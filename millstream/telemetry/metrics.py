@@ -21,6 +21,7 @@ from millstream.events import (
     DeviceFailed,
     DeviceRanOut,
     DeviceSampled,
+    Emit,
     Event,
     GatewayDraining,
     GatewayStarted,
@@ -62,6 +63,7 @@ from millstream.events import (
 from millstream.model.run import FINAL
 from millstream.telemetry import inference, requests, scheduling, surroundings
 from millstream.telemetry.errortypes import error_type
+from millstream.telemetry.running import Running
 from millstream.telemetry.series import (
     OVERFLOW,
     QueueReadings,
@@ -157,6 +159,7 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_queue_due", kind="gauge", help="Scheduled or parked runs whose time has come and that nobody has put into a stream yet.", labels=_QUEUE, sampled="due"),
     Row(name="millstream_queue_scheduled", kind="gauge", help="Runs that wait for their time.", labels=_QUEUE, sampled="scheduled"),
     Row(name="millstream_queue_parked", kind="gauge", help="Runs that wait for a timer, a signal or a child.", labels=_QUEUE, sampled="parked"),
+    Row(name="millstream_queue_limited", kind="gauge", help="Queued runs that wait for a permit of a limit; they are not among those waiting.", labels=_QUEUE, sampled="limited"),
     Row(name="millstream_queue_dead", kind="gauge", help="Dead letters.", labels=_QUEUE, sampled="dead"),
     Row(name="millstream_queue_oldest_age_seconds", kind="gauge", help="Age of the run that has waited longest.", labels=_QUEUE, sampled="oldest_s"),
     Row(name="millstream_queue_workers", kind="gauge", help="Workers that serve the queue.", labels=_QUEUE, sampled="workers"),
@@ -208,26 +211,26 @@ class MetricsSubscriber:
         self._readings = QueueReadings(gauges.values(), age=age, stale_s=stale_s, mono=mono)
         self._sampled = tuple(gauges)
         registry.register(self._readings)
-        #: Held runs under their fence. Kept as names: a lost and settled run must not count twice.
-        self._held: dict[tuple[str, str], int] = {}
-        self._series.follow("active_workflows", lambda: len(self._held))
+        self._running = Running(self._series)
         self._series.follow("millstream_event_loop_age_seconds", loop_age_s)
         self._series.describe_info("agent_info", {"service": service, "version": version})
+
+    def hears(self, kind: type[Event]) -> Emit | None:
+        """Return what counts the events of a kind: the busiest ones without a detour."""
+        return self._running.hears.get(kind, self)
 
     def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event, flat
         """Count the event."""
         count, observe, gauge = self._series.count, self._series.observe, self._series.set
         match event:
             case StepEnded():
-                count("millstream_steps_total", event.kind, event.status)
-                name = "millstream_step_duration_seconds"
-                observe(name, event.took_s, event.kind, trace=event.trace)
+                self._running.stepped(event)
             case RunTaken():
-                self._taken(event)
+                self._running.taken(event)
             case RunSettled():
-                self._settled(event)
+                self._running.settled(event)
             case RunLost():
-                self._lost(event)
+                self._running.lost(event)
             case ToolCalled():
                 self._tool_called(event)
             case StepRetried():
@@ -268,7 +271,7 @@ class MetricsSubscriber:
             case WorkerDraining():
                 gauge("millstream_worker_draining", 1)
             case WorkerStopped():
-                self._held.clear()
+                self._running.stopped()
                 gauge("millstream_worker_slots", 0)
             case GatewayStarted() | GatewayDraining() | RequestServed() | OperatorActed():
                 requests.gateway_event(self._series, event)
@@ -280,24 +283,6 @@ class MetricsSubscriber:
         self._series.count("millstream_lease_lapses_total", by=int(event.lapsed))
         self._series.observe("millstream_lease_renewal_seconds", event.took_s)
 
-    def _taken(self, event: RunTaken) -> None:
-        self._held[event.queue, event.run_id] = event.fence
-        self._series.count("millstream_runs_taken_total", event.queue)
-        if event.records:
-            self._series.count("millstream_runs_resumed_total", event.queue)
-        waited_s, trace = event.waited_s, event.trace
-        self._series.observe("millstream_run_wait_seconds", waited_s, event.queue, trace=trace)
-
-    def _settled(self, event: RunSettled) -> None:
-        self._held.pop((event.queue, event.run_id), None)
-        self._series.count("millstream_runs_settled_total", event.queue, event.state)
-        if event.error is not None:
-            self._series.count("errors_total", error_type(event.error))
-        if event.state in FINAL:
-            self._series.count("workflow_executions_total", event.workflow, event.state)
-            kind, trace = event.workflow, event.trace
-            self._series.observe("workflow_duration_seconds", event.took_s, kind, trace=trace)
-
     def _tool_called(self, event: ToolCalled) -> None:
         where = (event.server, event.tool)
         self._series.count("mcp_tool_calls_total", *where, event.status)
@@ -307,13 +292,6 @@ class MetricsSubscriber:
     def _circuit_moved(self, event: CircuitMoved) -> None:
         self._series.count("millstream_circuit_moves_total", event.server, event.state)
         self._series.set("millstream_circuit_open", float(event.state != "closed"), event.server)
-
-    def _lost(self, event: RunLost) -> None:
-        # Only this fence is lost: the same worker may hold the run again under a newer one.
-        if self._held.get((event.queue, event.run_id)) == event.fence:
-            del self._held[event.queue, event.run_id]
-        self._series.count("millstream_runs_lost_total", event.queue)
-        self._series.count("errors_total", "LeaseLost")
 
     def _cleaned(self, event: LaneCleaned) -> None:
         self._series.count("millstream_entries_dropped_total", by=event.dropped)

@@ -119,14 +119,18 @@ class Series(Collector):
         measured = self._measured.get((name, *labels))
         if measured is None:
             measured = self._measured[self._make(name, labels)]
-        value = max(0.0, value)
-        bucket = bisect_left(measured.edges, value)
-        with self._lock:
-            measured.total += value
-            measured.counts[bucket] += 1
-        if trace is not None and (context := parsed(trace)) is not None and context.sampled:
-            example = Exemplar({"trace_id": context.trace_id}, value, self._wall())
-            measured.examples[bucket] = example
+        Moved(self._lock, self._wall, (), measured).add(value, trace)
+
+    def moved(self, *counters: tuple[str, ...], histogram: tuple[str, ...]) -> tuple[Moved, bool]:
+        """Return what raises counters and measures, each given as its name and its labels.
+
+        Also whether it may be kept: not where a label has become ``other``, which is counted each
+        time.
+        """
+        keys = [(*self._make(name, tuple(labels)),) for name, *labels in (*counters, histogram)]
+        numbers = tuple(self._numbers[key] for key in keys[:-1])
+        moved = Moved(self._lock, self._wall, numbers, self._measured[keys[-1]])
+        return moved, keys == [*counters, histogram]
 
     def follow(self, name: str, read: Callable[[], float]) -> None:
         """Let a gauge be read whenever it is asked for."""
@@ -259,6 +263,39 @@ class _Measured:
         self.total = 0.0
         #: The last one of each bucket that has a trace.
         self.examples: dict[int, Exemplar] = {}
+
+
+class Moved:
+    """Series that move together: found once, and raised under one lock."""
+
+    __slots__ = ("_counted", "_lock", "_measured", "_wall")
+
+    def __init__(
+        self,
+        lock: threading.Lock,
+        wall: Callable[[], float],
+        counted: tuple[_Number, ...],
+        measured: _Measured,
+    ) -> None:
+        self._lock = lock
+        self._wall = wall
+        self._counted = counted
+        self._measured = measured
+
+    def add(self, value: float, trace: str | None = None) -> None:
+        """Raise the counters by one and measure a value: see `Series.observe`."""
+        measured = self._measured
+        if value < 0:
+            value = 0.0
+        bucket = bisect_left(measured.edges, value)
+        with self._lock:
+            for number in self._counted:
+                number.value += 1
+            measured.total += value
+            measured.counts[bucket] += 1
+        if trace is not None and (context := parsed(trace)) is not None and context.sampled:
+            example = Exemplar({"trace_id": context.trace_id}, value, self._wall())
+            measured.examples[bucket] = example
 
 
 class _Bounds:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from millstream.events import (
     AgentDiscovered,
@@ -14,6 +15,7 @@ from millstream.events import (
     DeviceFailed,
     DeviceRanOut,
     DeviceSampled,
+    Emit,
     Event,
     GatewayDraining,
     GatewayStarted,
@@ -54,14 +56,42 @@ from millstream.events import (
 )
 
 
+class _By(NamedTuple):
+    """How loud an event is by what one of its fields says."""
+
+    field: str
+    levels: Mapping[Any, int]
+    otherwise: int
+
+
 def severity(event: Event) -> int:
     """Return how loud an event is: a failed run is an error, what was lost or retried a warning."""
     found = _SEVERITY[type(event)]
-    return found if type(found) is int else found(event)  # type: ignore[operator]
+    if type(found) is int:
+        return found
+    if type(found) is _By:
+        return found.levels.get(getattr(event, found.field), found.otherwise)
+    return found(event)  # type: ignore[operator]
 
 
-def _of_settled(event: RunSettled) -> int:
-    return _OF_STATE.get(event.state, logging.INFO)
+def above(kind: type[Event], least: int, hear: Emit) -> Emit | None:
+    """Return what hears the events of a kind that may be as loud as ``least``, or louder.
+
+    None: there are none. Most events of a busy worker are not written, and are told at once.
+    """
+    found = _SEVERITY[kind]
+    if type(found) is int:
+        return hear if found >= least else None
+    if type(found) is not _By or max(found.levels.values()) >= least:
+        return hear
+    # What is named is quiet, and is nearly all there is of the kind.
+    field, quiet = attrgetter(found.field), found.levels
+
+    def unless_quiet(event: Event) -> None:
+        if field(event) not in quiet:
+            hear(event)
+
+    return unless_quiet if found.otherwise >= least else None
 
 
 def _of_swept(event: LaneSwept) -> int:
@@ -71,15 +101,15 @@ def _of_swept(event: LaneSwept) -> int:
 
 
 _OF_STATE = {"failed": logging.ERROR, "scheduled": logging.WARNING, "parked": logging.DEBUG}
-#: A level, or what tells it from the event.
-_SEVERITY: dict[type, int | Callable[[Any], int]] = {
+#: A level, or what tells it from the event: of the busiest kinds, a field.
+_SEVERITY: dict[type, int | _By | Callable[[Any], int]] = {
     WorkerStarted: logging.INFO,
     WorkerDraining: logging.INFO,
     WorkerStopped: logging.INFO,
-    RunTaken: lambda event: logging.INFO if event.records else logging.DEBUG,
-    RunSettled: _of_settled,
+    RunTaken: _By("records", {0: logging.DEBUG}, logging.INFO),
+    RunSettled: _By("state", _OF_STATE, logging.INFO),
     RunLost: logging.WARNING,
-    StepEnded: lambda event: logging.DEBUG if event.status == "ok" else logging.INFO,
+    StepEnded: _By("status", {"ok": logging.DEBUG}, logging.INFO),
     StepRetried: logging.WARNING,
     ToolCalled: logging.DEBUG,
     ToolCatalogueChanged: logging.WARNING,

@@ -94,6 +94,7 @@ def _reading(
         scheduled=sum(depth.scheduled for depth in depths),
         due=sum(depth.due for depth in depths),
         parked=sum(depth.parked for depth in depths),
+        limited=sum(depth.limited for depth in depths),
         dead=sum(depth.dead for depth in depths),
         oldest_s=max(depth.oldest_s for depth in depths),
         # A worker serves every lane of its queue.

@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from tests import forks
 
 APP = """
 import anyio
@@ -103,33 +106,49 @@ class Program:
 
     def __call__(self, *arguments: str, stdin: str = "", timeout: float = 60) -> Answer:
         """Run a command to its end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "millstream.cli", *arguments],
-            cwd=self.directory,
-            env=self._environ(),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Answer(done.returncode, done.stdout, done.stderr)
+        with (
+            tempfile.TemporaryFile("w+", encoding="utf-8") as asked,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as out,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as err,
+        ):
+            asked.write(stdin)
+            asked.seek(0)
+            process = self._process(arguments, asked, out, err)
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.kill()
+                process.wait()
+            out.seek(0)
+            err.seek(0)
+            return Answer(code, out.read(), err.read())
 
     def start(self, *arguments: str) -> Started:
         """Start a command that goes on until it is stopped."""
         out = (self.directory / f"out-{time.monotonic_ns()}").open("w+")
         err = (self.directory / f"err-{time.monotonic_ns()}").open("w+")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "millstream.cli", *arguments],
-            cwd=self.directory,
-            env=self._environ(),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-        )
-        out.close()
-        err.close()
+        with out, err:
+            process = self._process(arguments, None, out, err)
         return Started(process, Path(out.name), Path(err.name))
+
+    def _process(
+        self, arguments: Sequence[str], stdin: IO[str] | None, stdout: IO[str], stderr: IO[str]
+    ) -> subprocess.Popen[bytes] | forks.Forked:
+        command, environ = ["millstream.cli", *arguments], self._environ()
+        if any(name.startswith("PYTHON") for name in self.environment):
+            return subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=self.directory, env=environ, stdin=stdin or subprocess.DEVNULL,
+                stdout=stdout, stderr=stderr,
+            )  # fmt: skip
+        return forks.nursery().start(
+            command,
+            cwd=self.directory,
+            env=environ,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+        )
 
     def _environ(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MILLSTREAM_", "REDIS_"))}
@@ -140,7 +159,7 @@ class Program:
 class Started:
     """A command that runs."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | forks.Forked
     out: Path
     err: Path
 

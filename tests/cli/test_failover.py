@@ -130,3 +130,12 @@ def test_what_would_make_two_masters_is_refused(
     with first.client() as client, second.client() as other:
         assert _writable(client)
         assert not _writable(other)
+
+    # Two replicas and no master, as two new regions are: nobody writes, so one may be chosen.
+    for server in regions:
+        with server.client() as client:
+            client.replicaof("127.0.0.1", 1)
+    chosen = program("failover", second.url, "--redis", first.url, "--lost", "--fence", "0")
+    assert chosen.code == 0, chosen.err
+    with first.client() as client:
+        assert not _writable(client)

@@ -55,7 +55,7 @@ def test_keys_are_rotated_and_it_is_seen_when_that_is_done(inside: Inside, keys:
     assert rows == [["KEY", "VALUES", "STATE"], ["two", "3", "seals"], ["one", "0", "opens"]]
     trail = inside("audit", "list", "--json").json["acts"]
     assert [(x["verb"], x["target"]) for x in trail if x["verb"] == "reseal"] == [
-        ("reseal", "schedules"), ("reseal", "default"),
+        ("reseal", "schedules"), ("reseal", "conversations"), ("reseal", "default"),
     ]  # fmt: skip
 
 

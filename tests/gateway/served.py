@@ -15,6 +15,7 @@ from millstream.errors import ToolInterrupted
 from millstream.events import Event
 from millstream.model.tool import OnUnknown
 from millstream.store.connection import Connection
+from millstream.store.sealing import sealer_of
 from millstream.telemetry.health import Health
 from millstream_gateway.compose import Parts, compose
 from millstream_gateway.config import GatewayConfig
@@ -211,7 +212,7 @@ async def served(
         },
     )  # fmt: skip
     events: list[Event] = []
-    connection = Connection(url)
+    connection = Connection(url, sealer=sealer_of(config.seal_keys))
     async with Client(connection=connection, patience=2) as client:
         made = compose(
             config,
@@ -228,7 +229,8 @@ async def served(
             with anyio.fail_after(20):
                 await made.started.wait()
             base = f"http://127.0.0.1:{made.port}"
-            async with aiohttp.ClientSession() as http:
+            # A test may follow more runs than a client of aiohttp opens connections by itself.
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
                 yield Served(
                     url=base,
                     port=made.port or 0,
@@ -251,10 +253,12 @@ async def worker(url: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def worker_of(url: str, workflows: Workflows) -> AsyncIterator[None]:
+async def worker_of(
+    url: str, workflows: Workflows, seal_keys: str | None = None
+) -> AsyncIterator[None]:
     """Serve some workflows for this block."""
     embedded = EmbeddedWorker(
-        url, workflows, lambda _: None, Bank(), FunctionModels({"poet": poet})
+        url, workflows, lambda _: None, Bank(), FunctionModels({"poet": poet}), seal_keys
     )
     try:
         async with anyio.create_task_group() as group:

@@ -20,6 +20,7 @@ from a2a.utils.errors import (
 from millstream import Context, Workflows
 from millstream.events import MessageReceived, OperatorActed
 from millstream.store import catalogues
+from millstream_gateway.a2a.intake import Intake
 from millstream_worker.described import describe
 from tests.gateway.agents import BINDINGS, Peer, peer, plain, request_of, states
 from tests.gateway.issuer import Issuer
@@ -49,6 +50,16 @@ async def order(ctx: Context, what: str) -> dict[str, Any]:
     count = await ctx.wait_signal("count")
     answer = await ctx.approve(f"{count} of {what}?")
     return {"what": what, "count": count, "approved": answer.approved, "by": answer.by}
+
+
+@app.workflow()
+async def counts(ctx: Context) -> str:
+    """Say something before and after an answer."""
+    ctx.emit("artifact", {"artifactId": "before", "parts": [{"text": "b"}]})
+    await ctx.wait_signal("go")
+    ctx.emit("thinking", 1)
+    ctx.emit("artifact", {"artifactId": "after", "parts": [{"text": "a"}]})
+    return "done"
 
 
 @app.workflow()
@@ -161,6 +172,36 @@ async def test_a_task_asks_and_is_answered(agent: Peer) -> None:
     assert states(told)[-1] == "completed"
     result = data_of(await agent.get(asked["id"]))
     assert result == {"what": "pies", "count": {"n": 3}, "approved": True, "by": "token:alice"}
+
+
+async def test_what_an_answer_sets_off_is_told_however_soon_it_comes(
+    agent: Peer, gateway: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the run has ended before the stream's first word; what was told before is not again."""
+    asked = await agent.send({}, skill="counts")
+    answer = Intake._answer
+
+    async def slow(*args: Any) -> Any:
+        taken = await answer(*args)
+        await gateway.client.run(asked["id"]).result(20)
+        return taken
+
+    monkeypatch.setattr(Intake, "_answer", slow)
+    told = await agent.stream("now", task=asked["id"], message_id="go")
+
+    assert [each["artifactId"] for each in told[0]["task"]["artifacts"]] == ["before"]
+    assert [each["messageId"] for each in told[0]["task"]["history"]][-1:] == ["go"]
+    assert [next(iter(each)) for each in told[1:]] == [
+        "statusUpdate", "artifactUpdate", "artifactUpdate", "statusUpdate"
+    ]  # fmt: skip
+    assert told[1]["statusUpdate"]["status"]["message"]["parts"][0]["data"]["name"] == "thinking"
+    assert [each["artifactUpdate"]["artifact"]["artifactId"] for each in told[2:4]] == [
+        "after", "result"
+    ]  # fmt: skip
+    assert states(told) == ["working", "completed"]
+    # Sent again it sets off nothing, and is answered with how it is.
+    (again,) = await agent.stream("now", task=asked["id"], message_id="go")
+    assert again["task"]["status"]["state"] == "TASK_STATE_COMPLETED"
 
 
 async def test_the_same_message_is_the_same_task(agent: Peer, gateway: Served) -> None:

@@ -114,6 +114,30 @@ async def test_news_reach_everybody_who_listens(gateway: Served) -> None:
     assert sorted(ends) == sorted(ids * 2)
 
 
+@pytest.mark.slow
+async def test_two_hundred_streams_end_at_once_and_none_is_cut(
+    redis_server: RedisServer, issuer: Issuer
+) -> None:
+    """Over as many sockets; `tests/test_client.py` counts how many look at a time."""
+    told: dict[str, list[str]] = {f"r{n}": [] for n in range(200)}
+    async with served(redis_server.url, issuer, streams=200) as gateway:
+        runs = [{"workflow": "add", "id": run_id, "delay": 1000} for run_id in told]
+        await gateway.post("/runs/batch", {"runs": runs})
+        async with contextlib.AsyncExitStack() as stack:
+            opened = {x: await stack.enter_async_context(stream(gateway, x)) for x in told}
+
+            async def listen(run_id: str, found: AsyncIterator[Message]) -> None:
+                told[run_id] = [message.kind async for message in found]
+
+            with anyio.fail_after(60):
+                async with anyio.create_task_group() as group:
+                    for run_id, found in opened.items():
+                        group.start_soon(listen, run_id, found)
+                    await gateway.client.cancel_many("default", list(told))
+
+    assert set(map(tuple, told.values())) == {("end",)}
+
+
 @pytest.mark.parametrize("seen", ["x", "1", "1-0\x7f", "end:x", "-1-0", "9" * 40 + "-0"])
 async def test_an_event_id_that_was_not_given_out_is_refused(gateway: Served, seen: str) -> None:
     """It goes into a command of the store: nothing of it may be believed."""

@@ -57,6 +57,11 @@ class Cluster:
             return _chosen(self._secrets[secret["secretName"]], secret)
         return {}
 
+    def secret(self, name: str) -> dict[str, str]:
+        """Return what a Secret holds."""
+        held: dict[str, str] = self._secrets[name]
+        return held
+
     def led(self, text: str) -> str:
         """Return a text with the names of services led to this machine."""
         for name, address in self.names.items():
@@ -65,7 +70,7 @@ class Cluster:
 
 
 class Container:
-    """The first container of a pod."""
+    """The first container of a pod, after those that run before it."""
 
     def __init__(self, cluster: Cluster, pod: Pod, root: Path, extra: tuple[str, ...]) -> None:
         self.pod = pod
@@ -74,6 +79,10 @@ class Container:
         self._cluster = cluster
         self._mounts = [each["mountPath"] for each in self.manifest.get("volumeMounts", [])]
         self._lay_out()
+        for first in pod.spec.get("initContainers", []):
+            subprocess.run(
+                [*map(self._moved, first["args"])], check=True, env=_INHERITED, timeout=30
+            )
         self.environment = {**_INHERITED, **self._environment()}
         self.log_path = root / "log"
         self._log = self.log_path.open("wb")
@@ -145,8 +154,12 @@ class Container:
             return self.process.wait()
 
     def _get(self, get: Manifest, seconds: float) -> bool:
-        found = re.search(r"health on port (\d+)", self.log)
-        if not found:
+        # Here the port is a free one; what counts is whether the manifest asks at the one that the
+        # process would have listened on.
+        declared = {each["name"]: each["containerPort"] for each in self.manifest["ports"]}
+        asked = declared.get(get["port"], get["port"])
+        found = re.search(r"(?:health|http) on port (\d+)", self.log)
+        if not found or asked != int(self.environment.get("MILLSTREAM_HTTP", 8080)):
             return False
         address = f"http://127.0.0.1:{found[1]}{get['path']}"
         try:
@@ -168,8 +181,16 @@ class Container:
             config = self._cluster.place.find("ConfigMap", source["configMapRef"]["name"])
             found |= (config or {})["data"]
         for variable in self.manifest.get("env", []):
-            found[variable["name"]] = self._cluster.led(self._moved(variable["value"]))
+            text = self._field(variable) if "valueFrom" in variable else variable["value"]
+            for name, value in found.items():
+                text = text.replace(f"$({name})", value)
+            found[variable["name"]] = self._cluster.led(self._moved(text))
         return found
+
+    def _field(self, variable: Manifest) -> str:
+        path = variable["valueFrom"]["fieldRef"]["fieldPath"]
+        assert path == "metadata.name", f"no other field was needed so far: {path}"
+        return self.root.name
 
     def _command(self) -> list[str]:
         # An image of ours has an entry point; that of Redis runs what it is given.

@@ -93,8 +93,24 @@ def test_the_script_makes_the_secrets_that_places_count_on() -> None:
     assert address.username in users
     assert address.password
     assert address.password not in made["redis-acl"]["users.acl"]
-    assert users["default"] == ["off"]
+    assert users["default"][:2] == ["off", "resetpass"]
     assert k8s_secrets.manifests() != k8s_secrets.manifests()
+
+
+def test_the_script_makes_what_two_regions_share() -> None:
+    """One output for both, which nothing in it tells apart; and the operator is in no pod."""
+    made = {
+        x["metadata"]["name"]: x["stringData"] for x in k8s_secrets.manifests(pair=True)["items"]
+    }
+    address = parse_address(made["millstream-redis"]["url"])
+    users = store.users(made["redis-acl"]["users.acl"])
+
+    assert set(made) == references.MADE | {"redis-replication", "redis-operator"}
+    assert address.tls
+    assert {"millstream", "replica", "operator", "probe"} < set(users)
+    for secret in (made["redis-operator"]["password"], address.password or ""):
+        assert secret
+        assert secret not in made["redis-acl"]["users.acl"]
 
 
 def test_rules_and_dashboards_become_objects_of_their_operators(tmp_path: Path) -> None:
@@ -139,7 +155,7 @@ def test_each_region_has_a_redis_of_its_own_and_one_of_them_is_open(
     place: Callable[[str], Place],
 ) -> None:
     """Two regions at one address are one region; two that are open run everything twice."""
-    keys, replicas, jobs = {}, {}, {}
+    keys, replicas, jobs, called = {}, {}, {}, {}
     for region in ("region-a", "region-b"):
         found = place(region)
         secret = found.find("ExternalSecret", "millstream-redis")
@@ -151,7 +167,14 @@ def test_each_region_has_a_redis_of_its_own_and_one_of_them_is_open(
         job = found.find("CronJob", "millstream-backup")
         assert job is not None
         jobs[region] = job["spec"].get("suspend", False)
+        (config,) = [x["data"] for x in found.of("ConfigMap") if "replica.conf" in x["data"]]
+        called[region] = (
+            store.settings(config["region.conf"])["replica-announce-ip"],
+            store.settings(config["replica.conf"])["replicaof"].split()[0],
+        )
 
+    here, there = called["region-a"]
+    assert called["region-b"] == (there, here), "each is called what the other calls it"
     assert keys == {
         "region-a": "millstream/region-a/redis",
         "region-b": "millstream/region-b/redis",

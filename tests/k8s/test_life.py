@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -83,6 +84,26 @@ async def test_a_pod_that_is_deleted_in_the_middle_of_its_runs_loses_none(
     assert results == [{f"p{n}": [2, 2] if n < 10 else [3, 3]} for n in range(20)]
 
 
+def test_a_gateway_is_probed_and_leaves_as_its_manifest_says(
+    cluster: Cluster, store: Container
+) -> None:
+    """It answers its probes, which fail at another path or port, and drains within its grace."""
+    address = cluster.led(cluster.secret("millstream-redis")["url"])
+    command = [sys.executable, "-m", "millstream.cli", "keys", "create", "me", "--role", "admin"]
+    subprocess.run([*command, "--redis", address], check=True, capture_output=True, timeout=30)
+
+    with cluster.start("millstream-gateway", extra=(*LOOPBACK, "--grpc", "0")) as gateway:
+        gateway.until_ready()
+        for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+            get = gateway.manifest[kind]["httpGet"]
+            assert gateway.passes(kind)
+            for broken in ({"path": "/healthz"}, {"port": "metrics"}):
+                gateway.manifest[kind]["httpGet"] = get | broken
+                assert not gateway.passes(kind), broken
+            gateway.manifest[kind]["httpGet"] = get
+        assert gateway.delete() == 0, gateway.log
+
+
 async def test_a_pod_waits_for_its_redis_and_is_not_killed_for_it(
     cluster: Cluster, store: Container
 ) -> None:
@@ -99,6 +120,27 @@ async def test_a_pod_waits_for_its_redis_and_is_not_killed_for_it(
         _until(lambda: early.passes("startupProbe"))
         assert not early.passes("readinessProbe")
         assert early.delete() == 0
+
+
+async def test_redis_comes_back_with_what_it_had(
+    cluster: Cluster, store: Container, port: int
+) -> None:
+    """What scripts wrote is replayed, too, although nobody may be the user that it is replayed as.
+
+    Redis would drop it without an error, and without a line to the client.
+    """
+    address = cluster.led(cluster.secret("millstream-redis")["url"])
+    async with Client(address) as client:
+        await client.enqueue("tides", {"place": "Brest"}, id="kept")
+    store.process.send_signal(signal.SIGTERM)
+    assert store.process.wait(30) == 0
+
+    extra = ("--port", str(port), "--bind", "127.0.0.1")
+    with cluster.start("redis", extra=extra) as again:
+        again.environment["REDIS_PORT"] = str(port)
+        again.until_ready()
+        async with Client(address) as client:
+            assert (await client.run("kept").status()).state == "queued"
 
 
 def test_the_probes_of_redis_can_fail(store: Container) -> None:

@@ -28,8 +28,8 @@ def main() -> None:
     from millstream_worker.__main__ import run
     from millstream_worker.config import WorkerConfig
 
-    if "models" in settings:
-        settings["models"] = Path(settings["models"])
+    for name in {"models", "mcp"} & settings.keys():
+        settings[name] = Path(settings[name])
     run(WorkerConfig(**settings), "tests.processes.flows:app", Path.cwd())
 
 

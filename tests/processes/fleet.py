@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from tests import forks
 from tests.processes.effects import VARIABLE, Effects
 
 ROOT = Path(__file__).parents[2]
@@ -42,14 +42,12 @@ class WorkerProcess:
         self._log = self.log_path.open("wb")
         given = {
             "http": 0, "metrics": -1, "host": "127.0.0.1", "log_format": "json",
-            "log_level": "DEBUG", **settings, "parent": os.getpid(),
+            "log_level": "DEBUG", **settings, "parent": forks.nursery().process.pid,
         }  # fmt: skip
-        path = os.pathsep.join(str(ROOT / part) for part in ("", "worker", "scheduler"))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes.child", json.dumps(given)],
+        self.process = forks.nursery().start(
+            ["tests.processes.child", json.dumps(given)],
             cwd=ROOT,
-            env={**os.environ, VARIABLE: str(effects), "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
+            env={**os.environ, VARIABLE: str(effects)},
             stdout=self._log,
             stderr=self._log,
         )

@@ -72,6 +72,13 @@ async def infer_chain(ctx: Context, steps: int = 6) -> list[str]:
 
 
 @app.workflow()
+async def hold(ctx: Context) -> str:
+    """A call of a server that lasts until the test lets it end."""
+    answer = await ctx.tool("faults", "hold", {"name": ctx.run_id})
+    return answer.text
+
+
+@app.workflow()
 async def threaded(ctx: Context, steps: int = 3, pause: float = 0.1) -> list[int]:
     """Plain functions, one after the other."""
     return [await ctx.step(act_in_thread, ctx.run_id, step, pause) for step in range(steps)]

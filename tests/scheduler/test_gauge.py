@@ -10,9 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from millstream.events import QueueSampled, StoreFailed, StoreRecovered
+from millstream.model.limit import Asked
 from millstream.model.outcome import Completed
 from millstream.model.run import Priority, RunState
-from millstream.store import agents
+from millstream.store import agents, commits
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
@@ -95,6 +96,18 @@ async def test_a_run_counts_where_it_is(
     await put(bench, state)
 
     assert counts(await sample(bench.store, bench.lane)) == expected
+
+
+async def test_who_waits_for_a_permit_is_counted_apart(bench: Bench) -> None:
+    """More workers could do nothing for it."""
+    await bench.accept("r1", "r2", "r3")
+    held = await bench.take("w1", 3)
+    one = [Asked("one", 1)]
+    await bench.commit("w1", *(commits.admit(each, one) for each in held))
+
+    reading = await sample(bench.store, bench.lane)
+    assert (reading.limited, reading.waiting, reading.running) == (2, 0, 1)
+    assert reading.demand == 1
 
 
 async def test_a_queue_is_the_sum_of_its_lanes(store: Connection) -> None:

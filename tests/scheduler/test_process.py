@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests import forks
 from tests.processes.fleet import ROOT, wait_until
 from tests.servers import RedisServer
 
@@ -27,19 +26,15 @@ class SchedulerProcess:
     def __init__(self, log: Path, url: str, **settings: Any) -> None:
         given = {
             "redis": url, "http": 0, "metrics": 0, "host": "127.0.0.1", "log_format": "json",
-            "log_level": "DEBUG", "lease": 1.0, "sample": 0.1, **settings, "parent": os.getpid(),
+            "log_level": "DEBUG", "lease": 1.0, "sample": 0.1, **settings,
+            "parent": forks.nursery().process.pid,
         }  # fmt: skip
-        path = os.pathsep.join(str(ROOT / part) for part in ("", "worker", "scheduler"))
         self._file = log.open("wb")
         self._path = log
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.scheduler.child", json.dumps(given)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            stdout=self._file,
-            stderr=self._file,
-        )
+        self.process = forks.nursery().start(
+            ["tests.scheduler.child", json.dumps(given)],
+            cwd=ROOT, env=os.environ, stdout=self._file, stderr=self._file,
+        )  # fmt: skip
 
     @property
     def log(self) -> str:

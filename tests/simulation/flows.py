@@ -77,6 +77,7 @@ class _Prepared:
     needs_intent: bool
     on_unknown: OnUnknown = OnUnknown.FAIL
     catalogue: str = ""
+    room: None = None
 
 
 class SimulatedTools:

@@ -114,9 +114,10 @@ def check(history: History) -> Iterator[Violation]:
         yield ("what is said is heard", f"{history.view.posted()} entries stand in the outbox")
     if history.view.waits():
         yield ("a permit comes back", f"{history.view.waits()}")
+    unheard = {job.id for job in history.jobs if _waits_unheard(history, job)}
     for run_id in history.view.ids():
         state = RunState(history.view.run(run_id)[b"state"].decode())
-        if state not in FINAL:
+        if state not in FINAL and run_id not in unheard:
             yield ("accepted means kept", f"{run_id} is {state} for ever")
     for job in history.jobs:
         if job.id not in memory.done:
@@ -124,9 +125,21 @@ def check(history: History) -> Iterator[Violation]:
                 "accepted means kept",
                 f"{job.id} has not ended: {history.view.run(job.id)}, ends {memory.ends}",
             )
-        yield from _check_end(history, job)
+        if job.id not in unheard:
+            yield from _check_end(history, job)
         yield from _check_signals(history, job)
         yield from _check_deeds(history, job)
+
+
+def _waits_unheard(history: History, job: Job) -> bool:
+    """Whether a run waits for what nobody says any more.
+
+    A request to start it again has come through late, after its client had given it up.
+    """
+    state = history.view.run(job.id).get(b"state")
+    revived = history.shadow.revived.get(job.id, 0) > history.memory.revivals.get(job.id, 0)
+    unsaid = any(sent.label not in history.memory.signals for sent in job.signals)
+    return state == RunState.PARKED.value.encode() and revived and unsaid
 
 
 def _check_end(history: History, job: Job) -> Iterator[Violation]:

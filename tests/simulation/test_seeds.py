@@ -12,6 +12,8 @@ from tests.simulation.planted import PLANTED
 from tests.simulation.quick import QuickSocket
 
 SEEDS = 300
+#: So many of them are played every time, and the others with the proofs.
+_ALWAYS = 120
 _CHUNK = 10
 #: Found early enough to be looked for every time; the others take a while together.
 _EARLY = (
@@ -21,7 +23,20 @@ _EARLY = (
 )
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, _CHUNK))
+#: A seed that found a bug when somebody looked last; bugs that are not here the first ones find.
+#: A history changes with what the house does, so one that finds nothing any more is only slow.
+_FOUND_BY = {
+    "settle without the fence check": 195,
+}
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=[] if first < _ALWAYS else pytest.mark.slow)
+        for first in range(0, SEEDS, _CHUNK)
+    ],
+)
 def test_every_seed_keeps_every_promise(first: int) -> None:
     """What nobody thought of is found here, or nowhere before production."""
     for seed in range(first, first + _CHUNK):
@@ -51,4 +66,4 @@ def test_a_quick_server_tells_the_same_story_as_the_whole_one() -> None:
 def test_a_planted_bug_is_found(bug: str) -> None:
     """A simulation that finds nothing may only be one that looks at nothing."""
     with PLANTED[bug]():
-        assert any(run(seed).broken for seed in range(SEEDS))
+        assert any(run(seed).broken for seed in (_FOUND_BY.get(bug, 0), *range(SEEDS)))

@@ -29,6 +29,7 @@ from millstream.store.connection import Connection
 from millstream.store.keys import FRESH, GROUP, LEVELS
 from millstream.store.messages import Message
 from tests.store.bench import LONG_S, Bench
+from tests.store.lines import MOST
 from tests.store.model import HOLDS, Entry, Model, Op
 from tests.store.view import look, to_given, to_item
 
@@ -55,7 +56,7 @@ seldom = st.sampled_from([False, False, False, True])
 # holds come first), and a variant.
 picks = st.lists(
     st.tuples(
-        st.sampled_from("JJJEEDDRRPPWWWWLUAH"),
+        st.sampled_from("JJJEEDDRRPPWWWWLUAHKKK"),
         st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 7]),
         st.integers(0, 5),
         st.booleans(),
@@ -91,8 +92,10 @@ class History(RuleBasedStateMachine):
         """Let the store work."""
         return self.runner.run(work)
 
-    @initialize(priority=st.sampled_from(Priority), window=st.sampled_from([1, 2, 5]))
-    def prepare(self, priority: Priority, window: int) -> None:
+    @initialize(
+        priority=st.sampled_from(Priority), window=st.sampled_from([1, 2, 5]), limited=st.booleans()
+    )
+    def prepare(self, priority: Priority, window: int, limited: bool) -> None:
         self.do(self.bench.prepare())
         self.do(self.hset_meta("window", window))
         self.model.window = window
@@ -101,6 +104,8 @@ class History(RuleBasedStateMachine):
         self.ready = True
         self.enqueue(list(IDS[:3]), other=False, priority=priority, delayed=False, tenant="")
         self.take("w1", (0, 2, 0), suspect=False, lost=False)
+        if limited:
+            self.begin_under_limits("w1", 0)
 
     def teardown(self) -> None:
         try:
@@ -126,6 +131,11 @@ class History(RuleBasedStateMachine):
             )
         )  # fmt: skip
         assert found == expected
+        for run_id in {
+            x for x, accepted in zip(run_ids, expected, strict=True) if accepted is True
+        }:
+            stored = self.do(self.bench.fields(run_id))["enqueued"]
+            self.model.runs[run_id].enqueued = int(stored)
 
     @rule(run_id=ids, revived=seldom)
     def cancel(self, run_id: str, revived: bool) -> None:
@@ -182,6 +192,15 @@ class History(RuleBasedStateMachine):
         token = running[number % len(running)].owner
         if self.known.get(token):
             ops = self.ops(token, steps)
+            self.send(token, ops, want=(0, 0, 0), suspect=False, lost=False)
+            self.sent = [*self.sent[-9:], (token, ops)]
+
+    @precondition(lambda self: self.in_state(RunState.RUNNING))
+    @rule(token=tokens, variant=st.sampled_from([0, 0, 5, 1, 2, 3, 4]))
+    def begin_under_limits(self, token: str, variant: int) -> None:
+        """A worker asks whether what it has taken may go on."""
+        if self.known[token]:
+            ops = self.ops(token, [("K", pick, variant, False) for pick in (1, 0)])
             self.send(token, ops, want=(0, 0, 0), suspect=False, lost=False)
             self.sent = [*self.sent[-9:], (token, ops)]
 
@@ -307,6 +326,7 @@ class History(RuleBasedStateMachine):
         assert set(seen[lane.dead]) == model.dead
         assert set(seen[lane.leases]) == set(model.leases)
         assert seen["depth"] == model.depth()
+        self.compare_lines(seen)
 
     def compare_streams(self, seen: dict[str, Any]) -> None:
         for level in LEVELS:
@@ -317,6 +337,18 @@ class History(RuleBasedStateMachine):
                 assert entry.name in (None, name)
                 assert entry.holder == holder
                 entry.name = name
+
+    def compare_lines(self, seen: dict[str, Any]) -> None:
+        waiting = []
+        for name, line in self.model.limits.items():
+            holders, found = seen[f"limit {name}"]
+            assert (holders, found) == (line.holders, line.order)
+            # Read from the store alone, as places are.
+            assert len(holders) <= MOST[name]
+            assert len(holders) == MOST[name] or not found, "a permit that nobody has, and a line"
+            assert all(seen[x][0]["state"] in {"queued", "running"} for x in holders)
+            waiting += found
+        assert sorted(seen[self.bench.lane.limited]) == sorted(waiting)
 
     def compare_runs(self, seen: dict[str, Any]) -> None:
         for run_id in IDS:
@@ -355,6 +387,7 @@ class History(RuleBasedStateMachine):
                 places.append("for its turn")
                 # It is found by whoever finds what stands in a stream, and there must be something.
                 assert any(seen[lane.stream(x)] for x in (level, "resume", "suspect"))
+        places += ["for a permit"] * seen[lane.limited].count(run_id)
         match fields["state"]:
             case "scheduled":
                 assert places == ["timers"]
@@ -407,12 +440,14 @@ class History(RuleBasedStateMachine):
             awaits = ("s:a" if drop else "s:b",)
         if kind == "P":
             awaits = (("s:a",), ("s:a", "s:b"), ())[variant % 3]
+        limits = (("one",), ("two",), ("one", "two"), ("two", "one"), (), ("one",))[variant]
         run = self.model.runs.get(about.run_id)
         heard = run.messages if run is not None and drop else 0
         dropped = ("k0", "k1") if drop and state is not RunState.COMPLETED else ()
         return Op(
             kind, about.run_id, about.fence, about.level, about.entry, str(variant % 2), records,
             state, f"payload {variant}", dropped, awaits, heard,
+            limits,
         )  # fmt: skip
 
     def send(
@@ -472,7 +507,9 @@ class History(RuleBasedStateMachine):
             for held in await bench.take("last", 9):
                 assert await bench.end(held, Completed(b"1"), "last") is Verdict.WRITTEN
             depth = await runs.depth(bench.store, bench.lane)
-            if not (depth.waiting or depth.running or depth.scheduled or depth.parked):
+            if not (
+                depth.waiting or depth.running or depth.scheduled or depth.parked or depth.limited
+            ):
                 break
 
         for run_id in before:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from millstream.model.run import FINAL, RunState
 from millstream.store.commits import Verdict
 from millstream.store.keys import FRESH, LEVELS
+from tests.store.lines import RANKS, Line, lines
 from tests.store.turns import SEVERAL, Turns
 
 SUSPECT_AFTER = 2
@@ -62,6 +63,12 @@ class Run:
     awaits: tuple[str, ...] = ()
     journal: dict[str, str] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
+    #: When it was enqueued, as the store says; whether anything was ever written to its journal.
+    enqueued: int = 0
+    written: bool = False
+    #: The limits that it holds permits of; the one that it waits for.
+    permits: tuple[str, ...] = ()
+    limit: str = ""
 
     @property
     def suspect(self) -> bool:
@@ -88,6 +95,8 @@ class Op:
     #: Park: what is awaited, and the last message that is known of. Look: the name.
     awaits: tuple[str, ...] = ()
     heard: int = 0
+    #: Ask: the limits that it is asked under.
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,7 @@ class Model:
     parked: dict[str, bool] = field(default_factory=dict)
     ended: dict[str, bool] = field(default_factory=dict)  # id -> has expired
     dead: set[str] = field(default_factory=set)
+    limits: dict[str, Line] = field(default_factory=lines)
     leases: dict[str, int] = field(default_factory=dict)  # token -> HOLDS, or has run out
     control: dict[str, set[str]] = field(default_factory=dict)
     spent: list[Entry] = field(default_factory=list)
@@ -156,6 +166,9 @@ class Model:
 
         self._finish(run, RunState.CANCELLED, CANCELLED)
         self.turns[run.priority].leave(run_id)
+        if run.limit:
+            del self.limits[run.limit].waiting[run_id]
+            run.limit = ""
         self.timers.pop(run_id, None)
         self.parked.pop(run_id, None)
         return "cancelled"
@@ -283,26 +296,31 @@ class Model:
         run = self._held(token, run_id, fence)
         return run is not None and run.state is RunState.RUNNING
 
-    def depth(self) -> tuple[int, int, int, int, int, int]:
-        """Waiting, running, scheduled, due, parked, dead."""
+    def depth(self) -> tuple[int, ...]:
+        """Waiting, running, scheduled, due, parked, dead, limited."""
         running = len(list(self.pending()))
         waiting = sum(map(len, self.streams.values())) - running
         waiting += sum(len(each.backlog) for each in self.turns.values())
         due = sum(self.timers.values()) + sum(self.parked.values())
-        return waiting, running, len(self.timers), due, len(self.parked), len(self.dead)
+        limited = sum(len(line.waiting) for line in self.limits.values())
+        return waiting, running, len(self.timers), due, len(self.parked), len(self.dead), limited
 
     # -- one item
 
-    def _apply(self, token: str, op: Op, given: list[Given]) -> Verdict:
+    def _apply(  # noqa: PLR0911 - one return for each kind
+        self, token: str, op: Op, given: list[Given]
+    ) -> Verdict:
         if op.kind in "AH":
             return self._delivered(token, op, given)
 
         run = self._held(token, op.run_id, op.fence)
-        if op.kind in "JEW":
+        if op.kind in "JEWK":
             if run is None or run.state is not RunState.RUNNING:
                 return Verdict.FENCED
             if op.kind == "W":
                 return self._look(run, op)
+            if op.kind == "K":
+                return self._admit(run, op)
             run.version = run.version or op.version
             return self._write(run, op)
 
@@ -313,6 +331,8 @@ class Model:
             if run.cancel and op.kind != "D":
                 self._finish(run, RunState.CANCELLED, CANCELLED)
             else:
+                if op.kind != "D":
+                    self._give_back(run)
                 self._end(run, op)
         self._acknowledge(op.level, op.entry)
         return Verdict.WRITTEN
@@ -325,6 +345,7 @@ class Model:
             if new and len(run.journal) + len(new) > self.max_records:
                 return Verdict.FULL
             run.journal.update(op.records)
+            run.written = True
             if op.kind == "E":
                 run.events.append(op.records[0][0])
         return Verdict.CANCEL if run.cancel else Verdict.WRITTEN
@@ -341,7 +362,7 @@ class Model:
             return Verdict.CANCEL if run.cancel else Verdict.WRITTEN
         if stored is None and len(run.journal) >= self.max_records:
             return Verdict.FULL
-        run.version = run.version or op.version
+        run.version, run.written = run.version or op.version, True
         if not waiting:
             run.journal[key] = otherwise
             return Verdict.CANCEL if run.cancel else Verdict.WRITTEN
@@ -349,6 +370,47 @@ class Model:
         if not waiting:
             del run.mail[name]
         return Verdict.ANSWERED
+
+    def _admit(self, run: Run, op: Op) -> Verdict:
+        """Let a run go on under limits; or put it into the line of the first that is full."""
+        if run.cancel:
+            return Verdict.CANCEL
+        lines = [self.limits[name] for name in op.limits]
+        full = [
+            name
+            for name, line in zip(op.limits, lines, strict=True)
+            if run.id not in line.holders and line.full
+        ]
+        if full:
+            rank = 0 if run.written else RANKS[run.priority]
+            self.limits[full[0]].waiting[run.id] = (rank, run.enqueued, run.id)
+            self._give_back(run)
+            run.state, run.owner, run.limit = RunState.QUEUED, "", full[0]
+            run.entry, run.unentered = None, ""
+            self._acknowledge(op.level, op.entry)
+            return Verdict.LIMITED
+        for name in [name for name in run.permits if name not in op.limits]:
+            del self.limits[name].holders[run.id]
+            self._grant_next(name)
+        for line in lines:
+            line.holders[run.id] = run.fence
+        run.permits = op.limits
+        return Verdict.WRITTEN
+
+    def _give_back(self, run: Run) -> None:
+        permits, run.permits = run.permits, ()
+        for name in permits:
+            del self.limits[name].holders[run.id]
+            self._grant_next(name)
+
+    def _grant_next(self, name: str) -> None:
+        line = self.limits[name]
+        for run_id in line.order[:1]:
+            del line.waiting[run_id]
+            run = self.runs[run_id]
+            line.holders[run_id] = 0
+            run.limit, run.permits = "", (name,)
+            self._deliver(run, "suspect" if run.suspect else "resume")
 
     def _end(self, run: Run, op: Op) -> None:
         match op.kind:
@@ -476,11 +538,13 @@ class Model:
         if run.cancel:
             self._finish(run, RunState.CANCELLED, CANCELLED)
         else:
+            self._give_back(run)
             self._deliver(run, "suspect" if run.suspect else "resume")
 
     def _finish(self, run: Run, state: RunState, payload: str) -> None:
         run.state, run.payload = state, payload
         self.ended[run.id] = False
+        self._give_back(run)
 
     def _promote(self, index: dict[str, bool], expected: RunState) -> int:
         due = sorted(run_id for run_id, is_due in index.items() if is_due)

@@ -274,3 +274,24 @@ async def test_a_full_batch_fits_into_one_commit(bench: Bench) -> None:
     assert reply.verdicts == (Verdict.WRITTEN,) * 500
     assert await bench.waiting() == []
     assert await bench.pending() == []
+
+
+async def test_a_record_far_from_every_bound_takes_three_commands(bench: Bench) -> None:
+    """Agents record many steps: whether one is new is found out by writing it."""
+    if bench.store.in_memory:
+        pytest.skip("it does not count its commands")
+    held = await bench.held()
+    await bench.verdict("w1", commits.journal(held, [("step#0", b"[1]")], "1"))
+    second = commits.journal(held, [("step#1", b"[1,2]")], "1")
+    await bench.redis.config_resetstat()
+
+    assert await bench.verdict("w1", second) is Verdict.WRITTEN
+
+    counted = await bench.redis.info("commandstats")
+    calls = {name.removeprefix("cmdstat_"): row["calls"] for name, row in counted.items()}
+    assert {name: calls[name] for name in calls if name.startswith("h")} == {
+        "hmget": 1, "hsetnx": 1, "hset": 1,
+    }  # fmt: skip
+    # Said twice, it counts once.
+    assert await bench.verdict("w1", second) is Verdict.WRITTEN
+    assert await bench.redis.hget(bench.lane.run(held.run_id), "bytes") == b"8"

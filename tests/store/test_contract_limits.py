@@ -233,6 +233,44 @@ async def test_what_something_else_occupies_is_told(bench: Bench) -> None:
     assert await bench.end(held, Completed(b"1")) is Verdict.WRITTEN
 
 
+async def test_a_line_that_something_else_occupies_is_told(bench: Bench) -> None:
+    """The commit holds others' items: it must not end half-way."""
+    first, second = await take(bench, "r1", "r2")
+    await admit(bench, first)
+    await bench.redis.set(f"{bench.lane.prefix}limited:one", "foreign")
+
+    reply = await bench.commit(
+        "w1", commits.admit(second, ONE), commits.journal(first, [("k", b"x")], "1")
+    )
+    assert reply.verdicts == (Verdict.OCCUPIED, Verdict.WRITTEN)
+    assert await bench.state("r2") is RunState.RUNNING
+
+
+@pytest.mark.parametrize("how", ["destroyed", "another", "foreign", "all"])
+async def test_a_permit_of_a_record_that_is_gone_comes_back(bench: Bench, how: str) -> None:
+    """Who waits for it would wait for ever: nothing moves a run that is not there any more."""
+    first, second, third = await take(bench, "r1", "r2", "r3")
+    for held in (first, second, third):
+        await admit(bench, held)
+    await bench.sweep()
+    assert await holders(bench) == {"r1"}, "its holder lives"
+
+    await bench.redis.delete(bench.lane.run("r1"))
+    match how:
+        case "another":
+            await bench.accept("r1")
+        case "foreign":
+            await bench.redis.set(bench.lane.run("r1"), "foreign")
+        case "all":
+            await bench.redis.delete(f"{bench.lane.prefix}permits:one")
+    await bench.sweep()
+    await bench.sweep()
+    assert await holders(bench) == {"r2"}
+    await bench.redis.delete(bench.lane.run("r3"))
+    await bench.sweep()
+    assert await limited(bench) == 0, "who waited is gone, too"
+
+
 async def test_only_a_run_in_no_line_is_put_back(bench: Bench) -> None:
     """What waits for a permit is not lost, unless its line is."""
     first, second = await take(bench, "r1", "r2")

@@ -32,17 +32,17 @@ BOUNDED_BY = {
     "ZRANGEBYSCORE": r"'LIMIT', 0, \d+",
     "ZREMRANGEBYRANK": r"math\.min\(",
     "ZRANGE": r", (0, 0|0, 999|#names, #names|0, count - 1)(, 'WITHSCORES')?$"
-    r"|PLACING, 0, tonumber\(ARGV\[2\]\) - 1$",
+    r"|LIMITED, first, first \+ 19$|PLACING, 0, tonumber\(ARGV\[2\]\) - 1$",
     # What belongs to one run has bounds of its own: as much as whoever takes it loads.
     "HGETALL": r", (key|journal_key\(id\)|received_key\(id\))$",
     "XRANGE": r"'COUNT', (1\b|100\b|count|some|ARGV\[2\])|(\w+\[1\]|entry), (\w+\[1\]|entry)$"
     r"|events_key\(id\), '-', '\+'$",
     "XREADGROUP": r"'COUNT', count",
-    "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'-', '\+', (BATCH|1000), \w+",
+    "XPENDING": r"entry, entry, 1|'-', '\+', 1$|'\+', 1, TOKEN$|'-', '\+', (BATCH|1000), \w+",
     # As many as one process holds.
     "SMEMBERS": r"control$",
-    # Some of what the processes of a fleet say of themselves.
-    "HRANDFIELD": r"((AGENTS|TURNS), \d+|BOARD, \d+, 'WITHVALUES')$",
+    # Some of what the processes of a fleet say of themselves, and of those who hold permits.
+    "HRANDFIELD": r"((AGENTS|TURNS|permits_key\(limit\)), \d+|BOARD, \d+, 'WITHVALUES')$",
     # One group a stream; of a stream its counters and two entries, as long as it is not FULL;
     # consumers, once a lease: as many as the fleet has processes.
     "XINFO": r"'(GROUPS', stream|STREAM', stream|CONSUMERS', STREAM\[level\], GROUP)$",

@@ -119,10 +119,32 @@ async def test_a_part_goes_only_with_the_record_that_referred_to_it(bench: Bench
     await bench.end(held, Parked(None, 0.0))
     await bench.redis.hset(bench.lane.spilled("r1"), "a:0", b"part")
 
-    await reseal(bench, "spilled", "b:0", b"", b"other", "drop", "a:0", "k", b"new")
+    new = ("for", "k", b"old", b"", "spilled", "b:0", b"", b"other")
+    await reseal(bench, *new, "drop", "a:0", "k", b"new")
     assert await bench.redis.hkeys(bench.lane.spilled("r1")) == [b"a:0", b"b:0"]
     await reseal(bench, "journal", "k", b"old", b"new", "drop", "a:0", "k", b"new")
     assert await bench.redis.hkeys(bench.lane.spilled("r1")) == [b"b:0"]
+
+
+async def test_parts_of_a_record_that_is_another_by_now_do_not_stay(bench: Bench) -> None:
+    """Neither those that come after it has changed, nor those from before: nobody names them."""
+    held = await bench.held("r1")
+    await bench.verdict("w1", commits.journal(held, [("k", b"old")], "1"))
+    await bench.end(held, Parked(1.0, 0.0))
+    first = ("for", "k", b"old", b"", "spilled", "b:0", b"", b"one")
+    late = ("for", "k", b"old", b"", "spilled", "b:1", b"", b"two", "journal", "k", b"old", b"new")
+    void = ("void", "b:0", "k", b"new", "void", "b:1", "k", b"new")
+    before = await bench.fields("r1")
+
+    assert await reseal(bench, *first) == 1
+    await bench.redis.hset(bench.lane.journal("r1"), "k", b"won")
+    assert await reseal(bench, *late) == 0
+    assert await bench.redis.hkeys(bench.lane.spilled("r1")) == [b"b:0"]
+    await bench.sweep()
+    await bench.take("w1")
+    assert await reseal(bench, *void) == -1, "a worker holds it, and what is void goes all the same"
+    assert await bench.redis.exists(bench.lane.spilled("r1")) == 0
+    assert (await bench.fields("r1"))["bytes"] == before["bytes"]
 
 
 async def test_nothing_is_replaced_that_a_worker_holds(bench: Bench) -> None:

@@ -11,7 +11,15 @@ import pytest
 from millstream.errors import TrialConflict, UsageError
 from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.limit import Asked
-from millstream.model.outcome import Completed, Continued, Failed, Parked, Released, Retry
+from millstream.model.outcome import (
+    Completed,
+    Continued,
+    Failed,
+    Parked,
+    Refused,
+    Released,
+    Retry,
+)
 from millstream.model.run import Delivery, RunState
 from millstream.model.trial import Phase, Tally, Trial
 from millstream.store import codec, commits, outbox, trials
@@ -252,6 +260,88 @@ async def test_a_rollback_recalls_what_nobody_has_begun(bench: Bench) -> None:
     ]  # fmt: skip
     assert [x.version for x in await take(bench, "w2", 9, canary=False)] == ["1", "1", "1"]
     assert (await bench.end(held, Completed(b"1"))).name == "WRITTEN"
+
+
+async def test_a_run_that_a_rate_delays_is_recalled(bench: Bench) -> None:
+    """A worker of the trial has had it, but only to be told to wait: it has begun nothing."""
+    await tried(bench, now=after(share=1.0))
+    await bench.accept("r1", "r2")
+    rate = [Asked("rate", 1, 60_000)]
+    verdicts = [
+        await bench.verdict("w1", commits.admit(x, rate))
+        for x in await take(bench, count=2, canary=True)
+    ]
+    assert verdicts == [Verdict.WRITTEN, Verdict.LIMITED]
+    await tried(bench, TRIAL, after(phase=Phase.ROLLED_BACK))
+    await bench.fall_due("r2")
+    await bench.sweep()
+
+    (again,) = await take(bench, canary=False)
+    assert (again.run_id, again.version) == ("r2", "1")
+
+
+async def test_what_was_on_its_version_before_is_kept_with_those_who_know_it(bench: Bench) -> None:
+    """Others hand it back once, and not twenty times until it fails."""
+    held = await bench.held("r1")
+    await bench.verdict("w1", commits.journal(held, [("k", b"x")], "2"))
+    await tried(bench)
+    await bench.end(held, Released())
+    (lost,) = await take(bench, "w2", canary=False)
+    await bench.verdict("w2", ending(lost, Refused(0.0), ""))
+    await bench.fall_due("r1")
+    await bench.sweep()
+
+    assert await take(bench, "w2", canary=False) == []
+    (again,) = await take(bench, canary=True)
+    assert (again.run_id, again.version, again.level) == ("r1", "2", "canary")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_what_a_trial_left_flows_back_while_another_is_on(bench: Bench, begun: bool) -> None:
+    """Those who read the stream of trials are the workers of another workflow now."""
+    held = await drawn(bench)
+    if begun:
+        await bench.verdict("w1", commits.journal(held, [("k", b"x")], "2"))
+    await bench.end(held, Released())
+    other = after(workflow="other", version="7", kept="6")
+    await trials.change(bench.store, [bench.lane], "other", None, other)
+    await tried(bench, TRIAL, None)
+    await bench.sweep()
+
+    (again,) = await take(bench, canary=False)
+    assert (again.run_id, again.version) == ("r1", "2" if begun else None)
+    await bench.end(again, Released())
+    assert [x.run_id for x in await take(bench, canary=False)] == ["r1"], "and does not return"
+
+
+async def test_what_another_trial_waits_for_does_not_hide_what_is_left(bench: Bench) -> None:
+    """A page of the stream is looked at by each sweep."""
+    await tried(bench, now=after(share=1.0))
+    await bench.accept(*(f"a{n}" for n in range(150)))
+    other = after(workflow="other", version="7", kept="6", share=1.0)
+    await trials.change(bench.store, [bench.lane], "other", None, other)
+    await bench.accept("left", workflow="other")
+    await trials.change(bench.store, [bench.lane], "other", b"*", None)
+    for _ in range(3):
+        await bench.sweep()
+
+    assert [x.run_id for x in await take(bench, canary=False)] == ["left"]
+    assert await trials.waiting(bench.store, [bench.lane]) == 150
+
+
+async def test_after_the_end_of_a_trial_nothing_is_counted(bench: Bench) -> None:
+    """It would be counted as another trial's, or for ever."""
+    held = await drawn(bench)
+    await tried(bench, TRIAL, None)
+    await bench.end(held, Completed(b"1"))
+    assert await trials.tallies(bench.store, [bench.lane]) == {}
+
+    await tried(bench, now=after(version="3"))
+    await bench.accept("r2", version="2")
+    (late,) = await take(bench, canary=False)
+    await bench.redis.hset(bench.lane.run("r2"), "arm", "canary")
+    await bench.end(late, Completed(b"1"))
+    assert await trials.tallies(bench.store, [bench.lane]) == {}
 
 
 async def test_a_promoted_version_gets_every_new_run(bench: Bench) -> None:

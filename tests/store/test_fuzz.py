@@ -17,9 +17,10 @@ from tests.store.histories import History
 
 
 @pytest.mark.timeout(600)
-def test_the_store_in_memory_follows_the_model() -> None:
-    """Enough histories to meet what nobody thought of, in the time of a coffee."""
-    run_state_machine_as_test(History, settings=histories(70))
+@pytest.mark.parametrize("count", [25, pytest.param(70, marks=pytest.mark.slow)])
+def test_the_store_in_memory_follows_the_model(count: int) -> None:
+    """Enough histories to meet what nobody thought of; the more of them with the proofs."""
+    run_state_machine_as_test(History, settings=histories(count))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from millstream.store import runs
 from millstream.store.commits import Item
 from millstream.store.keys import FRESH, GROUP, LEVELS
 from tests.store.bench import Bench
+from tests.store.lines import MOST
 from tests.store.model import Given, Op
 
 
@@ -34,6 +35,11 @@ def to_item(op: Op) -> Item:  # noqa: PLR0911 - one return for each kind
         case "W":
             ((key, otherwise),) = op.records
             return ["W", *head, key, otherwise, *op.awaits, "open", "done", "."]
+        case "K":
+            item: Item = ["K", *place[:-1], len(op.limits)]
+            for name in op.limits:
+                item += (name, MOST[name], 0)
+            return item
         case "L":
             return ["L", *place]
         case "U":
@@ -58,6 +64,10 @@ async def look(bench: Bench, ids: Sequence[str]) -> dict[str, Any]:
         pipe.zrange(index, 0, -1)
     for level in FRESH:
         pipe.zrange(lane.backlog(level), 0, -1, withscores=True)
+    for name in MOST:
+        pipe.hgetall(f"{lane.prefix}permits:{name}")
+        pipe.zrange(f"{lane.prefix}limited:{name}", 0, -1)
+    pipe.zrange(lane.limited, 0, -1)
     for level in LEVELS:
         pipe.xrange(lane.stream(level))
         pipe.xpending_range(lane.stream(level), GROUP, "-", "+", 1000)
@@ -73,6 +83,11 @@ async def look(bench: Bench, ids: Sequence[str]) -> dict[str, Any]:
     for level in FRESH:
         backlog = [(int(turn), run_id.decode()) for run_id, turn in next(replies)]
         seen[lane.backlog(level)] = backlog
+    for name in MOST:
+        holders_, line = text(next(replies)), next(replies)
+        permits = {run_id: int(fence) for run_id, fence in holders_.items()}
+        seen[f"limit {name}"] = (permits, [run_id.decode() for run_id in line])
+    seen[lane.limited] = [run_id.decode() for run_id in next(replies)]
     for level in LEVELS:
         entries, pending = next(replies), next(replies)
         holders = {row["message_id"]: row["consumer"].decode() for row in pending}
@@ -83,6 +98,7 @@ async def look(bench: Bench, ids: Sequence[str]) -> dict[str, Any]:
     depth = await runs.depth(bench.store, lane)
     seen["depth"] = (
         depth.waiting, depth.running, depth.scheduled, depth.due, depth.parked, depth.dead,
+        depth.limited,
     )  # fmt: skip
     return seen
 

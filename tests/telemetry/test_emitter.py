@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from millstream.events import Event
+from millstream.events import Emit, Event, StepEnded
 from millstream.telemetry.emitter import Emitter
 from tests.telemetry.examples import EXAMPLES
 
@@ -33,3 +33,30 @@ def test_a_broken_subscriber_is_reported_once_and_the_others_go_on() -> None:
 
     assert seen == list(EXAMPLES)
     assert [str(report) for report in reports] == ["WorkerStarted"]
+
+
+def test_a_subscriber_is_asked_once_for_each_kind_what_hears_it() -> None:
+    """What nobody has a use for costs a look, however often it is emitted."""
+
+    class Choosy:
+        def __init__(self) -> None:
+            self.asked: list[type] = []
+            self.heard: list[Event] = []
+
+        def hears(self, kind: type[Event]) -> Emit | None:
+            self.asked.append(kind)
+            return self.heard.append if kind is StepEnded else None
+
+        def __call__(self, event: Event) -> None:
+            raise AssertionError(event)
+
+    choosy, seen = Choosy(), list[Event]()
+    emit = Emitter(choosy, seen.append)
+
+    for event in [*EXAMPLES, *EXAMPLES]:
+        emit(event)
+
+    assert seen == [*EXAMPLES, *EXAMPLES]
+    steps = [event for event in EXAMPLES if type(event) is StepEnded]
+    assert choosy.heard == [*steps, *steps] != []
+    assert choosy.asked == list(dict.fromkeys(map(type, EXAMPLES)))

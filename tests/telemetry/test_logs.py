@@ -393,3 +393,15 @@ def test_secrets_in_what_a_step_says_are_taken_out() -> None:
 
     said = sink.getvalue()
     assert not any(secret in said for secret in ("hunter2", "abcdefgh", "k-123456"))
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_a_kind_is_left_out_only_where_nothing_of_it_is_written(event: Event, level: str) -> None:
+    """What hears a kind of event writes what the subscriber itself would write."""
+    asked, whole = Sink(), Sink()
+    hear = subscriber(asked, level).hears(type(event))
+    if hear is not None:
+        hear(event)
+    subscriber(whole, level)(event)
+    assert asked.getvalue() == whole.getvalue()

@@ -60,7 +60,7 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
     try:
         # The servers' file is read first: what is wrong with it ends the process in one line.
         async with (
-            compose.tools(config, watched.emit) as tools,
+            compose.tools(config, watched.emit, connection) as tools,
             open_agents(config.agents, watched.emit) as agents,
             compose.inference(config, watched.emit, connection) as inference,
         ):

@@ -36,7 +36,7 @@ class Basis(Context):
         *,
         queue: str,
         wall: Callable[[], float],
-        reader: RunReader,
+        read: Callable[[], RunReader],
         park: Callable[[float | None, int, tuple[str, ...]], None],
         listen: Callable[[], None],
     ) -> None:
@@ -46,7 +46,7 @@ class Basis(Context):
         self._environment = environment
         self._queue = queue
         self._wall = wall
-        self._reader = reader
+        self._read = read
         self._park = park
         self._listen = listen
         self._unawaited: dict[str, None] = {}
@@ -91,7 +91,7 @@ class Basis(Context):
 
     @cached_property
     def _waits(self) -> waitsteps.Waits:
-        box = Mailbox(self._reader, received=self._held.addressed, begin=self._listen)
+        box = Mailbox(self._read(), received=self._held.addressed, begin=self._listen)
         self._held.on_message = box.hear
         return waitsteps.Waits(self._recorder, self._parking, box)
 

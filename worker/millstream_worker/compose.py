@@ -7,21 +7,20 @@ import os
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
+
+import anyio
 
 from millstream import __version__
 from millstream.client import Client
 from millstream.client.schedules import Schedules
-from millstream.errors import InferenceRejected, ToolRejected
 from millstream.events import Emit
 from millstream.model import ids
-from millstream.model.inference import CallOptions
 from millstream.model.run import Delivery
-from millstream.model.tool import ToolInfo, ToolResult
 from millstream.model.trace import trace_id_of
 from millstream.store.agents import Agent
 from millstream.store.connection import Connection
@@ -33,6 +32,7 @@ from millstream.telemetry.logs import LogSubscriber, RunLogger, make_logger
 from millstream.telemetry.metrics import MetricsSubscriber, Registry, new_registry
 from millstream.telemetry.opening import Tracing, open_tracing
 from millstream.workflow import Log, Workflows
+from millstream_worker.absent import NoModels, NoTools
 from millstream_worker.agents.asked import Agents, NoAgents
 from millstream_worker.config import WorkerConfig
 from millstream_worker.consumer import Consumer
@@ -53,6 +53,7 @@ from millstream_worker.inference.service import InferenceService
 from millstream_worker.lanes import Lanes
 from millstream_worker.lease import Lease
 from millstream_worker.renewer import Renewer
+from millstream_worker.rooms import Rooms
 from millstream_worker.serve import LaneDuties, Renews, Worker
 from millstream_worker.slots import Slots
 from millstream_worker.spilling import Spills
@@ -64,50 +65,6 @@ from millstream_worker.threads import Threads
 THREADS = 100
 
 MakesRenewer = Callable[[Connection, Sequence[Lane], str, Lease, Emit], Renews]
-
-
-class NoModels:
-    """Stands where no models were opened."""
-
-    def attend(self, held: Callable[[], int]) -> None:
-        """Nobody waits here."""
-
-    async def infer(
-        self, model: str, inputs: Sequence[Any], options: CallOptions, *, run: str
-    ) -> list[Any]:
-        """Refuse."""
-        del inputs, options, run
-        raise InferenceRejected(f"there is no model {model!r} here", cause="UnknownModel")
-
-
-class NoTools:
-    """Stands where no MCP server is declared."""
-
-    async def prepare(
-        self, server: str, tool: str, arguments: Mapping[str, Any], *, run_id: str
-    ) -> Any:
-        """Refuse."""
-        del tool, arguments, run_id
-        raise _undeclared(server)
-
-    async def call(self, prepared: Any, arguments: Mapping[str, Any], **options: Any) -> ToolResult:
-        """Never called: nothing can be prepared."""
-        raise NotImplementedError
-
-    async def offered(self, server: str, *, run_id: str) -> tuple[Sequence[ToolInfo], str]:
-        """Refuse."""
-        del run_id
-        raise _undeclared(server)
-
-    def release_run(self, run_id: str) -> None:
-        """There is nothing to release."""
-
-
-def _undeclared(server: str) -> ToolRejected:
-    return ToolRejected(
-        f"no MCP server {server!r} is declared; start the worker with --mcp FILE",
-        cause="ToolRejected",
-    )
 
 
 def renewing_thread(
@@ -142,7 +99,10 @@ async def compose(config: WorkerConfig, workflows: Workflows, parts: Parts) -> W
     await lanes.look_up()
     agent = _agent(config, workflows, parts)
     lease = Lease(config.lease, parts.mono)
-    executor = Executor(workflows, _environment(config, agent, lease, parts), parts.mono)
+    environment = _environment(config, agent, lease, parts)
+    # Which kind of loop runs is asked once: for each scope it costs as much as the scope.
+    make_scope = type(anyio.CancelScope())
+    executor = Executor(workflows, environment, parts.mono, make_scope=make_scope)
     slots = Slots(config.concurrency)
     parts.inference.attend(lambda: slots.total - slots.free)
 
@@ -286,7 +246,7 @@ def telemetry(config: WorkerConfig) -> Telemetry:
 
 
 @asynccontextmanager
-async def tools(config: WorkerConfig, emit: Emit) -> AsyncIterator[Tools]:
+async def tools(config: WorkerConfig, emit: Emit, connection: Connection) -> AsyncIterator[Tools]:
     """Open the tools that are declared. The MCP SDK is imported only when there are any."""
     if config.mcp is None:
         yield NoTools()
@@ -296,7 +256,12 @@ async def tools(config: WorkerConfig, emit: Emit) -> AsyncIterator[Tools]:
     from millstream_worker.tools.servers import load_servers  # noqa: PLC0415 - see above
 
     async with AsyncExitStack() as stack:
-        caller = ToolCaller(load_servers(config.mcp), emit=emit)
+        servers = load_servers(config.mcp)
+        rooms = None
+        if any(spec.limit is not None for spec in servers.values()):
+            token = ids.new_process_token(SystemRandom())
+            rooms = await stack.enter_async_context(Rooms(connection, token, config.lease))
+        caller = ToolCaller(servers, emit=emit, rooms=rooms)
         yield await stack.enter_async_context(caller)
 
 

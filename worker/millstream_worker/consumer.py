@@ -20,15 +20,17 @@ import anyio
 import anyio.lowlevel
 
 from millstream.errors import StoreError
-from millstream.events import Emit, StoreFailed, StoreRecovered
+from millstream.events import Emit
 from millstream.model.outcome import Released
 from millstream.model.run import Delivery
 from millstream.store import commits, deliveries
+from millstream.store.arrivals import Arrival
 from millstream.store.commits import NOTHING, Item, Verdict, Want
 from millstream.store.connection import Connection
 from millstream.store.deliveries import Stray
 from millstream.store.keys import SUSPECT, Lane
 from millstream_worker import turns
+from millstream_worker.contact import Contact
 from millstream_worker.gate import Gate
 from millstream_worker.held import Held, Stop
 from millstream_worker.lease import Lease
@@ -67,11 +69,12 @@ class Consumer:
         self._lease = lease
         self._shares = Shares()
         self._emit = emit
+        self._contact = Contact(connection, lane, emit=emit, alive=alive, answered=answered)
+        #: Returns the time in epoch seconds, by the clock of Redis.
+        self.wall = self._contact.wall
         self._start: Callable[[Held], None] | None = None
         self._retention_s = retention_s
-        self._alive = alive  # told of every turn of the loop
         self._posted = posted  # something was put into the lane's outbox
-        self._answered = answered  # what came of a call: None when it was served, else why not
         self._sequence = 0
         self._outgoing: list[turns.Submission] = []
         self._adopting: list[Stray] = []
@@ -80,8 +83,16 @@ class Consumer:
         self._taking = False
         self._comparing = False
         self._turning = False
-        #: The clock of Redis, as an offset to the loop's own.
-        self._offset_s = 0.0
+        #: While verdicts are told: how many runs have left, whose slots are given back together.
+        self._left: int | None = None
+        #: Whether the loop was woken since it last looked.
+        self._woken = False
+        #: The entry of each level that was delivered last.
+        self._last: dict[str, str] = {}
+        self._reader = Reader(
+            connection, lane, token, slots, self._dry, last=self._last,
+            found=self._found, failed=self._read_failed, look=self._look_again,
+        )  # fmt: skip
         self._unshare = slots.share(self._wake.set, lambda: self._taking and not self._dry.is_set())
         slots.on_cleared.append(self._look_again)
         lease.serve(lane)
@@ -91,11 +102,9 @@ class Consumer:
     def submit(self, items: Sequence[Item], size: int, answered: Callable[[Verdict], None]) -> None:
         """Queue items for the next commit; ``answered`` is told the verdict on the last of them."""
         self._outgoing.append(turns.Submission(items, size, answered))
-        self._wake.set()
-
-    def wall(self) -> float:
-        """Return the time in epoch seconds, by the clock of Redis."""
-        return asyncio.get_running_loop().time() + self._offset_s
+        if not self._woken:
+            self._woken = True
+            self._wake.set()
 
     def open(self, start: Callable[[Held], None]) -> None:
         """Begin to take; every delivery is handed to ``start``, which must not wait."""
@@ -135,9 +144,12 @@ class Consumer:
         """The run has left this worker; its slot is free."""
         if self.held.get(held.delivery.run_id) is held:
             del self.held[held.delivery.run_id]
-        if self._slots.suspecting:
+        if self._slots.suspects:
             self._slots.clear(held)
-        self._slots.give(1)
+        if self._left is None:
+            self._slots.give(1)
+        else:
+            self._left += 1
 
     @property
     def idle(self) -> bool:
@@ -152,6 +164,7 @@ class Consumer:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                self._woken = False
                 self._turning = True
                 await self._turn()
                 self._turning = False
@@ -168,7 +181,7 @@ class Consumer:
         leaving = sum([item[0] in commits.ENDINGS for sent in batch for item in sent.items])
         want, granted = self._want(strays, leaving)
         if not batch and not strays and not surplus and not want.total:
-            self._alive()
+            self._contact.alive()
             return
 
         items = [item for submission in batch for item in submission.items]
@@ -177,10 +190,12 @@ class Consumer:
         reply = await self._commit(items, want)
         if reply.posted:
             self._posted()
+        self._left = 0
         turns.answer(batch, reply.verdicts)
-        if self._slots.suspecting:
+        if self._slots.suspects:
             self._clear_suspects(items, reply.verdicts)
-        self._receive(reply.taken, granted + len(strays))
+        left, self._left = self._left, None
+        self._receive(reply.taken, granted + len(strays) + left)
         if want.total and len(reply.taken) < want.total:
             self._dry.set()
         if self._outgoing or self._adopting or self._comparing:
@@ -198,41 +213,31 @@ class Consumer:
                 )
             except StoreError as error:
                 if failed_at is None:
-                    failed_at = self._refused("commit", error)
-                # Refused is a turn too: Redis being away must not look like a loop that hangs.
-                self._alive()
-                self._answered(str(error))
+                    failed_at = self._contact.refused("commit", error)
+                self._contact.still_refused(error)
                 want = NOTHING
                 self._comparing = True
-                await self._recover(error)
+                await self._contact.recover(error)
                 await anyio.sleep(pause_s)
                 pause_s = min(1.0, pause_s * 2)
             else:
-                self._served("commit", reply.now, failed_at)
+                self._contact.served("commit", reply.now, failed_at)
                 return reply
-
-    async def _recover(self, error: StoreError) -> None:
-        await self._connection.reset()
-        if "NOGROUP" in str(error):
-            # Redis was flushed, or came back without what it had: make the groups again.
-            try:
-                await deliveries.ensure_groups(self._connection, self.lane)
-            except StoreError as again:
-                self._answered(str(again))
 
     async def _compare(self) -> None:
         self._comparing = False
+        self._reader.doubt()
         lapses = self._lease.lapses
         try:
             found = await deliveries.holdings(
                 self._connection, self.lane, self._token, [x.delivery for x in self.held.values()]
             )
         except StoreError as error:
-            self._refused("compare", error)
+            self._contact.refused("compare", error)
             self._comparing = True
             await anyio.sleep(0.1)
             return
-
+        self._reader.doubt()
         for run_id in found.lost:
             if run_id in self.held and not self._ending(run_id):
                 self.held[run_id].stop(Stop.LOST)
@@ -264,7 +269,6 @@ class Consumer:
         """
         if not self._taking or self._dry.is_set():
             return NOTHING, 0
-
         # Half of all at most: while one half is written and taken, the other half runs.
         most = min(turns.MOST_ITEMS, -(-self._slots.total // 2))
         kept = min(most, self._slots.kept(leaving, len(self.held) - leaving))
@@ -290,14 +294,14 @@ class Consumer:
 
     def _receive(self, taken: Sequence[Delivery], granted: int) -> None:
         for delivery in taken:
+            self._last[delivery.level] = delivery.entry
             before = self.held.get(delivery.run_id)
             if before is not None:
                 # Taken anew under a higher fence: whatever still runs here writes nothing more.
                 before.stop(Stop.LOST)
             if not self._taking:
                 # Asked for before the drain began: nothing may be started any more.
-                back = commits.ending(delivery, Released(), "", self._retention_s)
-                self.submit([back], 0, lambda _: None)
+                self._release(delivery)
                 self._slots.give(1)
                 continue
             held = Held(delivery, self, self._retention_s)
@@ -310,41 +314,37 @@ class Consumer:
         # What came beyond what was granted stands in the places of runs that left just now.
         self._slots.give(granted - len(taken))
 
+    def _release(self, delivery: Delivery) -> None:
+        back = commits.ending(delivery, Released(), "", self._retention_s)
+        self.submit([back], 0, lambda _: None)
+
     # -- the blocking read ---------------------------------------------------------------------
 
     async def read_forever(self) -> None:
         """Wait for work whenever the lane is dry and there is room for it."""
-        reader = Reader(
-            self._connection, self.lane, self._token, self._slots, self._dry,
-            found=self._found, failed=self._read_failed, look=self._look_again,
-        )  # fmt: skip
-        await reader.read_forever()
+        await self._reader.read_forever()
 
-    def _found(self, strays: Sequence[Stray]) -> None:
-        self._alive()
-        self._answered(None)
-        if strays:
-            self._adopting += strays
+    def _found(self, arrival: Arrival) -> None:
+        self._contact.met()
+        if arrival.taken:
+            self._begin(arrival.taken)
+        if arrival.strays:
+            self._adopting += arrival.strays
             self._look_again()
 
+    def _begin(self, taken: Sequence[Delivery]) -> None:
+        """Start what the blocking read has brought, as far as there is room; hand back the rest."""
+        granted = self._slots.take(len(taken)) if self._taking else 0
+        for delivery in taken[granted:]:
+            self._release(delivery)
+        self._receive(taken[:granted], granted)
+        # More may be waiting. What was started has its first turn before that is looked for: a run
+        # that ends in it leaves with the same commit.
+        self._dry.clear()
+        asyncio.get_running_loop().call_soon(self._wake.set)
+
     async def _read_failed(self, error: StoreError) -> None:
-        self._refused("read", error)
+        self._contact.refused("read", error)
         self.compare()
-        await self._recover(error)
+        await self._contact.recover(error)
         await anyio.sleep(0.2)
-
-    # -- telling -------------------------------------------------------------------------------
-
-    def _refused(self, during: str, error: StoreError) -> float:
-        self._alive()
-        self._answered(str(error))
-        self._emit(StoreFailed(during=f"{during} {self.lane}", error=str(error)))
-        return asyncio.get_running_loop().time()
-
-    def _served(self, during: str, now: float, failed_at: float | None) -> None:
-        self._alive()
-        self._answered(None)
-        mono = asyncio.get_running_loop().time()
-        self._offset_s = now - mono
-        if failed_at is not None:
-            self._emit(StoreRecovered(during=f"{during} {self.lane}", away_s=mono - failed_at))

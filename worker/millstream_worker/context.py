@@ -9,14 +9,14 @@ import functools
 import inspect
 import typing
 import uuid as uuids
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 from millstream.errors import Suspended, UsageError
 from millstream.model.agent import AgentReply
 from millstream.model.backoff import RetryPolicy
-from millstream.model.journal import RecordStatus, StepKind
+from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.tool import ToolInfo, ToolResult
 from millstream.store import codec
 from millstream.workflow import Log
@@ -70,15 +70,14 @@ class RunContext(Waiting):
         if not shape.awaited:
             call = functools.partial(self._in_thread, call)
 
-        async def act() -> Any:
+        def act() -> Coroutine[Any, Any, Any]:
             record = self._visit(step)
             if record is not None:
-                return steps.replayed(step, await self._recorder.whole(record), shape.returned)
-            with self._parking.acting:
-                return await functionsteps.call_function(
-                    self._recorder, step, call, wanted=shape.returned,
-                    retry=retry or DEFAULT_RETRY, timeout_s=timeout,
-                )  # fmt: skip
+                return self._replayed(step, record, shape.returned)
+            return functionsteps.call_function(
+                self._recorder, step, call, acting=self._parking.acting, wanted=shape.returned,
+                retry=retry or DEFAULT_RETRY, timeout_s=timeout,
+            )  # fmt: skip
 
         return Call(act, step.key, self._unawaited)
 
@@ -106,7 +105,7 @@ class RunContext(Waiting):
             run_id=self.run_id,
             queue=self._queue,
             generation=self._delivery.generation,
-            session=toolsteps.session_of(self._queue, self._delivery),
+            session=self._session(),
         )
 
         async def act() -> ToolResult:
@@ -121,9 +120,7 @@ class RunContext(Waiting):
         if self._held.stopped is not None:
             return Call(self._too_late)
         step = self._step(StepKind.TOOLS, server, "", f"tools of {server}", key)
-        asked = liststeps.Listing(
-            server=server, session=toolsteps.session_of(self._queue, self._delivery)
-        )
+        asked = liststeps.Listing(server=server, session=self._session())
 
         async def act() -> list[ToolInfo]:
             self._pins.recall(server)
@@ -248,5 +245,13 @@ class RunContext(Waiting):
             self._recorder.emit_later(step, record, said)
 
     # -- below ---------------------------------------------------------------------------------
+    def _session(self) -> str:
+        """Return the name under which servers' sessions are this run's, and have them ended."""
+        self._held.uses_tools = True
+        return toolsteps.session_of(self._queue, self._delivery)
+
+    async def _replayed(self, step: steps.Step, record: Record, wanted: Any) -> Any:
+        return steps.replayed(step, await self._recorder.whole(record), wanted)
+
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         return await functionsteps.maybe_await(await self._environment.in_thread(call))

@@ -94,6 +94,7 @@ class _PreparedFunction:
     needs_intent = True
     on_unknown = OnUnknown.FAIL
     catalogue = ""
+    room = None
 
     def __init__(self, function: Any) -> None:
         self.function = function

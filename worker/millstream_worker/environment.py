@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
@@ -20,6 +21,9 @@ from millstream_worker.agents.asked import Agents, NoAgents
 from millstream_worker.functions import Shapes
 from millstream_worker.lease import Lease
 from millstream_worker.spilling import Spills
+
+#: Returns a block for a call out of this queue, entered when there is room.
+MakesRoom = Callable[[str], AbstractAsyncContextManager[None]]
 
 
 class Prepared(Protocol):
@@ -40,6 +44,10 @@ class Prepared(Protocol):
     @property
     def on_unknown(self) -> OnUnknown:
         """What to do when its outcome is not known."""
+
+    @property
+    def room(self) -> MakesRoom | None:
+        """Where the call has to find room first; None: it may be sent at once."""
 
 
 class Tools(Protocol):

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +28,23 @@ class Shapes:
     """Remembers the shapes of functions for as long as the functions live."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Callable[..., Any], Shape] = WeakKeyDictionary()
+        #: By a weak reference: looking it up in C is worth it for what every step asks.
+        self._known: dict[ref[Callable[..., Any]], Shape] = {}
 
     def of(self, fn: Callable[..., Any]) -> Shape:
         """Return the shape of a function, or of what a partial is made of."""
         while isinstance(fn, functools.partial):
             fn = fn.func
         try:
-            found = self._known.get(fn)
+            found = self._known.get(ref(fn))
         except TypeError:
             return _shape(fn)  # it can be called, but neither hashed nor watched
         if found is None:
-            found = self._known[fn] = _shape(fn)
+            found = self._known[ref(fn, self._forget)] = _shape(fn)
         return found
+
+    def _forget(self, fn: ref[Callable[..., Any]]) -> None:
+        self._known.pop(fn, None)
 
 
 def _shape(fn: Callable[..., Any]) -> Shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import anyio
@@ -31,43 +32,54 @@ async def call_function(
     step: Step,
     call: Callable[[], Awaitable[Any]],
     *,
+    acting: AbstractContextManager[None],
     wanted: Any,
     retry: RetryPolicy,
     timeout_s: float | None,
 ) -> Any:
-    """Call a function until it succeeds or its retries are used up; record what came of it."""
-    began = recorder.wall()
-    attempt = 0
-    while True:
-        attempt += 1
-        if not recorder.is_ready:
-            await recorder.ready()
-        started = time.perf_counter()
-        RUNNING.set(step.key)
-        try:
-            value = await (call() if timeout_s is None else _bounded(call, step, timeout_s))
-            plain, typed = _settled(value, wanted, step, recorder)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
-            # Whatever a step raises is its outcome. The two that asyncio would let through to
-            # the loop must not end the worker.
-            pause_s = _pause(error, retry, attempt, recorder)
-            if pause_s is None:
-                await recorder.fail(step, _failure(error), attempt, began)
-            recorder.retried(step, attempt, pause_s, error)
-            await anyio.sleep(pause_s)
-        else:
-            took_s = time.perf_counter() - started
-            record = recorder.record(
-                step, RecordStatus.OK, plain, attempts=attempt, began=began, took_s=took_s
-            )
+    """Call a function until it succeeds or its retries are used up; record what came of it.
+
+    A block of ``acting`` is open meanwhile.
+    """
+    with acting:
+        began = recorder.wall()
+        attempt = 0
+        while True:
+            attempt += 1
+            if not recorder.is_ready:
+                await recorder.ready()
+            started = time.perf_counter()
+            RUNNING.set(step.key)
             try:
-                await recorder.write(step, record)
-            except (PayloadTooLarge, NotEncodable) as error:
-                await recorder.fail(step, _failure(error), attempt, began)
-            return typed
-        finally:
-            # Not by its token: a coroutine that is thrown away ends in a context of its own.
-            RUNNING.set("")
+                value = await (call() if timeout_s is None else _bounded(call, step, timeout_s))
+                plain = typed = value
+                if not codec.is_settled(value, wanted, recorder.environment.limits.record):
+                    plain, typed = _settled(value, wanted, step, recorder)
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+                # Whatever a step raises is its outcome. The two that asyncio would let through to
+                # the loop must not end the worker.
+                pause_s = _pause(error, retry, attempt, recorder)
+                if pause_s is None:
+                    await recorder.fail(step, _failure(error), attempt, began)
+                recorder.retried(step, attempt, pause_s, error)
+                await anyio.sleep(pause_s)
+            else:
+                took_s = time.perf_counter() - started
+                record = recorder.record(
+                    step, RecordStatus.OK, plain, attempts=attempt, began=began, took_s=took_s
+                )
+                try:
+                    written = recorder.begin_write(step, record)
+                    if written is None:
+                        await recorder.write(step, record)
+                    else:
+                        recorder.tell(step, record, await written)
+                except (PayloadTooLarge, NotEncodable) as error:
+                    await recorder.fail(step, _failure(error), attempt, began)
+                return typed
+            finally:
+                # Not by its token: a coroutine that is thrown away ends in a context of its own.
+                RUNNING.set("")
 
 
 async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: float) -> Any:
@@ -82,8 +94,6 @@ async def _bounded(call: Callable[[], Awaitable[Any]], step: Step, timeout_s: fl
 
 def _settled(value: Any, wanted: Any, step: Step, recorder: Recorder) -> tuple[Any, Any]:
     limit = recorder.environment.limits.record
-    if codec.is_settled(value, wanted, limit):
-        return value, value
     try:
         return codec.settled(value, wanted, f"the result of step {step.target!r}", limit)
     except msgspec.ValidationError as error:

@@ -26,7 +26,7 @@ class Gate:
         self.give = slots.give
         self.suspect = slots.suspect
         self.clear = slots.clear
-        self._suspects = slots.suspects
+        self.suspects = slots.suspects
         self._slots = slots
         self._notify: Callable[[], None] = lambda: None
 
@@ -74,4 +74,4 @@ class Gate:
     @property
     def suspecting(self) -> bool:
         """Whether a run is held that may kill this worker."""
-        return bool(self._suspects)
+        return bool(self.suspects)

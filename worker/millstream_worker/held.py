@@ -7,9 +7,9 @@ written for it here. Knows nothing of workflows.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from typing import Protocol
 
 from millstream.errors import JournalFull, KeyOccupied, LeaseLost, Suspended
 from millstream.model.limit import Asked
@@ -22,7 +22,7 @@ from millstream.store import commits
 from millstream.store.codec import Parts
 from millstream.store.commits import Child, Item, Verdict
 from millstream.store.keys import Lane
-from millstream_worker.sent import Sent, awaited
+from millstream_worker.sent import Outbox, Sent
 from millstream_worker.turns import UNWRITTEN
 
 
@@ -43,48 +43,45 @@ class Stop(Enum):
 _PART = 200
 
 
-class Outbox(Protocol):
-    """Where items go: the lane's next commit."""
-
-    lane: Lane
-
-    def submit(self, items: Sequence[Item], size: int, answered: Callable[[Verdict], None]) -> None:
-        """Queue items of ``size`` bytes; ``answered`` is told the verdict on the last of them."""
-
-
 class Held:
     """A delivery that this worker holds."""
+
+    # What few runs change stands here: tens of thousands of these are made a second.
+
+    #: Seals what is said and what the run ends with; None: it stands in clear.
+    seal: commits.Seal | None = None
+    stopped: Stop | None = None
+    #: Bytes of what is written along with whatever is written next.
+    _size = 0
+    #: Whether a value is among that, and those that were sent.
+    _drawn = False
+    _drawing: Sent | None = None
+    #: The verdict on something that was drawn or said, and that does not stand.
+    _unwritten: Verdict | None = None
+    #: Whether whoever watches is told of steps, and how much this delivery has said so far.
+    tells_steps = False
+    _sayings = 0
+    #: Whether sessions with servers of tools may be this run's.
+    uses_tools = False
+    #: The version to pin with the next write; empty once it is pinned.
+    _pin = ""
+    _bytes = 0
+    _on_stop: Callable[[], None] | None = None
+    #: Who is told of the next message: its name, or None when that is not known.
+    on_message: Callable[[str | None], None] | None = None
 
     def __init__(self, delivery: Delivery, outbox: Outbox, retention_s: float) -> None:
         self.delivery = delivery
         #: Under what the delivery stands in a trace.
         self.caller = delivery.trace
-        #: Seals what is said and what the run ends with; None: it stands in clear.
-        self.seal: commits.Seal | None = None
-        self.stopped: Stop | None = None
         self._outbox = outbox
         self._retention_s = retention_s
-        #: Written along with whatever is written next, and how many bytes that is.
+        #: Written along with whatever is written next.
         self._later: list[Item] = []
-        self._size = 0
-        #: Whether a value is among them, and those that were sent.
-        self._drawn = False
-        self._drawing: Sent | None = None
-        #: The verdict on something that was drawn or said, and that does not stand.
-        self._unwritten: Verdict | None = None
         #: What was recorded so far, by this account: the store has the last word.
         self._records = delivery.records
-        self._bytes = 0
-        #: Whether whoever watches is told of steps, and how much this delivery has said so far.
-        self.tells_steps = False
-        self._sayings = 0
-        #: The version to pin with the next write; empty once it is pinned.
-        self._pin = ""
-        self._on_stop: Callable[[], None] | None = None
-        #: Whether somebody may have sent messages, and who is told of the next one: its name, or
-        #: None when that is not known.
+        #: Whether somebody may have sent messages.
         self.addressed = delivery.received
-        self.on_message: Callable[[str | None], None] | None = None
 
     @property
     def lane(self) -> Lane:
@@ -152,18 +149,29 @@ class Held:
         Raises `LeaseLost` when the run is no longer ours, `JournalFull` at the bound,
         `KeyOccupied` when something else stands where the journal belongs.
         """
+        journaled = None if said is not None else self.journal(key, record)
+        if journaled is not None:
+            self.judge(await journaled)
+            return
         self._append(key, record)
         if said is not None:
             self.say(said, commits.ONCE_WRITTEN)
+        self.judge(await self._send().wait())
+
+    def journal(self, key: str, record: bytes) -> asyncio.Future[Verdict] | None:
+        """Journal a record; the future is the verdict on it, for `judge`.
+
+        Nobody but the caller waits for this, and what it waits on is all that is made. None, and
+        nothing is done, while something drawn waits to be written: others may wait for that.
+        """
         if self._drawn:
-            self.judge(await self._send().wait())
-            return
-        # Nobody but the caller waits for this, and what it waits on is all that is made.
-        answered, tell = awaited()
-        self._submit(tell)
-        verdict = await answered
-        if verdict is not Verdict.WRITTEN:
-            self.judge(verdict)
+            return None
+        self._append(key, record)
+        items, self._later = self._later, []
+        size, self._size = self._size, 0
+        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._outbox.submit(items, size, verdict.set_result)
+        return verdict
 
     async def look(
         self,
@@ -267,7 +275,8 @@ class Held:
         told: Callable[[Verdict], None] = lambda _: None,
     ) -> None:
         """Give the run its end; ``told`` hears the verdict."""
-        item = commits.ending(self.delivery, outcome, self._take_pin(), self._retention_s, drop)
+        version, self._pin = self._pin, ""
+        item = commits.ending(self.delivery, outcome, version, self._retention_s, drop)
         if self.seal is not None:
             commits.seal_ending(item, self.seal)
         self._later.append(item)
@@ -324,7 +333,8 @@ class Held:
         if self.stopped is not None:
             raise Suspended
         self._count(len(record))
-        self._later.append(commits.journal(self.delivery, [(key, record)], self._take_pin()))
+        version = self._take_pin() if self._pin else ""
+        self._later.append(commits.record(self.delivery, key, record, version))
 
     def _check(self) -> None:
         if self.stopped is not None:

@@ -6,7 +6,7 @@ the name of the message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -33,11 +33,10 @@ class Parking:
         self._patience_s = patience_s
         self._wall = wall
         self._branches = 1
-        self._acts = 0
         #: By a number of their own: branches may wait for the same.
         self._waits: dict[object, Wait] = {}
         #: A block in which something is done to the world.
-        self.acting = _Acting(self)
+        self.acting = _Acting(self._waits, self._consider)
 
     @contextmanager
     def split(self, count: int) -> Iterator[Callable[[], None]]:
@@ -71,7 +70,7 @@ class Parking:
             del self._waits[mark]
 
     def _consider(self) -> None:
-        if not self._waits or self._acts or len(self._waits) != self._branches:
+        if not self._waits or self.acting.count or len(self._waits) != self._branches:
             return
         due = min((each.due for each in self._waits.values() if each.due is not None), default=None)
         if due is None or due - self._wall() > self._patience_s:
@@ -81,36 +80,33 @@ class Parking:
     @contextmanager
     def resting(self) -> Iterator[None]:
         """Inside an act, wait for something: nothing is done to the world meanwhile."""
-        self.end_act()
+        self.acting.count -= 1
+        if self._waits:
+            self._consider()
         try:
             yield
         finally:
-            self.begin_act()
-
-    def begin_act(self) -> None:
-        """Something is being done to the world: parking now would cut it, and repeat it later.
-
-        Branches count themselves; this is for the tasks that a workflow started on its own.
-        """
-        self._acts += 1
-
-    def end_act(self) -> None:
-        """It is done."""
-        self._acts -= 1
-        if self._waits:
-            self._consider()
+            self.acting.count += 1
 
 
 class _Acting:
-    """The block between `begin_act` and `end_act`; any number may be open."""
+    """The blocks in which something is done to the world; any number may be open.
 
-    __slots__ = ("_parking",)
+    Parking now would cut it, and repeat it later. Branches count themselves; this is for the tasks
+    that a workflow started on its own.
+    """
 
-    def __init__(self, parking: Parking) -> None:
-        self._parking = parking
+    __slots__ = ("_consider", "_waits", "count")
+
+    def __init__(self, waits: Mapping[object, Wait], consider: Callable[[], None]) -> None:
+        self._waits = waits
+        self._consider = consider
+        self.count = 0
 
     def __enter__(self) -> None:
-        self._parking.begin_act()
+        self.count += 1
 
     def __exit__(self, *exc_info: object) -> None:
-        self._parking.end_act()
+        self.count -= 1
+        if self._waits:
+            self._consider()

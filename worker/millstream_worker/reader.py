@@ -1,19 +1,21 @@
 """Wait for work in a lane that has run dry: the blocking read, on a connection of its own.
 
-What it brings is delivered, and not yet held: the lane's next commit adopts it. While no slot is
-free nothing is read, so that no delivery waits here that another worker could begin.
+What it brings is held by the time it is here; what is delivered only, the lane's next commit
+adopts. While no slot is free nothing is read, so that no delivery waits here that another worker
+could begin.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
 
 from millstream.errors import StoreError
-from millstream.store import deliveries
+from millstream.store import arrivals
+from millstream.store.arrivals import Arrival
 from millstream.store.connection import Connection
 from millstream.store.deliveries import Stray
 from millstream.store.keys import Lane
@@ -35,7 +37,8 @@ class Reader:
         slots: Slots | Gate,
         dry: asyncio.Event,
         *,
-        found: Callable[[Sequence[Stray]], None],
+        last: Mapping[str, str],
+        found: Callable[[Arrival], None],
         failed: Callable[[StoreError], Awaitable[None]],
         look: Callable[[], None],
     ) -> None:
@@ -45,11 +48,23 @@ class Reader:
         self._slots = slots
         #: Set while a commit would find nothing to take.
         self._dry = dry
+        #: The entry of each level that was delivered last, see `arrivals`.
+        self._last = last
+        #: Whether what a read has brought may be begun as it is.
+        self._sure = True
         #: Told what every read brought, also when that is nothing.
         self._found = found
         self._failed = failed
         #: Has the lane looked at by a commit again.
         self._look = look
+
+    def doubt(self) -> None:
+        """What is held is being compared; a read is under way that may bring what is known by then.
+
+        It may have been taken anew meanwhile, and have recorded more than is said of it. So a
+        commit adopts it again: only that one's account counts.
+        """
+        self._sure = False
 
     async def read_forever(self) -> None:
         """Wait for work whenever the lane is dry and there is room for it."""
@@ -66,19 +81,24 @@ class Reader:
                 await client.aclose()
 
     async def _read(self, client: Any) -> None:
+        self._sure = True
         try:
-            found = await deliveries.wait_for_delivery(
+            found = await arrivals.wait(
                 self._connection,
                 client,
                 self._lane,
                 self._token,
                 BLOCK_S,
+                after=self._last,
                 suspect=not self._slots.suspecting,
                 canary=self._slots.canary,
             )
         except StoreError as error:
             await self._failed(error)
         else:
+            if not self._sure:
+                again = [Stray(x.level, x.entry) for x in found.taken]
+                found = Arrival((), [*found.strays, *again])
             self._found(found)
 
     async def _until_free(self) -> None:

@@ -56,19 +56,27 @@ class Replay:
     def __init__(self, records: Mapping[str, Record]) -> None:
         self._records = dict(records)
         # Marks of changed code are no steps: the code may forget about them.
-        self._unvisited = {key for key in self._records if not key.startswith(_PATCH)}
+        self._unvisited: set[str] = set()
+        if records:
+            self._unvisited |= {key for key in records if not key.startswith(_PATCH)}
         self._patches: dict[str, bool] = {}
-        self._current: ContextVar[Branch] = ContextVar("branch")
-        self._main = Branch()
+        #: Made when first needed: many a run has one line of calls, or none.
+        self._current: ContextVar[Branch] | None = None
+        self._main: Branch | None = None
 
     @property
     def branch(self) -> Branch:
         """The branch that is running."""
-        return self._current.get(self._main)
+        main = self._main
+        if main is None:
+            main = self._main = Branch()
+        return main if self._current is None else self._current.get(main)
 
     @contextmanager
     def inside(self, branch: Branch) -> Iterator[None]:
         """Run what follows as this branch."""
+        if self._current is None:
+            self._current = ContextVar("branch")
         token = self._current.set(branch)
         try:
             yield

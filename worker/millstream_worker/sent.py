@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from millstream.store.commits import Verdict
+from millstream.store.commits import Item, Verdict
+from millstream.store.keys import Lane
+
+
+class Outbox(Protocol):
+    """Where items go: the lane's next commit."""
+
+    lane: Lane
+
+    def submit(self, items: Sequence[Item], size: int, answered: Callable[[Verdict], None]) -> None:
+        """Queue items of ``size`` bytes; ``answered`` is told the verdict on the last of them."""
 
 
 class Sent:
@@ -37,15 +47,3 @@ class Sent:
             await waiter
         assert self.verdict is not None
         return self.verdict
-
-
-def awaited() -> tuple[asyncio.Future[Verdict], Callable[[Verdict], None]]:
-    """Return a verdict that one caller alone waits for, and what tells it."""
-    waiting: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-    return waiting, functools.partial(_tell, waiting)
-
-
-def _tell(waiting: asyncio.Future[Verdict], verdict: Verdict) -> None:
-    # One that was cancelled meanwhile no longer waits.
-    if not waiting.done():
-        waiting.set_result(verdict)

@@ -6,6 +6,7 @@ never done again, what is not recorded may be done again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -46,33 +47,29 @@ class Recorder:
         self, held: Held, environment: Environment, wall: Callable[[], float], queue: str
     ) -> None:
         self._held = held
-        self._environment = environment
+        #: What the run is executed with.
+        self.environment = environment
         self.wall = wall
         self._queue = queue
         #: None: whoever watches is told nothing of steps.
         self.progress = Progress(held) if held.tells_steps else None
 
     @property
-    def environment(self) -> Environment:
-        """What the run is executed with."""
-        return self._environment
-
-    @property
     def is_ready(self) -> bool:
         """Whether `ready` would return at once."""
-        return self._held.clear and self._environment.lease.trusted
+        return self._held.clear and self.environment.lease.trusted
 
     async def ready(self) -> None:
         """Return once something new may be started; raise `Suspended` when nothing may."""
         await self._held.drawn()
         self._held.tell()
-        await self._environment.lease.until_trusted()
+        await self.environment.lease.until_trusted()
         if self._held.stopped is not None:
             raise Suspended
 
     def trace_of(self, step: Step) -> SpanContext | None:
         """Return where a step stands in its trace; None when nothing is traced here."""
-        take = parsed(self._held.delivery.trace) if self._environment.traces is not None else None
+        take = parsed(self._held.delivery.trace) if self.environment.traces is not None else None
         return None if take is None else take.under("step", step.key)
 
     def trace_for(self, step: Step) -> str | None:
@@ -85,26 +82,50 @@ class Recorder:
         trace = self.trace_of(step)
         return trace and Place(str(trace.under("call", str(attempt))), str(trace))
 
-    def record(self, step: Step, status: RecordStatus, value: Any, **fields: Any) -> Record:
+    def record(
+        self,
+        step: Step,
+        status: RecordStatus,
+        value: Any,
+        *,
+        attempts: int = 1,
+        began: float = 0.0,
+        took_s: float = 0.0,
+    ) -> Record:
         """Return the record of a step."""
-        sealer = self._environment.sealer
+        sealer = self.environment.sealer
         return Record(
             step.kind,
             step.target,
             step.digest,
             status,
             value,
-            run_attempt=self._held.delivery.attempt,
-            by=self._environment.token,
-            inputs=self._excerpt(step.given),
-            sealed=sealer is not None and sealer.active,
-            **fields,
+            attempts,
+            began,
+            took_s,
+            self._held.delivery.attempt,
+            self.environment.token,
+            None if step.given is None else self._excerpt(step.given),
+            sealer is not None and sealer.active,
         )
+
+    def begin_write(self, step: Step, record: Record) -> asyncio.Future[Verdict] | None:
+        """Journal the record of a step that succeeded; `tell` must be told the verdict.
+
+        None, and nothing is done, where it takes more than a record: then `write` does it. Raises
+        `PayloadTooLarge` or `NotEncodable`.
+        """
+        if self.progress is not None:
+            return None
+        data = self._encode(step.key, record)
+        if len(data) > self.environment.spills.above:
+            return None
+        return self._held.journal(step.key, data)
 
     async def write(self, step: Step, record: Record) -> None:
         """Journal a record; return when it stands. Raises `PayloadTooLarge` or `NotEncodable`."""
         data = self._encode(step.key, record)
-        spills = self._environment.spills
+        spills = self.environment.spills
         if len(data) > spills.above and record.status is RecordStatus.OK:
             spilled = await spills.keep(self._held, step.key, record.value)
             data = self._encode(step.key, record._replace(value=spilled))
@@ -133,7 +154,7 @@ class Recorder:
         taken = self.record(
             step, status, None, began=waiting.began, took_s=took_s, attempts=waiting.attempts
         )
-        sealer = self._environment.sealer
+        sealer = self.environment.sealer
         if sealer is None:
             parts = codec.record_parts(taken, waiting.status)
         else:
@@ -155,7 +176,7 @@ class Recorder:
             return record
 
         try:
-            value = await self._environment.spills.recall(self._held, record.value)
+            value = await self.environment.spills.recall(self._held, record.value)
         except SealKeyMissing as error:
             self.leave_unread(error)
         return record._replace(value=value)
@@ -174,11 +195,11 @@ class Recorder:
         self._held.emit_later(step.key, self._encode(step.key, record), data)
         if step.target == SCORE:
             for scored in scores(self._held.delivery, self._queue, data):
-                self._environment.emit(scored)
+                self.environment.emit(scored)
 
     async def publish(self, step: Step, record: Record, name: str, data: Any) -> None:
         """Journal a record and tell whoever watches, together; return when it stands."""
-        limit = self._environment.limits.event
+        limit = self.environment.limits.event
         said = codec.encode([name, data], f"event {name!r}", limit)
         self._held.emit_later(step.key, self._encode(step.key, record), said)
         await self._held.flush()
@@ -191,7 +212,7 @@ class Recorder:
 
     def failure(self, step: Step, error: StepError, attempts: int, began: float) -> Record:
         """Return the record of a step that failed for good."""
-        message = said(error)[: self._environment.limits.error]
+        message = said(error)[: self.environment.limits.error]
         value = [type(error).__name__, str(error.cause), message]
         took_s = max(0.0, self.wall() - began)
         return self.record(
@@ -208,10 +229,12 @@ class Recorder:
             error=f"{type(error).__name__}: {said(error)}", workflow=delivery.workflow,
             queue=self._queue, tenant=delivery.tenant, trace=delivery.trace,
         )  # fmt: skip
-        self._environment.emit(event)
+        self.environment.emit(event)
 
-    def tell(self, step: Step, record: Record) -> None:
-        """Tell that a step has ended and stands in the journal."""
+    def tell(self, step: Step, record: Record, verdict: Verdict = Verdict.WRITTEN) -> None:
+        """Tell that a step has ended and stands in the journal; else raise what `write` raises."""
+        if verdict is not Verdict.WRITTEN:
+            self._held.judge(verdict)
         delivery = self._held.delivery
         event = StepEnded(
             run_id=delivery.run_id, workflow=delivery.workflow, key=step.key, kind=step.kind,
@@ -219,16 +242,16 @@ class Recorder:
             took_s=record.took_s, queue=self._queue, attempt=delivery.attempt,
             tenant=delivery.tenant, trace=delivery.trace,
         )  # fmt: skip
-        self._environment.emit(event)
+        self.environment.emit(event)
 
     def _excerpt(self, given: Any) -> Any:
-        most = self._environment.inputs_most
-        return excerpt(given, most) if most and given is not None else None
+        most = self.environment.inputs_most
+        return excerpt(given, most) if most else None
 
     def _encode(self, key: str, record: Record) -> bytes:
-        limits = self._environment.limits
+        limits = self.environment.limits
         limit = limits.answer if record.kind in _LARGE else limits.record
-        sealer = self._environment.sealer
+        sealer = self.environment.sealer
         if sealer is None:
             return codec.encode_record(record, limit)
         return records.encode(sealer, self._queue, self._held.delivery.run_id, key, record, limit)

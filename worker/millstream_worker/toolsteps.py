@@ -158,9 +158,14 @@ class _Calling:
             return await self._asked(prepared, error)
 
         self._asking.pins.check(call.server, prepared.catalogue)
-        await self._intend(prepared)
         try:
-            return await self._send(prepared)
+            if prepared.room is None:
+                await self._intend(prepared)
+                return await self._send(prepared)
+            # Before the intent: nobody knows of a call that only waited.
+            async with prepared.room(call.queue):
+                await self._intend(prepared)
+                return await self._send(prepared)
         except OutcomeUnknown as error:
             return await self._asked(prepared, error)
 

@@ -55,7 +55,11 @@ def answer(batch: Sequence[Submission], verdicts: Sequence[Verdict]) -> None:
         if count > 1 and verdict is not Verdict.FENCED:
             verdict = next((x for x in verdicts[at : at + count] if x in UNWRITTEN), verdict)
         at += count
-        submission.answered(verdict)
+        try:
+            submission.answered(verdict)
+        except asyncio.InvalidStateError:
+            # Who alone waited for it was cancelled meanwhile.
+            continue
 
 
 @contextmanager

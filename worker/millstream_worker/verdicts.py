@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from random import Random
 
 from millstream.errors import OutcomeUnknown, StepError, UsageError, said
-from millstream.model.outcome import Failed, Retry
+from millstream.model.outcome import Failed, Refused, Retry
 from millstream.model.run import Delivery
 from millstream.workflow import Workflow
+
+#: A run that this many workers in a row did not know is given up: about eight minutes.
+MOST_REFUSALS = 20
 
 
 def failure(
@@ -30,6 +33,13 @@ def failure(
         return Failed(cause, message, trace(error)), drop
 
     return Retry(pause_s, cause, message, drop, trace(error)), drop
+
+
+def refusal(delivery: Delivery, random: Random) -> Refused:
+    """Return the outcome of a run that another worker may know."""
+    # Spread, lest the same worker be the one that waits for it, time and again.
+    spread = 0.6 + 0.4 * random.random()
+    return Refused(pause_s=min(30.0, 0.5 * 2**delivery.refusals) * spread)
 
 
 def trace(error: BaseException) -> str:

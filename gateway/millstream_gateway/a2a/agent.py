@@ -26,6 +26,7 @@ from a2a.types.a2a_pb2 import (
     SubscribeToTaskRequest,
     Task,
     TaskState,
+    TaskStatus,
 )
 from a2a.utils.errors import TaskNotCancelableError, UnsupportedOperationError
 from a2a.utils.task import apply_history_length, validate_history_length
@@ -41,7 +42,7 @@ from millstream_gateway.a2a.listing import Listing
 from millstream_gateway.a2a.pushes import Pushes
 from millstream_gateway.a2a.seeing import visible
 from millstream_gateway.a2a.stopping import Stopping
-from millstream_gateway.a2a.tasks import SETTLED, TERMINAL, Tasks, stamp, state_of
+from millstream_gateway.a2a.tasks import SETTLED, TERMINAL, Tasks, changed_at, stamp, state_of
 from millstream_gateway.a2a.watching import Watching
 from millstream_gateway.a2a.wishing import Wishing
 from millstream_gateway.auth.rates import Places
@@ -68,6 +69,15 @@ class Rooms:
     mono: Callable[[], float] = time.monotonic
 
 
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What a stream begins with, and the event behind which it goes on."""
+
+    run: Run
+    task: Task
+    seen: str
+
+
 class Agent(Wishing):
     """Answers what the bindings ask."""
 
@@ -84,7 +94,7 @@ class Agent(Wishing):
         caller = caller_of(context)
         validate_history_length(params.configuration)
         with translated():
-            run = await self._rooms.intake.take(caller, params)
+            run = (await self._rooms.intake.take(caller, params)).run
             if not params.configuration.return_immediately:
                 with self._rooms.places.hold(caller.principal.name):
                     await self._rooms.watching.until_settled(run, caller.gone, MOST_WAIT_S)
@@ -102,12 +112,12 @@ class Agent(Wishing):
         with translated():
             validate_history_length(params.configuration)
             with self._rooms.places.hold(caller.principal.name):
-                run = await self._rooms.intake.take(caller, params)
-                status = await run.status()
-                task, seen = await self._begun(caller, run, status)
+                opening = await self._opening(caller, params)
                 self._told(caller, "stream", began)
-                yield apply_history_length(task, params.configuration)
-                async for update in self._followed(caller, run, task, seen, SETTLED):
+                yield apply_history_length(opening.task, params.configuration)
+                async for update in self._followed(
+                    caller, opening.run, opening.task, opening.seen, SETTLED
+                ):
                     yield update
 
     @validate_request_params
@@ -120,8 +130,9 @@ class Agent(Wishing):
             run, status = await self._visible(caller, params.id)
             if state_of(status) in TERMINAL:
                 raise UnsupportedOperationError(f"the task has ended: {status.state}")
-            talk = await self._rooms.tasks.talk(run)
-            task, seen = await self._rooms.tasks.snapshot(status, caller.served, talk)
+            async with self._rooms.client.turns:
+                talk = await self._rooms.tasks.talk(run)
+                task, seen = await self._rooms.tasks.snapshot(status, caller.served, talk)
             yield task
             async for update in self._followed(caller, run, task, seen, TERMINAL):
                 yield update
@@ -137,17 +148,28 @@ class Agent(Wishing):
             async for update in told:
                 yield update
 
-    async def _begun(self, caller: Caller, run: Run, status: RunStatus) -> tuple[Task, str]:
-        """Return the task that a stream begins with, and the event behind which it goes on."""
-        talk = await self._rooms.tasks.talk(run)
-        if not run.created:
-            return await self._rooms.tasks.snapshot(status, caller.served, talk)
+    async def _opening(self, caller: Caller, params: SendMessageRequest) -> _Opening:
+        """Take a message, and return what its stream begins with."""
+        tasks = self._rooms.tasks
+        before, seen, since = Task(), "", 0.0
+        if params.message.task_id:
+            # What the answer sets off is told, however soon it comes: so this is read before it.
+            run, status = await self._visible(caller, params.message.task_id)
+            before, seen = await tasks.snapshot(status, caller.served, await tasks.talk(run))
+            since = changed_at(status)
+        taken = await self._rooms.intake.take(caller, params)
+        status, talk = await taken.run.status(), await tasks.talk(taken.run)
+        if not taken.new:
+            task, seen = await tasks.snapshot(status, caller.served, talk)
+            return _Opening(taken.run, task, seen)
         # It may have ended meanwhile: the stream tells all of it, from when it was accepted.
-        task = await self._rooms.tasks.task(status, caller.served, talk, artifacts=False)
-        task.status.Clear()
-        task.status.state = TaskState.TASK_STATE_SUBMITTED
-        task.status.timestamp.CopyFrom(stamp(status.times.enqueued))
-        return task, ""
+        task = await tasks.bare(status, caller.served, talk)
+        task.artifacts.extend(before.artifacts)
+        answered = bool(params.message.task_id)
+        state = TaskState.TASK_STATE_WORKING if answered else TaskState.TASK_STATE_SUBMITTED
+        at = stamp(since if answered else status.times.enqueued)
+        task.status.CopyFrom(TaskStatus(state=state, timestamp=at))
+        return _Opening(taken.run, task, seen)
 
     # -- tasks ---------------------------------------------------------------------------------
 

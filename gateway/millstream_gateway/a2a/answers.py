@@ -22,6 +22,7 @@ from millstream.client import Run
 from millstream.errors import UsageError
 from millstream.model.message import MessageKind
 from millstream.model.run import RunStatus
+from millstream.store import conversations
 from millstream_gateway.a2a.callers import Caller
 from millstream_gateway.a2a.skills import Content, content_of
 from millstream_gateway.a2a.tasks import ANSWERABLE, awaited
@@ -48,7 +49,9 @@ async def answer(caller: Caller, run: Run, status: RunStatus, message: Message) 
     asked = _asked(status, plain_struct(message.metadata).get(ANSWERS))
     match asked.kind:
         case MessageKind.SIGNAL:
-            await run.signal(asked.name, payload_of(content), id=message.message_id)
+            # By a hash of the message's id: ids of signals are never sealed.
+            known_by = conversations.mark_of(message.message_id)
+            await run.signal(asked.name, payload_of(content), id=known_by)
         case MessageKind.APPROVAL:
             caller.queue(Role.OPERATOR, run.queue)
             approved, comment = _verdict(content)

@@ -7,6 +7,7 @@ run's conversation is written before the run is accepted, so nobody sees the one
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from a2a.types.a2a_pb2 import Message, SendMessageRequest
 from a2a.utils.errors import InvalidParamsError, UnsupportedOperationError
@@ -25,6 +26,15 @@ from millstream_gateway.a2a.tasks import Tasks, context_of
 from millstream_gateway.auth.principals import Role
 from millstream_gateway.auth.rates import Rates
 from millstream_gateway.offered import offered
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A message that was accepted."""
+
+    run: Run
+    #: Whether it began or answered something; else it was known before, and changed nothing.
+    new: bool
 
 
 class Intake:
@@ -47,13 +57,13 @@ class Intake:
         self._enqueues = enqueues
         self._default = default
 
-    async def take(self, caller: Caller, request: SendMessageRequest) -> Run:
+    async def take(self, caller: Caller, request: SendMessageRequest) -> Taken:
         """Return the run that a message is about, once that is accepted."""
         if request.message.task_id:
             return await self._answer(caller, request)
         return await self._begin(caller, request)
 
-    async def _begin(self, caller: Caller, request: SendMessageRequest) -> Run:
+    async def _begin(self, caller: Caller, request: SendMessageRequest) -> Taken:
         message = request.message
         content = skills.content_of(message)
         found = await offered(
@@ -71,15 +81,16 @@ class Intake:
         )
         await self._keep(subject, message)
         await self._pushes.wish(subject, request)
-        return await self._client.enqueue(
+        run = await self._client.enqueue(
             skill.described.name,
             arguments,
             id=subject.run_id,
             queue=queue,
             tenant=caller.principal.acts_for,
         )
+        return Taken(run, run.created)
 
-    async def _answer(self, caller: Caller, request: SendMessageRequest) -> Run:
+    async def _answer(self, caller: Caller, request: SendMessageRequest) -> Taken:
         message = request.message
         run, status = await visible(self._client, caller, message.task_id, Role.SUBMITTER)
         talk = await self._tasks.talk(run)
@@ -87,14 +98,14 @@ class Intake:
             raise InvalidParamsError("the task belongs to another conversation (contextId)")
         subject = Subject(run.queue, run.id)
         if talk.has(message.message_id):
-            return run
+            return Taken(run, new=False)
         if status.state.final:
             raise UnsupportedOperationError(f"the task has ended: {status.state}")
         await answers.answer(caller, run, status, message)
         # Kept when it was taken: one that is sent again is known by the run itself until then.
         await self._keep(subject, message)
         await self._pushes.wish(subject, request)
-        return run
+        return Taken(run, new=True)
 
     async def _keep(self, subject: Subject, message: Message) -> None:
         data = MessageToJson(message, indent=None).encode()

@@ -88,15 +88,17 @@ class Watching:
         following = Following(self._tasks, task, seen, told, bool(task.artifacts), shown)
         pause_s = _SOONEST_S
         while True:
-            # The state is read first: what was said before it is then still told before it.
-            status = await run.status()
-            said = await self._client.said(run, following.after)
+            async with self._client.turns:
+                # The state is read first: what was said before it is then still told before it.
+                status = await run.status()
+                said = await self._client.said(run, following.after)
+                states = () if said else await following.state(status)
             for event in said:
                 yield following.event(event)
             if said:
                 pause_s = _SOONEST_S
                 continue
-            for update in await following.state(status):
+            for update in states:
                 yield update
             if state_of(status) in until:
                 return

@@ -1,7 +1,7 @@
 """API keys as the gateway knows them: looked up in the store, and remembered for a moment.
 
 A key that was revoked opens nothing after five seconds at most, in any gateway. However many
-callers show one key when that time is over, the store is asked once, and all hear what it said.
+requests show a key at once, it is looked up once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from millstream_gateway.refusals import Unauthenticated
 #: How long what was looked up is believed.
 BELIEVED_S = 5.0
 _MOST = 10_000
-_NEVER: tuple[float, ApiKey | None] = (float("-inf"), None)
 
 
 class Keyring:
@@ -60,33 +59,35 @@ class Keyring:
         return any(key.valid(now) for key in await api_keys.every(self._connection))
 
     async def _looked_up(self, key_id: str) -> ApiKey | None:
-        until, key = self._known.get(key_id, _NEVER)
-        if self._mono() < until:
-            self._known.move_to_end(key_id)
-            return key
+        until, key = self._known.get(key_id, (0.0, None))
+        if self._mono() >= until:
+            return await self._asked(key_id)
+        self._known.move_to_end(key_id)
+        return key
 
+    async def _asked(self, key_id: str) -> ApiKey | None:
         asking = self._asking.get(key_id)
         if asking is None:
             asking = self._asking[key_id] = asyncio.ensure_future(self._find(key_id))
-            asking.add_done_callback(lambda done: self._heard(key_id, done))
-        # Whoever hangs up meanwhile does not take the answer from the others.
+            asking.add_done_callback(functools.partial(self._found, key_id))
+        # Whoever hangs up takes the answer from nobody else.
         return await asyncio.shield(asking)
 
     async def _find(self, key_id: str) -> ApiKey | None:
-        # Believed from when it was asked for: it may have been revoked while the answer came.
-        now = self._mono()
+        # Believed from when it was asked: what changed meanwhile may not be in it.
+        until = self._mono() + BELIEVED_S
         key = await api_keys.find(self._connection, key_id)
-        self._known[key_id] = (now + BELIEVED_S, key)
+        self._known[key_id] = (until, key)
         self._known.move_to_end(key_id)
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
         return key
 
-    def _heard(self, key_id: str, done: asyncio.Task[ApiKey | None]) -> None:
+    def _found(self, key_id: str, asked: asyncio.Task[ApiKey | None]) -> None:
         del self._asking[key_id]
-        if not done.cancelled():
-            # Looked at here too: all who asked may be gone.
-            done.exception()
+        if not asked.cancelled():
+            # All who waited may have hung up: then its failure is no news.
+            asked.exception()
 
 
 @functools.lru_cache(maxsize=1000)

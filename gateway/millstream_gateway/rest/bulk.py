@@ -15,6 +15,7 @@ from millstream.model.run import FINAL, RunState, RunStatus
 from millstream_gateway.calls import Call, Reply
 from millstream_gateway.refusals import Malformed
 from millstream_gateway.rest.acting import Acting
+from millstream_gateway.rest.lists import Lists
 from millstream_gateway.rest.operating_shapes import Chosen, Done
 from millstream_gateway.rest.runs import filters_of, visible_to
 
@@ -44,9 +45,10 @@ class _Verb:
 class Bulk:
     """The handlers."""
 
-    def __init__(self, client: Client, acting: Acting) -> None:
+    def __init__(self, client: Client, acting: Acting, lists: Lists) -> None:
         self._client = client
         self._acting = acting
+        self._lists = lists
         many = client.retry_many
         failed = frozenset({RunState.FAILED})
         self._cancel = _Verb(name="cancel", many=client.cancel_many, of=_OPEN, usual=_OPEN)
@@ -90,7 +92,8 @@ class Bulk:
     ) -> tuple[Sequence[RunStatus], str | None]:
         if asked.ids is not None:
             return await self._named(call, queue, asked.ids), None
-        found = await self._client.page(
+        found = await self._lists.page(
+            call,
             queue,
             states=verb.states(asked.state),
             dead=verb.dead,

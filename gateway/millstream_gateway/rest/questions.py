@@ -23,6 +23,7 @@ from millstream_gateway.calls import Call, Reply
 from millstream_gateway.refusals import NotFound
 from millstream_gateway.rest import operating_shapes
 from millstream_gateway.rest.acting import Acting
+from millstream_gateway.rest.lists import Lists
 from millstream_gateway.rest.operating_shapes import Question
 
 #: Questions of one run that are listed. Branches may ask more of them at once.
@@ -44,9 +45,10 @@ class Linked:
 class Questions:
     """The handlers. ``strangers`` limits who shows nothing but a token."""
 
-    def __init__(self, client: Client, acting: Acting, strangers: Rates) -> None:
+    def __init__(self, client: Client, acting: Acting, lists: Lists, strangers: Rates) -> None:
         self._client = client
         self._acting = acting
+        self._lists = lists
         self._strangers = strangers
 
     async def list(self, call: Call) -> Reply:
@@ -56,7 +58,8 @@ class Questions:
         def matches(status: RunStatus) -> bool:
             return call.principal.sees(status.tenant) and bool(_asked(status))
 
-        found = await self._client.page(
+        found = await self._lists.page(
+            call,
             queue,
             states=(RunState.PARKED,),
             matches=matches,

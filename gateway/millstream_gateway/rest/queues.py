@@ -17,16 +17,20 @@ from millstream_gateway.calls import Call, Reply
 from millstream_gateway.refusals import Forbidden
 from millstream_gateway.rest import operating_shapes, shapes
 from millstream_gateway.rest.acting import Acting
+from millstream_gateway.rest.lists import Lists
 from millstream_gateway.rest.runs import visible_to
 
 
 class Queues:
     """The handlers."""
 
-    def __init__(self, client: Client, connection: Connection, acting: Acting) -> None:
+    def __init__(
+        self, client: Client, connection: Connection, acting: Acting, lists: Lists
+    ) -> None:
         self._client = client
         self._connection = connection
         self._acting = acting
+        self._lists = lists
 
     async def list(self, call: Call) -> Reply:
         """Show the queues that the caller may see."""
@@ -57,7 +61,8 @@ class Queues:
         """List dead letters, a page at a time."""
         asked: shapes.DeadQuery = call.query
         wanted = Selection(workflow=asked.workflow, cause=asked.cause)
-        found = await self._client.page(
+        found = await self._lists.page(
+            call,
             call.queue(call.path["queue"]),
             dead=True,
             matches=visible_to(call, wanted),

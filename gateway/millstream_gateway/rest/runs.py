@@ -31,6 +31,7 @@ from millstream_gateway.calls import Call, Reply
 from millstream_gateway.refusals import Conflict, Malformed
 from millstream_gateway.rest import shapes
 from millstream_gateway.rest.acting import Acting, as_things_stand
+from millstream_gateway.rest.lists import Lists
 from millstream_gateway.waits import first_of, until_gone
 
 #: An end that stands is read within so many seconds, or the store is away.
@@ -47,6 +48,7 @@ class Runs:
         self,
         client: Client,
         acting: Acting,
+        lists: Lists,
         *,
         enqueues: Rates,
         places: Places,
@@ -55,6 +57,7 @@ class Runs:
     ) -> None:
         self._client = client
         self._acting = acting
+        self._lists = lists
         self._enqueues = enqueues
         self._places = places
         self._drain = drain
@@ -144,7 +147,8 @@ class Runs:
     async def list(self, call: Call) -> Reply:
         """List runs, a page at a time."""
         asked: shapes.RunsQuery = call.query
-        found = await self._client.page(
+        found = await self._lists.page(
+            call,
             call.queue(asked.queue),
             states=asked.state or tuple(RunState),
             matches=visible_to(call, filters_of(asked)),

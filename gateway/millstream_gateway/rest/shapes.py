@@ -26,7 +26,7 @@ QueueName = Annotated[
 RunId = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+=-]*$", min_length=1, max_length=200)
 ]
-Cursor = Annotated[str, Meta(max_length=500, description="Where the last page ended: its `next`.")]
+Cursor = Annotated[str, Meta(max_length=800, description="Where the last page ended: its `next`.")]
 Limit = Annotated[int, Meta(ge=1, le=200, description="At most so many.")]
 AttributeValue = Annotated[str, Meta(min_length=1, max_length=LIMITS.attribute)]
 AttributePair = Annotated[

@@ -7,7 +7,7 @@ local function accept(id, key, workflow, version, arguments, priority, delay, ti
     fields[#fields + 1] = value
   end
   local arm
-  if trials and version == '' then version, arm = drawn(trials, workflow, id) end
+  if trials and version == '' then version, arm = drawn(workflow, id) end
   if arm then append('arm', arm) end
   if version ~= '' then append('version', version) end
   if timeout ~= '' then append('timeout', timeout) end
@@ -20,6 +20,6 @@ local function accept(id, key, workflow, version, arguments, priority, delay, ti
     redis.call('HSET', key, 'state', 'scheduled', unpack(fields))
     redis.call('ZADD', TIMERS, digits(NOW + wait), id)
   else
-    place(id, key, level_of(arm, nil, priority), tenant, unpack(fields))
+    place(id, key, arm == 'canary' and arm or priority, tenant, unpack(fields))
   end
 end

@@ -123,10 +123,27 @@ local function deliver(id, key, level, ...)
   redis.call('HSET', key, 'state', 'queued', 'entry', entry, ...)
 end
 
+-- What is on trial, as lines of four words, see `_trial`; read where a run has to do with it.
+local trials
+
+local function trial_of(workflow)
+  if trials == nil then trials = redis.call('HGET', META, 'trials') end
+  for name, version, kept, share in string.gmatch(trials or '', '(%S+) (%S+) (%S+) (%d+)') do
+    if name == workflow then return version, kept, tonumber(share) end
+  end
+end
+
+-- Whether the version of a run is the one that is on trial. Nobody need read the stream of trials for
+-- the sake of one that is over.
+local function is_tried(key)
+  local workflow, version = unpack(redis.call('HMGET', key, 'workflow', 'version'))
+  return version and trial_of(workflow) == version
+end
+
 -- The level of a run that is put into a stream again. One on trial must be found by those who know its
 -- version, also when it is a suspect.
-local function level_of(arm, crashes, otherwise)
-  if arm == 'canary' then return arm end
+local function level_of(arm, crashes, otherwise, key)
+  if arm == 'canary' and is_tried(key) then return arm end
   return tonumber(crashes or '0') >= SUSPECT_AFTER and 'suspect' or otherwise
 end
 
@@ -152,7 +169,7 @@ local function grant_next(limit)
     if state == 'queued' and waits == limit then
       redis.call('HSET', permits_key(limit), id, '0')
       redis.call('HDEL', key, 'limit')
-      deliver(id, key, level_of(arm, crashes, 'resume'), 'permits', limit)
+      deliver(id, key, level_of(arm, crashes, 'resume', key), 'permits', limit)
       return true
     end
   end
@@ -169,10 +186,14 @@ end
 -- What `conclude` has to know of a record before it writes, in this order.
 local LOOSE = {'waiters', 'bytes', 'said', 'error', 'received', 'parent', 'permits', 'arm'}
 
--- How runs of a trial end, of both its versions: by this it is judged.
+-- How runs of a trial end, of both its versions: by this it is judged. What is counted of a trial that is
+-- over would stay for ever.
 local function tally(key, state)
   local workflow, version = unpack(redis.call('HMGET', key, 'workflow', 'version'))
-  if version then redis.call('HINCRBY', PREFIX .. 'tried', workflow .. ' ' .. version .. ' ' .. state, 1) end
+  local tried, kept = trial_of(workflow)
+  if version and (version == tried or version == kept) then
+    redis.call('HINCRBY', PREFIX .. 'tried', workflow .. ' ' .. version .. ' ' .. state, 1)
+  end
 end
 
 -- Give a run its end. The first write is the one that a full memory refuses: all or nothing.
@@ -231,5 +252,5 @@ local function requeue(id, retention_ms)
   end
   -- Somebody else may go on meanwhile.
   if permits then give_back(id, key, permits) end
-  deliver(id, key, level_of(arm, crashes, 'resume'), 'owner', '')
+  deliver(id, key, level_of(arm, crashes, 'resume', key), 'owner', '')
 end

@@ -2,7 +2,7 @@
 
 local function revive(id, key, attempt, priority, drop, tenant)
   attempt = attempt or '1'
-  local level = level_of(redis.call('HGET', key, 'arm'), nil, priority or 'normal')
+  local level = level_of(redis.call('HGET', key, 'arm'), nil, priority or 'normal', key)
   place(id, key, level, tenant or '', 'base', attempt, 'attempt', digits(tonumber(attempt) + 1))
   redis.call('HDEL', key, 'ended', 'error', 'cancel', 'crashes', 'mark', 'refusals', 'ran', 'drop')
   if drop then

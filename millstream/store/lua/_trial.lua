@@ -4,14 +4,6 @@
 -- version that is kept, and the share of new runs that the first one gets, in ten-thousandths. The
 -- script that uses this reads it along with the rest.
 
-local trials
-
-local function trial_of(trials, workflow)
-  for name, version, kept, share in string.gmatch(trials or '', '(%S+) (%S+) (%S+) (%d+)') do
-    if name == workflow then return version, kept, tonumber(share) end
-  end
-end
-
 -- A number below 10,000 that is as good as drawn by chance, and always the same for a text: names that
 -- are counted up lie as far apart as any. In whole numbers that a double holds exactly.
 local function draw(text)
@@ -22,24 +14,26 @@ local function draw(text)
 end
 
 -- The version of a run, and on which side of the trial it stands. The same id is always drawn alike.
-local function drawn(trials, workflow, id)
-  local version, kept, share = trial_of(trials, workflow)
+local function drawn(workflow, id)
+  local version, kept, share = trial_of(workflow)
   if not version then return '', nil end
   if draw(workflow .. ' ' .. version .. ' ' .. id) < share then return version, 'canary' end
   return kept, 'stable'
 end
 
--- Whether a run that nobody has begun was drawn for a trial which was rolled back since: then it is
--- given the version that is kept.
-local function recalled(key, trials)
+-- Draw again for a run that nobody has begun, where its trial was rolled back or is over; returns on which
+-- side it stands. One that stands where it would be put by a draw of its trial stays.
+local function reviewed(id, key, arm)
   local workflow, chosen = unpack(redis.call('HMGET', key, 'workflow', 'version'))
-  local version, kept, share = trial_of(trials, workflow)
-  if not version then
-    -- The trial was ended meanwhile: nobody tries anything, and whoever takes the run says which.
+  local version, kept, share = trial_of(workflow)
+  if arm == 'canary' and chosen == version and share > 0 then return arm end
+  if arm == 'stable' and chosen == kept then return arm end
+  local anew, side = drawn(workflow, id)
+  if side then
+    redis.call('HSET', key, 'version', anew, 'arm', side)
+  else
+    -- Nobody tries anything: whoever takes the run says which version.
     redis.call('HDEL', key, 'version', 'arm')
-    return true
   end
-  if version ~= chosen or share ~= 0 then return false end
-  redis.call('HSET', key, 'version', kept, 'arm', 'stable')
-  return true
+  return side
 end

@@ -32,6 +32,8 @@
 --   U id fence version level entry retention_ms pause_ms           refuse: another worker may know it
 --   K id fence version level entry n (limit most period_ms){n}      ask to go on under limits: so many runs
 --     at a time, or so many that begin in a period. One that may not leaves its worker, and comes back
+--   F level after                               hold what the blocking read in front of this has brought:
+--     the first delivery behind the entry `after` that is not held yet
 --   A level entry                               adopt a delivery that the blocking read brought
 --   H level entry retention_ms                  hand back a delivery that was never adopted
 --
@@ -61,12 +63,10 @@ local SEQUENCE = tonumber(ARGV[10])
 
 -- Read every item before the first write: a script that fails half-way is not rolled back. Items are
 -- not copied: what follows reads them where they stand. An item begins at `at`, with its operation.
-local SHAPE = {J = 4, E = 6, S = 6, D = 10, R = 8, P = 10, W = 9, N = 7, C = 8, L = 6, U = 7, K = 6, A = 2, H = 3}
--- Where the numbers of an item stand, and its level, which an entry follows.
-local NUMBERS = {
-  J = {4}, E = {}, S = {3}, D = {6}, R = {6, 7, 8}, P = {6, 7, 8, 9}, W = {}, N = {6}, C = {}, L = {6}, U = {6, 7}, K = {6}, A = {}, H = {3},
-}
-local LEVEL = {D = 4, R = 4, P = 4, N = 4, L = 4, U = 4, K = 4, A = 1, H = 1}
+local SHAPE = {J = 4, E = 6, S = 6, D = 10, R = 8, P = 10, W = 9, N = 7, C = 8, L = 6, U = 7, K = 6, F = 2, A = 2, H = 3}
+-- Where the numbers of an item stand, or its only one, and its level, which an entry follows.
+local NUMBERS = {J = 4, S = 3, D = 6, R = {6, 7, 8}, P = {6, 7, 8, 9}, N = 6, L = 6, U = {6, 7}, K = 6, H = 3}
+local LEVEL = {D = 4, R = 4, P = 4, N = 4, L = 4, U = 4, K = 4, F = 1, A = 1, H = 1}
 local FINAL = {completed = true, failed = true, cancelled = true}
 
 -- How many arguments an item takes, with its operation: some name how many more there are.
@@ -83,7 +83,12 @@ end
 
 local function check(at)
   local op, sound = ARGV[at], true
-  for _, offset in ipairs(NUMBERS[op]) do sound = sound and string.find(ARGV[at + offset], '^%d+$') end
+  local numbers = NUMBERS[op]
+  if type(numbers) == 'number' then
+    sound = string.find(ARGV[at + numbers], '^%d+$')
+  else
+    for _, offset in ipairs(numbers or {}) do sound = sound and string.find(ARGV[at + offset], '^%d+$') end
+  end
   local level = LEVEL[op] and at + LEVEL[op]
   if level then sound = sound and STREAM[ARGV[level]] and string.find(ARGV[level + 1], '^%d+%-%d+$') end
   if not sound or (op == 'D' and not FINAL[ARGV[at + 7]]) then error('commit: malformed ' .. op) end
@@ -127,6 +132,14 @@ local function journal(id, key, run, first, count, version, event)
   local log = journal_key(id)
   local before = tonumber(run[6] or '0')
   local records, bytes = 0, before
+  if count == 1 and not event and before > 0 and before + #ARGV[first + 1] <= math.min(MAX_BYTES, MAX_RECORDS) then
+    -- Far from every bound: what is new is found out by writing it.
+    local new = ours(redis.pcall('HSETNX', log, ARGV[first], ARGV[first + 1]))
+    if not new then return '5' end
+    if new == 1 then
+      bytes, count = before + #ARGV[first + 1], 0
+    end
+  end
   for index = first, first + 2 * (count - 1), 2 do
     -- What is replaced does not count: an intent by its result, a record by its repetition.
     local replaced = before > 0 and ours(redis.pcall('HSTRLEN', log, ARGV[index])) or 0
@@ -160,101 +173,6 @@ function apply.J(at)
   return journal(ARGV[at + 1], key, run, at + 5, tonumber(ARGV[at + 4]), pinned(at, run))
 end
 
-function apply.E(at)
-  local mine, key, run = held(at)
-  if not mine or run[1] ~= 'running' then return '0' end
-  local id = ARGV[at + 1]
-  local said = ours(redis.pcall('HEXISTS', journal_key(id), ARGV[at + 4]))
-  if not said then return '5' end
-  -- Said already only when it was with this very record: a question takes the place of an intent.
-  if said == 0 or redis.call('HGET', journal_key(id), ARGV[at + 4]) ~= ARGV[at + 5] then
-    local verdict = journal(id, key, run, at + 4, 1, pinned(at, run), ARGV[at + 6])
-    if verdict == '3' or verdict == '5' then return verdict end
-    if not run[7] then redis.call('HSET', key, 'said', '1') end
-  end
-  return run[4] and '2' or '1'
-end
-
-function apply.S(at)
-  local before, when = verdicts[#verdicts], ARGV[at + 4]
-  if when ~= '' and not (before and string.find(when, before, 1, true)) then return before or '0' end
-  local mine, key, run = held(at)
-  if not mine or run[1] ~= 'running' then return when ~= '' and before or '0' end
-  local id, fence, number = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local last = string.match(redis.call('HGET', key, 'told') or '', '^' .. fence .. ':(%d+)$')
-  if not last or tonumber(last) < tonumber(number) then
-    if not ours(redis.pcall('XADD', events_key(id), 'MAXLEN', '~', MAX_EVENTS, '*',
-      'data', ARGV[at + 6], 'kind', ARGV[at + 5])) then
-      return '5'
-    end
-    redis.call('HSET', key, 'told', fence .. ':' .. number)
-    if not run[7] then redis.call('HSET', key, 'said', '1') end
-  end
-  if when ~= '' then return before end
-  return run[4] and '2' or '1'
-end
-
--- Take the oldest message of a name away; `numbers` are those that stand under the name.
-local function consume(box, name, numbers, number, payload)
-  local rest = string.match(numbers, ' (.*)$')
-  if rest then redis.call('HSET', box, '~' .. name, rest) else redis.call('HDEL', box, '~' .. name) end
-  redis.call('HDEL', box, number)
-  -- The end of a child takes nobody's room: there are no more of them than open children.
-  if string.sub(name, 1, 2) == 'c:' then
-    redis.call('HINCRBY', box, '#ends', -1)
-    return
-  end
-  redis.call('HINCRBY', box, '#count', -1)
-  redis.call('HINCRBY', box, '#bytes', -#payload)
-end
-
-function apply.W(at)
-  local mine, key, run = held(at)
-  if not mine or run[1] ~= 'running' then return '0' end
-  local id, step, name, open = ARGV[at + 1], ARGV[at + 4], ARGV[at + 6], ARGV[at + 7]
-  local stored = ours(redis.pcall('HGET', journal_key(id), step))
-  if stored == nil then return '5' end
-  if stored and string.sub(stored, 1, #open) ~= open then return '4' end
-  local box = received_key(id)
-  local numbers = run[9] and ours(redis.pcall('HGET', box, '~' .. name))
-  if numbers == nil then return '5' end
-  if not numbers then
-    if ARGV[at + 5] == '' then return run[4] and '2' or '1' end
-    return journal(id, key, run, at + 4, 1, pinned(at, run))
-  end
-  local number = string.match(numbers, '^%d+')
-  local payload = redis.call('HGET', box, number)
-  -- How a sealed value begins, also behind the state of a child: see `millstream.store.sealing`.
-  if string.sub(ARGV[at + 8], 1, 3) ~= '[5,' and string.find(string.sub(payload, 1, 40), '"\\u0073eal', 1, true) then
-    return '7'
-  end
-  ARGV[at + 5] = ARGV[at + 8] .. payload .. ARGV[at + 9]
-  local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
-  if verdict == '3' or verdict == '5' then return verdict end
-  consume(box, name, numbers, number, payload)
-  return '4'
-end
-
--- The end of a delivery, whatever it is. Said twice under one fence it is the same end: the
--- repetition only makes sure that the delivery is gone. What would be put aside while somebody
--- waits for it to stop, stops: nobody would tell it later.
-local function ending(at, write)
-  local mine, key, run = held(at)
-  if not mine then return '0' end
-  if run[1] == 'running' then
-    local id, version, cancel = ARGV[at + 1], pinned(at, run), run[4]
-    if version then redis.call('HSET', key, 'version', version) end
-    if cancel then
-      conclude(id, key, 'cancelled', CANCELLED, ARGV[at + 6], run, 5)
-    else
-      if run[11] then give_back(id, key, run[11]) end
-      write(id, key, run[9])
-    end
-  end
-  acknowledge(ARGV[at + 4], ARGV[at + 5])
-  return '1'
-end
-
 -- The same for a final state, written out: it is what most commits are made of.
 function apply.D(at)
   local mine, key, run = held(at)
@@ -271,182 +189,6 @@ function apply.D(at)
     if ARGV[at + 9] == '1' then bury(id, DEAD_MAX) end
   end
   acknowledge(ARGV[at + 4], ARGV[at + 5])
-  return '1'
-end
-
-function apply.R(at)
-  return ending(at, function(id, key)
-    local dropped = tonumber(ARGV[at + 8])
-    local attempt = tonumber(redis.call('HGET', key, 'attempt') or '1')
-    redis.call('HSET', key, 'state', 'scheduled', 'error', ARGV[at + 9], 'attempt', digits(attempt + 1))
-    redis.call('HDEL', key, 'ran')
-    for first = at + 10, at + 9 + dropped, 1000 do
-      ours(redis.pcall('HDEL', journal_key(id), unpack(ARGV, first, math.min(first + 999, at + 9 + dropped))))
-    end
-    redis.call('ZADD', TIMERS, digits(NOW + tonumber(ARGV[at + 7])), id)
-  end)
-end
-
-function apply.C(at)
-  local mine, key, run = held(at)
-  if not mine or run[1] ~= 'running' then return '0' end
-  local id, child, box = ARGV[at + 1], ARGV[at + 6], received_key(ARGV[at + 1])
-  local known, fits = ours(redis.pcall('HEXISTS', journal_key(id), ARGV[at + 4])), ours(redis.pcall('HLEN', box))
-  if not known or not fits then return '5' end
-  if known == 1 then return run[4] and '2' or '1' end
-  local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
-  if verdict == '3' or verdict == '5' then return verdict end
-  redis.call('HSET', box, '+' .. child, ARGV[at + 7])
-  redis.call('HINCRBY', box, '#open', 1)
-  if not run[9] then redis.call('HSET', key, 'received', '1') end
-  post('kind', 'start', 'run', id, 'queue', ARGV[at + 7], 'id', child, 'data', ARGV[at + 8])
-  return verdict
-end
-
--- Whether a message that is awaited has arrived after the one with the number `heard`.
-local function arrived(id, heard, awaits)
-  local box = received_key(id)
-  if tonumber(ours(redis.pcall('HGET', box, '#')) or '0') <= heard then return false end
-  for name in string.gmatch(awaits, '[^\n]+') do
-    local numbers
-    if name == 'c' then
-      -- All children are awaited under one name; one that waits must be among them.
-      local waiting, last = unpack(redis.call('HMGET', box, '#ends', '#end'))
-      numbers = tonumber(waiting or '0') > 0 and last
-    else
-      numbers = redis.call('HGET', box, '~' .. name)
-    end
-    if numbers and tonumber(string.match(numbers, '%d+$')) > heard then return true end
-  end
-  return false
-end
-
-function apply.P(at)
-  return ending(at, function(id, key, received)
-    local awaits = ARGV[at + 10]
-    redis.call('HSET', key, 'state', 'parked', 'ran', ARGV[at + 8], 'awaits', awaits)
-    if received and arrived(id, tonumber(ARGV[at + 9]), awaits) then
-      requeue(id, ARGV[at + 6])
-    else
-      redis.call('ZADD', PARKED, ARGV[at + 7], id)
-    end
-  end)
-end
-
--- Its signals and their ids are kept. No child is open: who has not waited for one cannot begin anew.
-function apply.N(at)
-  return ending(at, function(id, key)
-    local workflow, asked, before, generation = unpack(redis.call('HMGET', key, 'workflow', 'asked', 'args', 'generation'))
-    redis.call('HSET', key, 'args', ARGV[at + 7], 'asked', asked or before,
-      'generation', digits(tonumber(generation or '0') + 1))
-    redis.call('HDEL', key, 'version', 'arm', 'attempt', 'base', 'crashes', 'mark', 'refusals', 'refused', 'ran', 'bytes',
-      'drop', 'error', 'paid')
-    redis.call('DEL', journal_key(id), spilled_key(id))
-    -- It is new, so a trial draws for it as for any other.
-    trials = redis.call('HGET', META, 'trials')
-    local version, arm = drawn(trials, workflow, id)
-    if arm then redis.call('HSET', key, 'version', version, 'arm', arm) end
-    requeue(id, ARGV[at + 6])
-  end)
-end
-
-function apply.L(at)
-  return ending(at, function(id) requeue(id, ARGV[at + 6]) end)
-end
-
-function apply.U(at)
-  return ending(at, function(id, key)
-    -- Refusals count in a row: by whoever took it last before, and now.
-    local fence = tonumber(ARGV[at + 2])
-    local last, count = unpack(redis.call('HMGET', key, 'refused', 'refusals'))
-    count = tonumber(last or '0') == fence - 1 and tonumber(count or '0') or 0
-    redis.call('HSET', key, 'state', 'scheduled', 'refusals', digits(count + 1), 'refused', digits(fence))
-    redis.call('ZADD', TIMERS, digits(NOW + tonumber(ARGV[at + 7])), id)
-  end)
-end
-
--- How long a run has to wait until its turn comes under a rate. It is counted now, and comes back at its
--- own time: so many may begin in a period, and those that have to wait begin evenly spread.
-local function rate_wait(limit, most, period)
-  local place = PREFIX .. 'rate:' .. limit
-  local before = ours(redis.pcall('GET', place))
-  -- What somebody else keeps there is left alone, and limits nothing.
-  if before == nil then return 0 end
-  local full = math.max(tonumber(before or '0') or 0, NOW) + period / most
-  -- To the microsecond: of many a second, each is charged less than a millisecond.
-  redis.call('SET', place, string.format('%.3f', full), 'PX', digits(full - NOW + 1000))
-  return math.max(0, full - NOW - period)
-end
-
--- Take a run out of its worker's hands: it will come back.
-local function set_aside(at, key, run, ...)
-  if run[11] then give_back(ARGV[at + 1], key, run[11]) end
-  redis.call('HSET', key, 'owner', '', ...)
-  acknowledge(ARGV[at + 4], ARGV[at + 5])
-  return '6'
-end
-
--- Count a run under the rates that it has not been counted under; returns how long it has to wait.
-local function pay(at, key)
-  local paid, wait, last = redis.call('HGET', key, 'paid'), 0, at + 6 + 3 * tonumber(ARGV[at + 6])
-  for first = at + 7, last, 3 do
-    local limit, most, period = unpack(ARGV, first, first + 2)
-    if period ~= '0' and not string.find('\n' .. (paid or '') .. '\n', '\n' .. limit .. '\n', 1, true) then
-      paid = paid and paid .. '\n' .. limit or limit
-      wait = math.max(wait, rate_wait(limit, tonumber(most), tonumber(period)))
-      redis.call('HSET', key, 'paid', paid)
-    end
-  end
-  return wait
-end
-
--- Where in the line a run stands: what has begun first, then by level and by age.
-local function place_in_line(key, run)
-  local priority, enqueued = unpack(redis.call('HMGET', key, 'priority', 'enqueued'))
-  local rank = run[6] and 0 or ({high = 1, low = 3})[priority] or 2
-  return digits(rank * 100000000000000 + tonumber(enqueued))
-end
-
-function apply.K(at)
-  local mine, key, run = held(at)
-  if not mine or run[1] ~= 'running' then return '0' end
-  if run[4] then return '2' end
-  local id, count = ARGV[at + 1], tonumber(ARGV[at + 6])
-  local names, full = {}, nil
-  for first = at + 7, at + 6 + 3 * count, 3 do
-    local limit, most, holders = ARGV[first], tonumber(ARGV[first + 1]), permits_key(ARGV[first])
-    if ARGV[first + 2] == '0' then
-      local has, used = ours(redis.pcall('HEXISTS', holders, id)), ours(redis.pcall('HLEN', holders))
-      if not has then return '5' end
-      -- Where a limit has grown there is room for some who wait already.
-      for _ = used + 1, math.min(most, used + 100) do
-        if not grant_next(limit) then break end
-      end
-      if has == 0 and redis.call('HLEN', holders) >= most then full = full or limit end
-      names[#names + 1] = limit
-    end
-  end
-  local wait = pay(at, key)
-  if wait > 0 then
-    redis.call('ZADD', TIMERS, digits(NOW + wait), id)
-    return set_aside(at, key, run, 'state', 'scheduled')
-  end
-  if full then
-    local place = place_in_line(key, run)
-    redis.call('ZADD', limited_key(full), place, id)
-    redis.call('ZADD', LIMITED, place, id)
-    return set_aside(at, key, run, 'state', 'queued', 'entry', '', 'limit', full)
-  end
-  local wanted = table.concat(names, '\n')
-  if run[11] and run[11] ~= wanted then
-    -- One that was handed to it under a limit that it does not have any more.
-    for limit in string.gmatch(run[11], '[^\n]+') do
-      local unwanted = not string.find('\n' .. wanted .. '\n', '\n' .. limit .. '\n', 1, true)
-      if unwanted and ours(redis.pcall('HDEL', permits_key(limit), id)) == 1 then grant_next(limit) end
-    end
-  end
-  for _, limit in ipairs(names) do redis.call('HSET', permits_key(limit), id, ARGV[at + 2]) end
-  if #names > 0 or run[11] then redis.call('HSET', key, 'permits', wanted) end
   return '1'
 end
 
@@ -502,6 +244,18 @@ local function pending_here(level, entry)
   return found[2][2]
 end
 
+function apply.F(at)
+  local level = ARGV[at + 1]
+  local pending = redis.call('XPENDING', STREAM[level], GROUP, '(' .. ARGV[at + 2], '+', 1, TOKEN)[1]
+  local id = pending and pending_here(level, pending[1])
+  if not id then return '0' end
+  local run = ours(redis.pcall('HMGET', run_key(id), 'state', 'owner', 'entry')) or {}
+  -- A commit was quicker, and has told the process of it.
+  if run[1] == 'running' and run[2] == TOKEN and run[3] == pending[1] then return '0' end
+  take(level, pending[1], id, false)
+  return '1'
+end
+
 function apply.A(at)
   local level, entry = ARGV[at + 1], ARGV[at + 2]
   local id = pending_here(level, entry)
@@ -510,19 +264,298 @@ function apply.A(at)
   return '1'
 end
 
-function apply.H(at)
-  local level, entry = ARGV[at + 1], ARGV[at + 2]
-  local id = pending_here(level, entry)
-  if not id then return '0' end
-  local run = ours(redis.pcall('HMGET', run_key(id), 'state', 'owner', 'entry')) or {}
-  if run[3] == entry and (run[1] == 'queued' or (run[1] == 'running' and run[2] == TOKEN)) then
-    requeue(id, ARGV[at + 3])
+-- What few commits have. A script is made anew by every call, and to make all of this takes longer than
+-- to end a run.
+local function make_the_rest()
+  function apply.E(at)
+    local mine, key, run = held(at)
+    if not mine or run[1] ~= 'running' then return '0' end
+    local id = ARGV[at + 1]
+    local said = ours(redis.pcall('HEXISTS', journal_key(id), ARGV[at + 4]))
+    if not said then return '5' end
+    -- Said already only when it was with this very record: a question takes the place of an intent.
+    if said == 0 or redis.call('HGET', journal_key(id), ARGV[at + 4]) ~= ARGV[at + 5] then
+      local verdict = journal(id, key, run, at + 4, 1, pinned(at, run), ARGV[at + 6])
+      if verdict == '3' or verdict == '5' then return verdict end
+      if not run[7] then redis.call('HSET', key, 'said', '1') end
+    end
+    return run[4] and '2' or '1'
   end
-  acknowledge(level, entry)
-  return '1'
+
+  function apply.S(at)
+    local before, when = verdicts[#verdicts], ARGV[at + 4]
+    if when ~= '' and not (before and string.find(when, before, 1, true)) then return before or '0' end
+    local mine, key, run = held(at)
+    if not mine or run[1] ~= 'running' then return when ~= '' and before or '0' end
+    local id, fence, number = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    local last = string.match(redis.call('HGET', key, 'told') or '', '^' .. fence .. ':(%d+)$')
+    if not last or tonumber(last) < tonumber(number) then
+      if not ours(redis.pcall('XADD', events_key(id), 'MAXLEN', '~', MAX_EVENTS, '*',
+        'data', ARGV[at + 6], 'kind', ARGV[at + 5])) then
+        return '5'
+      end
+      redis.call('HSET', key, 'told', fence .. ':' .. number)
+      if not run[7] then redis.call('HSET', key, 'said', '1') end
+    end
+    if when ~= '' then return before end
+    return run[4] and '2' or '1'
+  end
+
+  -- Take the oldest message of a name away; `numbers` are those that stand under the name.
+  local function consume(box, name, numbers, number, payload)
+    local rest = string.match(numbers, ' (.*)$')
+    if rest then redis.call('HSET', box, '~' .. name, rest) else redis.call('HDEL', box, '~' .. name) end
+    redis.call('HDEL', box, number)
+    -- The end of a child takes nobody's room: there are no more of them than open children.
+    if string.sub(name, 1, 2) == 'c:' then
+      redis.call('HINCRBY', box, '#ends', -1)
+      return
+    end
+    redis.call('HINCRBY', box, '#count', -1)
+    redis.call('HINCRBY', box, '#bytes', -#payload)
+  end
+
+  function apply.W(at)
+    local mine, key, run = held(at)
+    if not mine or run[1] ~= 'running' then return '0' end
+    local id, step, name, open = ARGV[at + 1], ARGV[at + 4], ARGV[at + 6], ARGV[at + 7]
+    local stored = ours(redis.pcall('HGET', journal_key(id), step))
+    if stored == nil then return '5' end
+    if stored and string.sub(stored, 1, #open) ~= open then return '4' end
+    local box = received_key(id)
+    local numbers = run[9] and ours(redis.pcall('HGET', box, '~' .. name))
+    if numbers == nil then return '5' end
+    if not numbers then
+      if ARGV[at + 5] == '' then return run[4] and '2' or '1' end
+      return journal(id, key, run, at + 4, 1, pinned(at, run))
+    end
+    local number = string.match(numbers, '^%d+')
+    local payload = redis.call('HGET', box, number)
+    -- How a sealed value begins, also behind the state of a child: see `millstream.store.sealing`.
+    if string.sub(ARGV[at + 8], 1, 3) ~= '[5,' and string.find(string.sub(payload, 1, 40), '"\\u0073eal', 1, true) then
+      return '7'
+    end
+    ARGV[at + 5] = ARGV[at + 8] .. payload .. ARGV[at + 9]
+    local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
+    if verdict == '3' or verdict == '5' then return verdict end
+    consume(box, name, numbers, number, payload)
+    return '4'
+  end
+
+  -- The end of a delivery, whatever it is. Said twice under one fence it is the same end: the
+  -- repetition only makes sure that the delivery is gone. What would be put aside while somebody
+  -- waits for it to stop, stops: nobody would tell it later.
+  local function ending(at, write)
+    local mine, key, run = held(at)
+    if not mine then return '0' end
+    if run[1] == 'running' then
+      local id, version, cancel = ARGV[at + 1], pinned(at, run), run[4]
+      if version then redis.call('HSET', key, 'version', version) end
+      if cancel then
+        conclude(id, key, 'cancelled', CANCELLED, ARGV[at + 6], run, 5)
+      else
+        if run[11] then give_back(id, key, run[11]) end
+        write(id, key, run[9])
+      end
+    end
+    acknowledge(ARGV[at + 4], ARGV[at + 5])
+    return '1'
+  end
+
+  function apply.R(at)
+    return ending(at, function(id, key)
+      local dropped = tonumber(ARGV[at + 8])
+      local attempt = tonumber(redis.call('HGET', key, 'attempt') or '1')
+      redis.call('HSET', key, 'state', 'scheduled', 'error', ARGV[at + 9], 'attempt', digits(attempt + 1))
+      redis.call('HDEL', key, 'ran')
+      for first = at + 10, at + 9 + dropped, 1000 do
+        ours(redis.pcall('HDEL', journal_key(id), unpack(ARGV, first, math.min(first + 999, at + 9 + dropped))))
+      end
+      redis.call('ZADD', TIMERS, digits(NOW + tonumber(ARGV[at + 7])), id)
+    end)
+  end
+
+  function apply.C(at)
+    local mine, key, run = held(at)
+    if not mine or run[1] ~= 'running' then return '0' end
+    local id, child, box = ARGV[at + 1], ARGV[at + 6], received_key(ARGV[at + 1])
+    local known, fits = ours(redis.pcall('HEXISTS', journal_key(id), ARGV[at + 4])), ours(redis.pcall('HLEN', box))
+    if not known or not fits then return '5' end
+    if known == 1 then return run[4] and '2' or '1' end
+    local verdict = journal(id, key, run, at + 4, 1, pinned(at, run))
+    if verdict == '3' or verdict == '5' then return verdict end
+    redis.call('HSET', box, '+' .. child, ARGV[at + 7])
+    redis.call('HINCRBY', box, '#open', 1)
+    if not run[9] then redis.call('HSET', key, 'received', '1') end
+    post('kind', 'start', 'run', id, 'queue', ARGV[at + 7], 'id', child, 'data', ARGV[at + 8])
+    return verdict
+  end
+
+  -- Whether a message that is awaited has arrived after the one with the number `heard`.
+  local function arrived(id, heard, awaits)
+    local box = received_key(id)
+    if tonumber(ours(redis.pcall('HGET', box, '#')) or '0') <= heard then return false end
+    for name in string.gmatch(awaits, '[^\n]+') do
+      local numbers
+      if name == 'c' then
+        -- All children are awaited under one name; one that waits must be among them.
+        local waiting, last = unpack(redis.call('HMGET', box, '#ends', '#end'))
+        numbers = tonumber(waiting or '0') > 0 and last
+      else
+        numbers = redis.call('HGET', box, '~' .. name)
+      end
+      if numbers and tonumber(string.match(numbers, '%d+$')) > heard then return true end
+    end
+    return false
+  end
+
+  function apply.P(at)
+    return ending(at, function(id, key, received)
+      local awaits = ARGV[at + 10]
+      redis.call('HSET', key, 'state', 'parked', 'ran', ARGV[at + 8], 'awaits', awaits)
+      if received and arrived(id, tonumber(ARGV[at + 9]), awaits) then
+        requeue(id, ARGV[at + 6])
+      else
+        redis.call('ZADD', PARKED, ARGV[at + 7], id)
+      end
+    end)
+  end
+
+  -- Its signals and their ids are kept. No child is open: who has not waited for one cannot begin anew.
+  function apply.N(at)
+    return ending(at, function(id, key)
+      local workflow, asked, before, generation = unpack(redis.call('HMGET', key, 'workflow', 'asked', 'args', 'generation'))
+      redis.call('HSET', key, 'args', ARGV[at + 7], 'asked', asked or before,
+        'generation', digits(tonumber(generation or '0') + 1))
+      redis.call('HDEL', key, 'version', 'arm', 'attempt', 'base', 'crashes', 'mark', 'refusals', 'refused', 'ran', 'bytes',
+        'drop', 'error', 'paid')
+      redis.call('DEL', journal_key(id), spilled_key(id))
+      -- It is new, so a trial draws for it as for any other.
+      local version, arm = drawn(workflow, id)
+      if arm then redis.call('HSET', key, 'version', version, 'arm', arm) end
+      requeue(id, ARGV[at + 6])
+    end)
+  end
+
+  function apply.L(at)
+    return ending(at, function(id) requeue(id, ARGV[at + 6]) end)
+  end
+
+  function apply.U(at)
+    return ending(at, function(id, key)
+      -- Refusals count in a row: by whoever took it last before, and now.
+      local fence = tonumber(ARGV[at + 2])
+      local last, count = unpack(redis.call('HMGET', key, 'refused', 'refusals'))
+      count = tonumber(last or '0') == fence - 1 and tonumber(count or '0') or 0
+      redis.call('HSET', key, 'state', 'scheduled', 'refusals', digits(count + 1), 'refused', digits(fence))
+      redis.call('ZADD', TIMERS, digits(NOW + tonumber(ARGV[at + 7])), id)
+    end)
+  end
+
+  -- How long a run has to wait until its turn comes under a rate. It is counted now, and comes back at its
+  -- own time: so many may begin in a period, and those that have to wait begin evenly spread.
+  local function rate_wait(limit, most, period)
+    local place = PREFIX .. 'rate:' .. limit
+    local before = ours(redis.pcall('GET', place))
+    -- What somebody else keeps there is left alone, and limits nothing.
+    if before == nil then return 0 end
+    local full = math.max(tonumber(before or '0') or 0, NOW) + period / most
+    -- To the microsecond: of many a second, each is charged less than a millisecond.
+    redis.call('SET', place, string.format('%.3f', full), 'PX', digits(full - NOW + 1000))
+    return math.max(0, full - NOW - period)
+  end
+
+  -- Take a run out of its worker's hands: it will come back.
+  local function set_aside(at, key, run, ...)
+    if run[11] then give_back(ARGV[at + 1], key, run[11]) end
+    redis.call('HSET', key, 'owner', '', ...)
+    acknowledge(ARGV[at + 4], ARGV[at + 5])
+    return '6'
+  end
+
+  -- Count a run under the rates that it has not been counted under; returns how long it has to wait.
+  local function pay(at, key)
+    local paid, wait, last = redis.call('HGET', key, 'paid'), 0, at + 6 + 3 * tonumber(ARGV[at + 6])
+    for first = at + 7, last, 3 do
+      local limit, most, period = unpack(ARGV, first, first + 2)
+      if period ~= '0' and not string.find('\n' .. (paid or '') .. '\n', '\n' .. limit .. '\n', 1, true) then
+        paid = paid and paid .. '\n' .. limit or limit
+        wait = math.max(wait, rate_wait(limit, tonumber(most), tonumber(period)))
+        redis.call('HSET', key, 'paid', paid)
+      end
+    end
+    return wait
+  end
+
+  -- Where in the line a run stands: what has begun first, then by level and by age.
+  local function place_in_line(key, run)
+    local priority, enqueued = unpack(redis.call('HMGET', key, 'priority', 'enqueued'))
+    local rank = run[6] and 0 or ({high = 1, low = 3})[priority] or 2
+    return digits(rank * 100000000000000 + tonumber(enqueued))
+  end
+
+  function apply.K(at)
+    local mine, key, run = held(at)
+    if not mine or run[1] ~= 'running' then return '0' end
+    if run[4] then return '2' end
+    local id, count = ARGV[at + 1], tonumber(ARGV[at + 6])
+    local names, full = {}, nil
+    for first = at + 7, at + 6 + 3 * count, 3 do
+      local limit, most, holders = ARGV[first], tonumber(ARGV[first + 1]), permits_key(ARGV[first])
+      if ARGV[first + 2] == '0' then
+        local has, used = ours(redis.pcall('HEXISTS', holders, id)), ours(redis.pcall('HLEN', holders))
+        if not has then return '5' end
+        -- Where a limit has grown there is room for some who wait already.
+        for _ = used + 1, math.min(most, used + 100) do
+          if not grant_next(limit) then break end
+        end
+        if has == 0 and redis.call('HLEN', holders) >= most then full = full or limit end
+        names[#names + 1] = limit
+      end
+    end
+    -- The line of a limit is named by arguments: the key may hold anything.
+    if full and not ours(redis.pcall('ZCARD', limited_key(full))) then return '5' end
+    local wait = pay(at, key)
+    if wait > 0 then
+      redis.call('ZADD', TIMERS, digits(NOW + wait), id)
+      return set_aside(at, key, run, 'state', 'scheduled')
+    end
+    if full then
+      local place = place_in_line(key, run)
+      redis.call('ZADD', limited_key(full), place, id)
+      redis.call('ZADD', LIMITED, place, id)
+      return set_aside(at, key, run, 'state', 'queued', 'entry', '', 'limit', full)
+    end
+    local wanted = table.concat(names, '\n')
+    if run[11] and run[11] ~= wanted then
+      -- One that was handed to it under a limit that it does not have any more.
+      for limit in string.gmatch(run[11], '[^\n]+') do
+        local unwanted = not string.find('\n' .. wanted .. '\n', '\n' .. limit .. '\n', 1, true)
+        if unwanted and ours(redis.pcall('HDEL', permits_key(limit), id)) == 1 then grant_next(limit) end
+      end
+    end
+    for _, limit in ipairs(names) do redis.call('HSET', permits_key(limit), id, ARGV[at + 2]) end
+    if #names > 0 or run[11] then redis.call('HSET', key, 'permits', wanted) end
+    return '1'
+  end
+
+  function apply.H(at)
+    local level, entry = ARGV[at + 1], ARGV[at + 2]
+    local id = pending_here(level, entry)
+    if not id then return '0' end
+    local run = ours(redis.pcall('HMGET', run_key(id), 'state', 'owner', 'entry')) or {}
+    if run[3] == entry and (run[1] == 'queued' or (run[1] == 'running' and run[2] == TOKEN)) then
+      requeue(id, ARGV[at + 3])
+    end
+    acknowledge(level, entry)
+    return '1'
+  end
 end
 
-for index, start in ipairs(starts) do verdicts[index] = apply[ARGV[start]](start) end
+for index, start in ipairs(starts) do
+  if not apply[ARGV[start]] then make_the_rest() end
+  verdicts[index] = apply[ARGV[start]](start)
+end
 
 -- What was begun comes first; new runs share the rest. What was read to its end is not read again.
 local ended = {}

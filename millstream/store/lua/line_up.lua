@@ -15,7 +15,7 @@ for _, id in ipairs(redis.call('ZRANGE', PLACING, 0, tonumber(ARGV[2]) - 1)) do
   if fence then
     requeue(id, ARGV[1])
   else
-    place(id, key, level_of(arm, nil, priority or 'normal'), tenant or '')
+    place(id, key, level_of(arm, nil, priority or 'normal', key), tenant or '')
   end
   redis.call('ZREM', PLACING, id)
 end

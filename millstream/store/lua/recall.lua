@@ -6,11 +6,11 @@
 --
 -- Returns {recalled, last}: how many runs were, and the entry to go on after; empty: there are no more
 --
--- Only what has nothing in its journal, whether or not a worker has had it to ask for a permit. What is delayed is recalled when its time has come (sweep). Safe to send
--- twice: what was recalled does not stand here any more.
+-- Only what has nothing in its journal, whether or not a worker has had it to ask for a permit. What is
+-- delayed is recalled when its time has come (sweep). Safe to send twice: what was recalled does not
+-- stand here any more.
 
 local from = ARGV[1] == '' and '-' or '(' .. ARGV[1]
-trials = redis.call('HGET', META, 'trials')
 local entries = redis.call('XRANGE', STREAM.canary, from, '+', 'COUNT', ARGV[2])
 local count, last = 0, ''
 for _, found in ipairs(entries) do
@@ -19,7 +19,7 @@ for _, found in ipairs(entries) do
   local key = run_key(id)
   local state, bytes, entry, priority, tenant, permits =
     unpack(ours(redis.pcall('HMGET', key, 'state', 'bytes', 'entry', 'priority', 'tenant', 'permits')) or {})
-  if state == 'queued' and not bytes and entry == last and recalled(key, trials) then
+  if state == 'queued' and not bytes and entry == last and reviewed(id, key, 'canary') ~= 'canary' then
     if permits then
       deliver(id, key, 'resume')
     else
@@ -34,7 +34,7 @@ end
 if ARGV[1] == '' then
   for _, id in ipairs(redis.call('ZRANGE', LIMITED, 0, 999)) do
     local arm, bytes = unpack(ours(redis.pcall('HMGET', run_key(id), 'arm', 'bytes')) or {})
-    if arm == 'canary' and not bytes and recalled(run_key(id), trials) then count = count + 1 end
+    if arm == 'canary' and not bytes and reviewed(id, run_key(id), arm) ~= arm then count = count + 1 end
   end
 end
 flush()

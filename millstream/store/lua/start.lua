@@ -57,14 +57,14 @@ local function accept(at, key)
     end
   end
   local version, arm = ARGV[at + 2], nil
-  if trials and version == '' then version, arm = drawn(trials, ARGV[at + 1], ARGV[at]) end
+  if trials and version == '' then version, arm = drawn(ARGV[at + 1], ARGV[at]) end
   append('version', version)
   append('arm', arm or '')
   append('timeout', ARGV[at + 5])
   append('tenant', ARGV[at + 6])
   append('trace', ARGV[at + 7])
   if ARGV[at + 4] ~= 'normal' then append('priority', ARGV[at + 4]) end
-  place(ARGV[at], key, level_of(arm, nil, ARGV[at + 4]), ARGV[at + 6], unpack(fields))
+  place(ARGV[at], key, arm == 'canary' and arm or ARGV[at + 4], ARGV[at + 6], unpack(fields))
 end
 
 local answers = {}

@@ -78,14 +78,25 @@ end
 
 -- Runs whose time has come.
 local promoted = 0
+
+-- A run that was on its version before the trial of it began stands on its side from here on: others have
+-- just handed it back, or would. No record of a run says so where nothing was ever tried.
+local function joins_trial(key)
+  if not trials or trials == '' or not is_tried(key) then return nil end
+  redis.call('HSET', key, 'arm', 'canary')
+  return 'canary'
+end
+
 local function promote(index, expected, resumed)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', digits(NOW), 'LIMIT', 0, 200)) do
     local key = run_key(id)
-    local state, priority, fence, crashes, tenant, arm =
-      unpack(ours(redis.pcall('HMGET', key, 'state', 'priority', 'fence', 'crashes', 'tenant', 'arm')) or {})
+    local state, priority, fence, crashes, tenant, arm, bytes, attempt = unpack(ours(redis.pcall('HMGET',
+      key, 'state', 'priority', 'fence', 'crashes', 'tenant', 'arm', 'bytes', 'attempt')) or {})
     if state == expected then
-      if arm and not fence and recalled(key, trials) then arm = nil end
-      local level = level_of(arm, crashes, (resumed or fence) and 'resume')
+      -- A worker may have had it only to ask whether it may begin.
+      if arm and not resumed and not bytes and not attempt then arm = reviewed(id, key, arm) end
+      if not arm then arm = joins_trial(key) end
+      local level = level_of(arm, crashes, (resumed or fence) and 'resume', key)
       if level then deliver(id, key, level) else place(id, key, priority or 'normal', tenant or '') end
       promoted = promoted + 1
     end
@@ -194,13 +205,77 @@ local function forget_turns()
   end
 end
 
+-- What waits in the stream of trials, a page a sweep: what somebody holds stands before it.
+local function untaken()
+  local stream, last = STREAM.canary, '0-0'
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, group in ipairs(groups.err and {} or groups) do
+    for at = 1, #group, 2 do
+      if group[at] == 'last-delivered-id' then last = group[at + 1] end
+    end
+  end
+  local looked = redis.call('HGET', META, 'looked')
+  local page = redis.call('XRANGE', stream, '(' .. (looked or last), '+', 'COUNT', 100)
+  if #page == 100 then
+    redis.call('HSET', META, 'looked', page[100][1])
+  elseif looked then
+    redis.call('HDEL', META, 'looked')
+  end
+  return page
+end
+
+-- A run whose trial is over goes back to where all others are: nobody need read this stream for it.
+local function flow_back(id, key, entry, bytes)
+  local crashes, priority, tenant, fence =
+    unpack(redis.call('HMGET', key, 'crashes', 'priority', 'tenant', 'fence'))
+  local arm = 'canary'
+  if bytes then redis.call('HDEL', key, 'arm') arm = nil else arm = reviewed(id, key, arm) end
+  local level = level_of(arm, crashes, fence and 'resume', key)
+  if level then deliver(id, key, level) else place(id, key, priority or 'normal', tenant or '') end
+  acknowledge('canary', entry)
+end
+
 -- Nobody may be left who reads the stream of trials: what a run there holds, others wait for. It asks
 -- again when it is taken.
-local untaken = trials and redis.call('XRANGE', STREAM.canary, '-', digits(NOW - LEASE), 'COUNT', 100) or {}
-for _, found in ipairs(untaken) do
-  local key = run_key(found[2][2])
-  local state, entry, permits = unpack(ours(redis.pcall('HMGET', key, 'state', 'entry', 'permits')) or {})
-  if state == 'queued' and entry == found[1] and permits then give_back(found[2][2], key, permits) end
+for _, found in ipairs(trials and untaken() or {}) do
+  local entry, id = found[1], found[2][2]
+  local key = run_key(id)
+  local state, current, permits, bytes =
+    unpack(ours(redis.pcall('HMGET', key, 'state', 'entry', 'permits', 'bytes')) or {})
+  if state == 'queued' and current == entry then
+    if permits and tonumber(string.match(entry, '^%d+')) <= NOW - LEASE then give_back(id, key, permits) end
+    if not is_tried(key) then flow_back(id, key, entry, bytes) end
+  end
+end
+flush()
+
+-- A permit comes back with what becomes of its holder. That of a record which was destroyed, or is another
+-- run's by now, comes back here.
+local function recover(limit)
+  local holders = ours(redis.pcall('HRANDFIELD', permits_key(limit), 20))
+  if holders == nil then return end
+  if not holders or #holders == 0 then grant_next(limit) end
+  for _, id in ipairs(holders or {}) do
+    local state, permits = unpack(ours(redis.pcall('HMGET', run_key(id), 'state', 'permits')) or {})
+    local holds = (state == 'queued' or state == 'running')
+      and string.find('\n' .. (permits or '') .. '\n', '\n' .. limit .. '\n', 1, true)
+    if not holds and redis.call('HDEL', permits_key(limit), id) == 1 then grant_next(limit) end
+  end
+end
+
+-- Only where somebody waits: some of those, other ones each time.
+local lined = redis.call('ZCARD', LIMITED)
+if lined > 0 then
+  local first, looked = 20 * (math.floor(NOW / 1000) % math.ceil(lined / 20)), {}
+  for _, id in ipairs(redis.call('ZRANGE', LIMITED, first, first + 19)) do
+    local state, limit = unpack(ours(redis.pcall('HMGET', run_key(id), 'state', 'limit')) or {})
+    if state ~= 'queued' or not limit then
+      redis.call('ZREM', LIMITED, id)
+    elseif not looked[limit] then
+      looked[limit] = true
+      recover(limit)
+    end
+  end
 end
 
 -- Runs that wait for their turn.

@@ -32,6 +32,8 @@ from millstream_worker.tools.policy import effect_of, needs_intent
 from millstream_worker.tools.servers import ServerSpec
 
 if TYPE_CHECKING:
+    from millstream_worker.environment import MakesRoom
+    from millstream_worker.rooms import Rooms
     from millstream_worker.tools.catalogue import Catalogue
     from millstream_worker.tools.peer import Peer
 
@@ -65,6 +67,8 @@ class PreparedCall:
     needs_intent: bool
     #: Hash of everything the server says of its tools.
     catalogue: str
+    #: Where it has to find room first, among the calls of all workers.
+    room: MakesRoom | None = None
 
 
 class ToolCaller:
@@ -76,11 +80,15 @@ class ToolCaller:
         *,
         emit: Emit,
         max_calls: int = MOST_CALLS,
+        rooms: Rooms | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         if not 1 <= max_calls <= MOST_CALLS:
             raise UsageError(f"max_calls must lie between 1 and {MOST_CALLS}, not {max_calls}")
+        if rooms is None and any(spec.limit is not None for spec in servers.values()):
+            raise UsageError("a server with a limit needs rooms that all workers share")
         self._servers = dict(servers)
+        self._rooms = rooms
         self._emit = emit
         self._now = now
         self._gate = Gate(max_calls)
@@ -221,9 +229,16 @@ class ToolCaller:
             on_unknown=rule.on_unknown,
             needs_intent=needs_intent(rule.effect, described.hints),
             catalogue=catalogue.digest,
+            room=self._room(spec),
         )
         self._ready[spec.name, tool] = catalogue, prepared
         return prepared
+
+    def _room(self, spec: ServerSpec) -> MakesRoom | None:
+        rooms, limit = self._rooms, spec.limit
+        if rooms is None or limit is None:
+            return None
+        return lambda queue: rooms.room(queue, f"tools/{spec.name}", limit)
 
     async def _told(
         self, peer: Peer, tool: str, acting: Awaitable[T], place: Place | None = None

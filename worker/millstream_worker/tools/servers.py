@@ -10,6 +10,7 @@ repr of a value made here shows a secret. Nothing is connected to, and the SDK i
             "allow": ["create", "get_*"], "deny": [], "trustAnnotations": false,
             "tools": {"create": {"effect": "keyed", "keyArgument": "request_id"}},
             "maxConnections": 50, "timeout": 120, "allowPrivate": false,
+            "limit": {"concurrency": 5, "rate": 100, "per": 60},
             "sharedSession": false, "maxAnswerBytes": 8388608}}}}
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 import msgspec
 
 from millstream.errors import ConfigError
+from millstream.model.limit import Quota
 from millstream.model.limits import MIB
 from millstream.model.tool import Effect, OnUnknown
 from millstream_worker.tools.credentials import Sealed
@@ -117,6 +119,8 @@ class ServerSpec:
     #: Whether runs share one session that has a state. None: a web session is never shared, the
     #: process behind a stdio server is.
     shared_session: bool | None = None
+    #: What all workers of a queue together may call at once, and in a period.
+    limit: Quota | None = None
 
     def permits(self, tool: str) -> bool:
         """Whether the configuration lets this tool be called."""
@@ -177,7 +181,7 @@ def _spec(name: str, entry: Entry) -> ServerSpec:
     ours = entry.child("millstream")
     ours.only(
         "allow deny tools trustAnnotations maxConnections timeout allowPrivate sharedSession"
-        " maxAnswerBytes oauth"
+        " maxAnswerBytes oauth limit"
     )
     allow = ours.texts("allow") if "allow" in ours else None
     return ServerSpec(
@@ -193,7 +197,22 @@ def _spec(name: str, entry: Entry) -> ServerSpec:
         timeout_s=ours.number("timeout", LONGEST_S, 0.1, LONGEST_S),
         max_answer=int(ours.number("maxAnswerBytes", LARGEST_ANSWER, 1024, 64 * MIB, whole=True)),
         shared_session=ours.flag("sharedSession") if "sharedSession" in ours else None,
+        limit=_limit(ours, ours.child("limit")) if "limit" in ours else None,
     )
+
+
+def _limit(ours: Entry, entry: Entry) -> Quota:
+    entry.only("concurrency rate per")
+    if "concurrency" not in entry and "rate" not in entry:
+        raise ours.wrong("limit", "limits nothing; give concurrency, rate or both")
+    if "per" in entry and "rate" not in entry:
+        raise entry.wrong("per", "is the period of a rate, which is missing")
+    counts = {
+        key: int(entry.number(key, 1, 1, 100_000, whole=True))
+        for key in ("concurrency", "rate")
+        if key in entry
+    }
+    return Quota(**counts, per=entry.number("per", 1.0, 0.001, 31 * 86400))
 
 
 def _transport(entry: Entry, ours: Entry) -> Stdio | Web:
