@@ -18,7 +18,8 @@ from benchmarks.gateway import CALLERS, Caller, admin_key
 from tests.benchmarks.counted_gateway import FIRST
 from tests.servers import RedisServer
 
-pytestmark = pytest.mark.xdist_group("cost")
+# A process of its own that loads a whole gateway, for one figure.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cost")]
 
 REQUESTS = 1000
 #: A busy machine sends fewer runs together, each way a little dearer.
