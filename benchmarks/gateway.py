@@ -192,7 +192,8 @@ def plain(bench: Bench, seconds: float) -> dict[str, float]:
     }
 
 
-async def _key(url: str) -> str:
+async def admin_key(url: str) -> str:
+    """Make a key that opens everything."""
     async with Client(url) as client:
         _, text = await api_keys.create(
             client._connection,  # noqa: SLF001 - keys are made by the command line, which is slower to start
@@ -208,7 +209,7 @@ def measure(requests: int, count: int, repeat: int) -> Iterator[tuple[str, dict[
     """Yield what was found, each with its name; plain client and gateway by turns."""
     for _ in range(repeat):
         with Bench(SYSTEMS["millstream"]) as bench:
-            key = asyncio.run(_key(bench.server.url))
+            key = asyncio.run(admin_key(bench.server.url))
             yield "client", plain(bench, requests / 4000)
             with gateway(bench, "requests") as (child, port):
                 yield "POST /runs", asyncio.run(rate(child, port, key, requests))

@@ -107,6 +107,7 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
         tell_person=tell_person,
         emit=parts.emit,
         mono=parts.mono,
+        wall=parts.wall,
     )
     listens = functools.partial(
         listening,

@@ -23,6 +23,7 @@ from millstream_gateway.problems import answer_of
 from millstream_gateway.refusals import Forbidden, Malformed, Unavailable
 from millstream_gateway.rest.shapes import encoded
 from millstream_gateway.routes import Form, LooseJson, Route, Table
+from millstream_gateway.writing import HEADERS, UNKEPT, Documents
 
 _FORM = "application/x-www-form-urlencoded"
 _FORM_BYTES = 256 * 1024
@@ -30,13 +31,6 @@ _FORM_BYTES = 256 * 1024
 UNMATCHED = "unmatched"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NOBODY = Principal(name="nobody")
-#: Of every answer. A browser must not guess, keep or embed what it gets.
-_HEADERS = {
-    "Server": "millstream",
-    "X-Content-Type-Options": "nosniff",
-    # Not `no-referrer`: with that a browser hides the origin of our own forms from us.
-    "Referrer-Policy": "same-origin",
-}
 
 
 class Admits(Protocol):
@@ -95,7 +89,9 @@ class Api:
         tell_person: Callable[[Exception], web.StreamResponse],
         emit: Emit,
         mono: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
+        self._documents = Documents(wall)
         self._table = table
         self._guard = guard
         self._rates = rates
@@ -122,9 +118,9 @@ class Api:
         finally:
             self.busy -= 1
         if not answer.prepared:
-            for name, value in _HEADERS.items():
+            for name, value in HEADERS.items():
                 answer.headers.setdefault(name, value)
-            answer.headers.setdefault("Cache-Control", "no-store")
+            answer.headers.setdefault(*UNKEPT)
         self._emit(
             RequestServed(
                 method=request.method if request.method in _METHODS else "other",
@@ -155,11 +151,11 @@ class Api:
             body=await self._body(request, route, principal),
         )
         if route.streams:
-            return _as_response(await route.handler(call))
+            return self._as_response(request, await route.handler(call))
         try:
             # Not anyio's: its scopes cost a tenth of all that a small request takes.
             async with asyncio.timeout(self._bounds.answer_s):
-                return _as_response(await route.handler(call))
+                return self._as_response(request, await route.handler(call))
         except TimeoutError as error:
             raise Unavailable("it took too long; ask again") from error
 
@@ -197,13 +193,17 @@ class Api:
         if data.strip() not in {b"", b"{}"}:
             raise Malformed("there is no body to be given here")
 
-
-def _as_response(reply: Reply | web.StreamResponse) -> web.StreamResponse:
-    if isinstance(reply, web.StreamResponse):
-        return reply
-    return web.Response(
-        body=encoded(reply.value),
-        status=reply.status,
-        headers=reply.headers,
-        content_type="application/json",
-    )
+    def _as_response(
+        self, request: web.BaseRequest, reply: Reply | web.StreamResponse
+    ) -> web.StreamResponse:
+        if isinstance(reply, web.StreamResponse):
+            return reply
+        body = encoded(reply.value)
+        if reply.headers is None:
+            return self._documents.of(request, reply.status, body)
+        return web.Response(
+            body=body,
+            status=reply.status,
+            headers=reply.headers,
+            content_type="application/json",
+        )

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 
 import anyio
 import pytest
@@ -199,3 +201,27 @@ async def test_no_page_of_another_origin_is_let_in(gateway: Served) -> None:
             assert not [name for name in answer.headers if name.lower().startswith("access-")]
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             assert answer.headers["Server"] == "millstream"
+
+
+async def test_an_answer_says_the_same_however_it_is_written(gateway: Served) -> None:
+    """In one piece over a connection that is kept, and by aiohttp over one that ends."""
+    url = f"{gateway.url}/api/v1/queues"
+    shown = {"Authorization": f"Bearer {gateway.token}"}
+    found: list[tuple[int, str | None, dict[str, str], bytes]] = []
+    asked: list[tuple[str, dict[str, str]]] = [
+        ("GET", {}),
+        ("GET", {"Connection": "close"}),
+        ("HEAD", {}),
+    ]
+    for method, more in asked:
+        async with gateway.http.request(method, url, headers={**shown, **more}) as answer:
+            head = {k: v for k, v in answer.headers.items() if k not in {"Date", "Connection"}}
+            found.append((answer.status, answer.reason, head, await answer.read()))
+            assert parsedate_to_datetime(answer.headers["Date"]).utcoffset() == timedelta(0)
+
+    kept, closed, head_only = found
+    assert kept == closed
+    assert json.loads(kept[3])["queues"]
+    assert kept[2]["Content-Length"] == str(len(kept[3]))
+    assert (head_only[2].keys() ^ kept[2].keys()) <= {"Content-Length"}
+    assert head_only[3] == b""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from operator import attrgetter
 from typing import Any
 
 import anyio
@@ -35,6 +36,9 @@ from millstream_gateway.waits import first_of, until_gone
 
 #: An end that stands is read within so many seconds, or the store is away.
 _READ_S = 10.0
+_NAMES = tuple(field.name for field in fields(Enqueue))
+#: All of them in one call: this is done for every run.
+_values_of = attrgetter(*_NAMES)
 
 
 class Runs:
@@ -248,4 +252,4 @@ def _id_of(call: Call, key: str) -> str:
 
 
 def _keywords(wanted: Enqueue) -> dict[str, Any]:
-    return {name: getattr(wanted, name) for name in Enqueue.__dataclass_fields__}
+    return dict(zip(_NAMES, _values_of(wanted), strict=True))
