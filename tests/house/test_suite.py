@@ -13,6 +13,8 @@ FRESH = {
     "tests/cli/test_bench.py": "a copy of the package without the checkout",
     "tests/demo/conftest.py": "the demo, as a user calls it",
     "tests/gateway/processes.py": "gRPC's library does not promise to live in a fork",
+    "tests/k8s/test_life.py": "the command line of a pod, as the kubelet would start it",
+    "tests/k8s/test_regions.py": "the same",
 }
 _STARTS = re.compile(r'sys\.executable, "-m", (?:"millstream|"tests\.|\*command)')
 
