@@ -22,8 +22,8 @@ _WIDEST = 100  # entries of one collection
 _DEEPEST = 6  # collections inside collections
 
 _WORDS = (
-    "passw(?:or)?d|passphrase|secret|token|authorization|api[_-]?key|private[_-]?key"
-    "|credential|cookie"
+    "passw(?:or)?d|passphrase|secret|token|authorization|(?:api|private|access)[_-]?key"
+    "|credential|cookie|signature|(?<![a-z])(?:sig|pwd|auth|jwt|bearer)(?![a-z])"
 )
 _SECRET_KEY = re.compile(_WORDS, re.IGNORECASE)
 #: ``max_tokens`` and the like: with a number behind it, it counts what a model read or wrote.
@@ -35,15 +35,28 @@ _COUNTED = re.compile(r"tokens(?:_[a-z]+)?$", re.IGNORECASE)
 _USERINFO = re.compile(
     r"://(?:[^\s/?#:@\[]{0,256}:(?!\d+(?:[/?#\s]|$))\S{0,1024}@|[^\s/?#]{1,1024}@)"
 )
-#: ``password=x`` of a query or a repr, ``'password': 'x'`` of a printed mapping.
+#: ``password=x`` of a query or a repr, also percent-encoded; ``'password': 'x'`` of a printed
+#: mapping, also inside of another text; ``("password", "x")`` of printed pairs.
 _ASSIGNED = re.compile(
-    rf"((?:{_WORDS})[\w-]{{0,40}}(?:\s{{0,4}}=\s{{0,4}}|[\"']\s{{0,4}}:\s{{0,4}}))"
-    r"(?:\"[^\"]*\"|'[^']*'|[^\s&,;)}\]]+)",
+    rf"((?:{_WORDS})[\w-]{{0,40}}(?:\s{{0,4}}(?:=|%3D)\s{{0,4}}"
+    r"|\\{0,4}[\"']\s{0,4}(?::\s{0,4}|,\s{0,4}(?=b?[\"']))))"
+    r"(?:b?\\{0,4}\"[^\"]*\"|b?'[^']*'|[^\s&,;)}\]]+)",
     re.IGNORECASE,
 )
+#: ``password: x``, and a header like it. A bare ``token:`` is what parsers complain of.
+_SAID = re.compile(
+    r"\b((?:[\w-]{0,40}(?:passw(?:or)?d|passphrase|(?:api|private|access)[_-]?key|[_-]token|[_-]secret)"
+    r"|pwd):\s{0,4})[^\s&,;)}\]]+",
+    re.IGNORECASE,
+)
+#: A header as it is sent: what is secret goes on to the end of the line.
+_HEADER = re.compile(
+    r"\b((?:(?:proxy-)?authorization|(?:set-)?cookie):[ \t]{0,4})[^\r\n\"']+", re.IGNORECASE
+)
+_JWT = re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE)
 #: A name, an id, a path: nothing that the searches above could find, and most of what is logged.
-_PLAIN = re.compile(r"[\w.-][\w./-]{0,199}\Z")
+_PLAIN = re.compile(r"(?!eyJ)[\w.-][\w./-]{0,199}\Z")
 
 
 def redact(value: Any) -> Any:
@@ -75,9 +88,13 @@ def redact_text(text: str) -> str:
     text = _without_middle(str(text), 4 * _LONGEST)
     if "://" in text:
         text = _USERINFO.sub(f"://{HIDDEN}@", text)
-    if "=" in text or "':" in text or '":' in text:
-        text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+    if ":" in text:
+        text = _HEADER.sub(rf"\1{HIDDEN}", text)
+        text = _SAID.sub(rf"\1{HIDDEN}", text)
+    text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
     text = _SCHEME.sub(rf"\1 {HIDDEN}", text)
+    if "eyJ" in text:
+        text = _JWT.sub(HIDDEN, text)
 
     return _without_middle(text, _LONGEST)
 
@@ -120,6 +137,10 @@ def _collected(values: Collection[Any], depth: int) -> dict[str, Any] | list[Any
         pairs = islice(values.items(), _WIDEST)
         return {redact_text(str(k)): _under(str(k), v, depth) for k, v in pairs}
 
+    match values:
+        case [str() as key, value] if _is_secret(key):
+            # A pair, as headers come in.
+            return [redact_text(key), _under(key, value, depth)]
     kept = [_redact(value, depth) for value in islice(values, _WIDEST)]
     return kept if len(values) <= _WIDEST else [*kept, CUT]
 

@@ -208,10 +208,17 @@ class QueueReadings(Collector):
         self._readings: dict[str, tuple[float, Mapping[str, float]]] = {}
 
     def read(self, queue: str, values: Mapping[str, float]) -> bool:
-        """Keep a reading; False if there are too many queues to keep this one."""
+        """Keep a reading; False if there are too many queues to keep this one.
+
+        A queue that was not read lately gives its place to one that is.
+        """
+        now = self._mono()
         if queue not in self._readings and len(self._readings) >= LIMITS["queue"]:
-            return False
-        self._readings[queue] = (self._mono(), values)
+            oldest = min(self._readings, key=lambda each: self._readings[each][0])
+            if now - self._readings[oldest][0] <= self._stale_s:
+                return False
+            del self._readings[oldest]
+        self._readings[queue] = (now, values)
         return True
 
     def forget(self) -> None:
@@ -285,7 +292,7 @@ class Moved:
     def add(self, value: float, trace: str | None = None) -> None:
         """Raise the counters by one and measure a value: see `Series.observe`."""
         measured = self._measured
-        if value < 0:
+        if not value >= 0:  # below, or no number: that would stay in the sum for good
             value = 0.0
         bucket = bisect_left(measured.edges, value)
         with self._lock:
@@ -308,7 +315,8 @@ class _Bounds:
 
     def keep(self, label: str, value: str) -> str:
         """Return the value, or ``other`` when the label has too many already."""
-        value = value[:_LONGEST]
+        # What is no text would be in the way of all series whenever somebody asks for them.
+        value = value[:_LONGEST].encode("utf-8", "replace").decode()
         with self._lock:
             known = self._known.setdefault(label, {OTHER})
             if value in known:

@@ -30,6 +30,11 @@ SECRET = "hunter2"
         "X-API-Key",
         "credentials",
         "Set-Cookie",
+        "X-Amz-Signature",
+        "sig",
+        "pwd",
+        "access_key",
+        "jwt",
     ],
 )
 @pytest.mark.parametrize("value", [SECRET, [SECRET], {"value": SECRET}, SECRET.encode(), 1234])
@@ -76,6 +81,20 @@ def test_ordinary_fields_pass_unchanged() -> None:
         f"{{'password': '{SECRET}', 'n': 1}}",
         f'{{"client_secret": "{SECRET}"}}',
         f"Authorization: Bearer {SECRET}",
+        f"Authorization: token {SECRET}",
+        f"authorization: {SECRET}",
+        f"Set-Cookie: sid={SECRET}; Path=/",
+        f"X-Api-Key: {SECRET}",
+        f"X-Vault-Token: {SECRET}",
+        f"password: {SECRET}",
+        f"GET https://b.test/x?X-Amz-Signature={SECRET} failed",
+        f"GET https://b.test/x?sv=1&sig={SECRET} failed",
+        f"[('Authorization', '{SECRET}'), ('Accept', '*/*')]",
+        f"[(b'authorization', b'{SECRET}')]",
+        f'sent {{\\"token\\": \\"{SECRET}\\"}}',
+        f"password%3D{SECRET}",
+        f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}",
+        f"refused eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}",
     ],
 )
 def test_secrets_inside_text_are_hidden(text: str) -> None:
@@ -136,3 +155,15 @@ def test_a_secret_at_a_cut_does_not_survive_it() -> None:
 )
 def test_anything_becomes_strict_json(value: object) -> None:
     json.dumps(redact(value), allow_nan=False)
+
+
+def test_pairs_are_hidden_like_mappings() -> None:
+    """Headers come as pairs from every HTTP library."""
+    for pair in (("Authorization", SECRET), ["x-api-key", SECRET]):
+        assert redact({"headers": [pair]}) == {"headers": [[pair[0], HIDDEN]]}
+
+
+def test_words_that_only_look_like_secrets_pass() -> None:
+    """A design, a signal and a token of a parser are what most messages are about."""
+    fields = {"design": "x", "signal": "go", "author": "me", "text": "signal: go, author: me"}
+    assert redact_fields(fields) == fields

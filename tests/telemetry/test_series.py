@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from millstream.events import LeaderChanged, ToolCalled
-from millstream.telemetry.series import LIMITS, OVERFLOW, SERIES_LIMIT
+from millstream.telemetry.metrics import Registry
+from millstream.telemetry.series import LIMITS, OVERFLOW, SERIES_LIMIT, Row, Series
 from tests.telemetry.bench import Bench, sampled, settled
 
 # -- bounds ------------------------------------------------------------------------------------
@@ -40,6 +41,29 @@ def test_too_many_combinations_become_other() -> None:
     total = LIMITS["server"] * 40
     others = bench.value("mcp_tool_calls_total", server="other", tool="other", status="other")
     assert others == total - SERIES_LIMIT
+
+
+# -- one that is broken ------------------------------------------------------------------------
+
+
+def test_a_name_that_is_no_text_is_in_nobodys_way() -> None:
+    """It would end every scrape of this process from then on."""
+    bench = Bench()
+
+    bench.emit(settled(workflow="odd\ud800"))
+
+    assert b'workflow_type="odd?"' in bench.state()
+
+
+def test_what_is_no_number_does_not_stay_in_a_sum() -> None:
+    row = Row(name="h", kind="histogram", help="h", buckets=(1, 2))
+    series = Series(registry := Registry(), [row])
+
+    for value in (math.nan, -1.0, 0.5):
+        series.observe("h", value)
+
+    assert registry.get_sample_value("h_sum") == 0.5
+    assert registry.get_sample_value("h_count") == 3
 
 
 # -- queues ------------------------------------------------------------------------------------
@@ -105,3 +129,16 @@ def test_too_many_queues_are_left_out_and_counted() -> None:
 
     assert len(bench.series("millstream_queue_waiting")) == LIMITS["queue"]
     assert bench.value(OVERFLOW, label="queue") == 2
+
+
+def test_a_queue_that_is_read_no_more_gives_its_place() -> None:
+    """Queues come and go, and a leader may lead for months."""
+    bench = Bench()
+    for number in range(LIMITS["queue"]):
+        bench.emit(sampled(f"q{number}"))
+    bench.clock.now += 60
+
+    bench.emit(sampled("new"))
+
+    assert bench.series("millstream_queue_waiting") == {("new",)}
+    assert bench.value(OVERFLOW, label="queue") is None
