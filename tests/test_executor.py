@@ -129,6 +129,7 @@ async def test_a_swallowed_suspension_does_not_end_the_run() -> None:
         assert (await run.status()).state == "parked"
         await bench.jump(3600)
         assert await run.result(timeout=10) == "swallowed"
+        await bench.settle()
         states = [event.state for event in bench.events if isinstance(event, RunSettled)]
         assert states == ["parked", "completed"]
 

@@ -31,6 +31,8 @@ class Arrival(NamedTuple):
 
     taken: Sequence[Delivery]
     strays: Sequence[Stray]
+    #: The time by the clock of Redis; None where it was not told.
+    now: float | None = None
 
 
 async def wait(
@@ -57,6 +59,8 @@ async def wait(
         )
 
     strays = await deliveries.delivered(connection, found, level_of)
-    taken = () if committed is None else commits.reply_of(committed).taken
-    held = {(x.level, x.entry) for x in taken}
-    return Arrival(taken, [x for x in strays if (x.level, x.entry) not in held])
+    if committed is None:
+        return Arrival((), strays)
+    reply = commits.reply_of(committed)
+    held = {(x.level, x.entry) for x in reply.taken}
+    return Arrival(reply.taken, [x for x in strays if (x.level, x.entry) not in held], reply.now)

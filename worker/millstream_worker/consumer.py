@@ -325,7 +325,7 @@ class Consumer:
         await self._reader.read_forever()
 
     def _found(self, arrival: Arrival) -> None:
-        self._contact.met()
+        self._contact.met(arrival.now)
         if arrival.taken:
             self._begin(arrival.taken)
         if arrival.strays:

@@ -63,15 +63,16 @@ class Contact:
             except StoreError as again:
                 self.still_refused(again)
 
-    def met(self) -> None:
-        """A call was served."""
+    def met(self, now: float | None = None) -> None:
+        """A call was served; ``now``: it says what time it is."""
         self.alive()
         self._answered(None)
+        if now is not None:
+            self._offset_s = now - asyncio.get_running_loop().time()
 
     def served(self, during: str, now: float, failed_at: float | None) -> None:
-        """A call was served that says what time it is; ``failed_at``: it had failed before."""
-        self.met()
-        mono = asyncio.get_running_loop().time()
-        self._offset_s = now - mono
+        """A call was served; ``failed_at``: it had failed before."""
+        self.met(now)
         if failed_at is not None:
-            self._emit(StoreRecovered(during=f"{during} {self._lane}", away_s=mono - failed_at))
+            away_s = asyncio.get_running_loop().time() - failed_at
+            self._emit(StoreRecovered(during=f"{during} {self._lane}", away_s=away_s))
