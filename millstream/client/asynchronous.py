@@ -330,7 +330,7 @@ class Client(Operations, Overview):
             raise IdConflict(new.id, asked.queue, answer)
 
         # An id of our own making cannot have been here: the first sending's reply was lost.
-        return Run(self, new.id, asked.queue, answer or asked.id is None)
+        return Run(self, new.id, asked.queue, created=asked.id is None)
 
     async def _close_connection(self) -> None:
         with anyio.move_on_after(2, shield=True):

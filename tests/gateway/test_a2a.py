@@ -91,6 +91,12 @@ async def waits(ctx: Context) -> None:
 
 
 @app.workflow()
+async def keeps(ctx: Context, message: dict[str, Any], files: list[dict[str, Any]]) -> list[Any]:
+    """Tell what came in which place."""
+    return [message["parts"], [each["name"] for each in files]]
+
+
+@app.workflow()
 async def hears(ctx: Context, message: dict[str, Any]) -> str:
     """Return the id of the message that began it."""
     return str(message["messageId"])
@@ -420,6 +426,13 @@ async def test_a_workflow_may_take_the_whole_message(gateway: Served) -> None:
         assert data_of(await agent.send("x", skill="hears", message_id="m7")) == "m7"
 
 
+async def test_files_stand_beside_the_whole_message_and_not_in_it(gateway: Served) -> None:
+    """Twice they would take twice the room."""
+    async with peer(gateway.url, "JSONRPC", gateway.token) as agent:
+        task = await agent.send("x", Part(raw=b"abc", filename="a"), skill="keeps")
+    assert data_of(task) == [[{"text": "x"}], ["a"]]
+
+
 async def test_files_reach_a_workflow_and_come_back(gateway: Served) -> None:
     """By bytes and by address, which nobody asks for; who takes no files says so."""
     parts = [
@@ -432,11 +445,17 @@ async def test_files_reach_a_workflow_and_come_back(gateway: Served) -> None:
     ]
     async with peer(gateway.url, "JSONRPC", gateway.token) as agent:
         asked = await agent.send("look", *parts, skill="copies")
+        for data in ([1, 2], {"files": ["mine"]}):
+            with pytest.raises(InvalidParamsError, match="beside files"):
+                await agent.send(data, *parts, task=asked["id"])
         task = await agent.send("and", {"n": 1}, *parts, task=asked["id"])
         with pytest.raises(ContentTypeNotSupportedError):
             await agent.send("x", *parts, skill="greet")
-        with pytest.raises(InvalidParamsError, match="begins with one of"):
-            await agent.send(Part(url="file:///etc/passwd"), skill="copies")
+        # Nothing but its scheme is read of an address.
+        assert await agent.send(Part(url="https://[x/"), skill="copies")
+        for url in ("file:///etc/passwd", "ht\ntps://a/b", "https://a\r\nb"):
+            with pytest.raises(InvalidParamsError, match="begins with one of"):
+                await agent.send(Part(url=url), skill="copies")
         with pytest.raises(InvalidParamsError, match="stands in the data"):
             await agent.send(*parts, {"files": []}, skill="copies")
         with pytest.raises(InvalidParamsError, match="the limit is"):

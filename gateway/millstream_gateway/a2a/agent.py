@@ -166,7 +166,9 @@ class Agent(Wishing):
         task = await tasks.bare(status, caller.served, talk)
         task.artifacts.extend(before.artifacts)
         answered = bool(params.message.task_id)
-        state = TaskState.TASK_STATE_WORKING if answered else TaskState.TASK_STATE_SUBMITTED
+        # A signal may come before anybody has begun the run.
+        begun = answered and before.status.state != TaskState.TASK_STATE_SUBMITTED
+        state = TaskState.TASK_STATE_WORKING if begun else TaskState.TASK_STATE_SUBMITTED
         at = stamp(since if answered else status.times.enqueued)
         task.status.CopyFrom(TaskStatus(state=state, timestamp=at))
         return _Opening(taken.run, task, seen)

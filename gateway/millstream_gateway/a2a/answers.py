@@ -72,8 +72,15 @@ async def answer(caller: Caller, run: Run, status: RunStatus, message: Message) 
 
 
 def payload_of(content: Content) -> Any:
-    """Return what a signal carries: the data where there is some, else the text; and files."""
+    """Return what a signal carries: the data where there is some, else the text; and files.
+
+    Raises `InvalidParamsError` where they do not go together.
+    """
     if content.files:
+        if content.value is not None or FILES in content.data:
+            raise InvalidParamsError(
+                f"beside files the data of a signal is an object without {FILES!r}"
+            )
         said = {"message": content.text} if content.text else {}
         return {**said, **content.data, FILES: list(content.files)}
     if content.value is not None:

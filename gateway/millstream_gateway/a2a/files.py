@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from a2a.types.a2a_pb2 import Part
 from a2a.utils.errors import InvalidParamsError
@@ -33,9 +32,11 @@ def file_of(part: Part) -> Mapping[str, Any]:
     file: dict[str, Any] = {"name": part.filename, "mediaType": part.media_type}
     if part.WhichOneof("content") == "raw":
         return {**file, "raw": base64.b64encode(part.raw).decode()}
-    if len(part.url) > _LONGEST_URL or urlsplit(part.url).scheme not in _SCHEMES:
+    printable = len(part.url) <= _LONGEST_URL and part.url.isprintable()
+    # Nothing more is read of it: what a parser passes over, whoever fetches it may not.
+    if not printable or part.url.partition(":")[0].lower() not in _SCHEMES:
         raise InvalidParamsError(
-            f"the url of a file has at most {_LONGEST_URL} characters, and begins with one of"
-            f" {', '.join(sorted(_SCHEMES))}"
+            f"the url of a file has at most {_LONGEST_URL} printable characters, and begins with"
+            f" one of {', '.join(sorted(_SCHEMES))}"
         )
     return {**file, "url": part.url}

@@ -120,10 +120,19 @@ def arguments_of(message: Message, content: Content, skill: Offered) -> dict[str
             )
         arguments[FILES] = list(content.files)
     if _takes_whole(properties) and _WHOLE not in arguments:
-        return {**arguments, _WHOLE: MessageToDict(message)}
+        return {**arguments, _WHOLE: MessageToDict(_without_files(message))}
     if content.text:
         arguments[_text_argument(skill, properties, arguments)] = content.text
     return arguments
+
+
+def _without_files(message: Message) -> Message:
+    """Return the message as the workflow gets it whole: its files stand beside it."""
+    left = Message()
+    left.CopyFrom(message)
+    del left.parts[:]
+    left.parts.extend(part for part in message.parts if part.WhichOneof("content") not in KINDS)
+    return left
 
 
 def takes_files(skill: Offered) -> bool:

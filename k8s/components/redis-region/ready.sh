@@ -13,7 +13,11 @@ if [ "$answer" != PONG ]; then
 fi
 kept=/data/role/replica.conf
 case $(ask ROLE) in
-  master*) rm -f "$kept" ;;
+  master*)
+    rm -f "$kept"
+    # Each time: a node that goes down must not bring back what was taken away before.
+    sync /data/role
+    ;;
   slave*)
     if [ ! -e "$kept" ]; then
       echo "include /etc/redis/conf/replica.conf" > "$kept.new"
