@@ -320,6 +320,7 @@ class MetricsSubscriber:
         # From 0: the first failure of a workflow is a rise that `rate` can see.
         for queue in event.queues:
             self._series.count("millstream_runs_resumed_total", queue, by=0)
-        for workflow in event.workflows:
+        # A name may be served in several versions, and is counted as one.
+        for workflow in sorted({each.rpartition("@")[0] for each in event.workflows}):
             for state in sorted(FINAL):
                 self._series.count("workflow_executions_total", workflow, state, by=0)

@@ -170,9 +170,14 @@ def test_outcomes_exist_at_zero_once_the_worker_serves() -> None:
     """``rate`` cannot see the first failure of a series that begins at one."""
     bench = Bench()
 
-    bench.emit(WorkerStarted(token="t", queues=("q",), workflows=("w",), concurrency=8))
+    served = ("w@1", "w@2", "v@1")
+    bench.emit(WorkerStarted(token="t", queues=("q",), workflows=served, concurrency=8))
 
     assert bench.value("workflow_executions_total", workflow_type="w", status="failed") == 0
+    before = bench.series("workflow_executions_total")
+    bench.emit(settled("failed", workflow="w"))
+    assert bench.series("workflow_executions_total") == before
+    assert bench.value("workflow_executions_total", workflow_type="v", status="completed") == 0
     assert bench.value("millstream_worker_slots") == 8
 
 
