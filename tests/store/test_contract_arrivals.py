@@ -47,8 +47,10 @@ async def test_what_comes_while_the_read_waits_is_held_at_once(bench: Bench) -> 
                 await anyio.lowlevel.checkpoint()
                 await bench.accept("r1")
 
-    ((taken,), strays) = found[0]
+    (taken,), strays, now = found[0]
     assert (taken.run_id, taken.fence, taken.records) == ("r1", 1, 0)
+    assert now is not None
+    assert now * 1000 >= int(taken.entry.partition("-")[0])
     assert list(strays) == []
     assert await bench.verdict("w1", commits.journal(taken, [("step#0", b"[1]")], "1")) is (
         Verdict.WRITTEN
@@ -59,7 +61,7 @@ async def test_each_level_brings_one(bench: Bench) -> None:
     for level in ("high", "normal", "low"):
         await bench.accept(f"{level}-1", f"{level}-2", priority=level)
 
-    taken, strays = await wait(bench, bench.redis)
+    taken, strays, _ = await wait(bench, bench.redis)
 
     assert [each.run_id for each in taken] == ["high-1", "normal-1", "low-1"]
     assert list(strays) == []
@@ -67,7 +69,7 @@ async def test_each_level_brings_one(bench: Bench) -> None:
 
 
 async def test_a_read_without_an_end_brings_nothing(bench: Bench) -> None:
-    assert await wait(bench, bench.redis, block_s=0.01) == ((), [])
+    assert await wait(bench, bench.redis, block_s=0.01) == Arrival((), [])
 
 
 async def test_what_is_held_already_is_left_alone(bench: Bench) -> None:
@@ -75,7 +77,7 @@ async def test_what_is_held_already_is_left_alone(bench: Bench) -> None:
     held = await bench.held("first")
     await bench.accept("second")
 
-    taken, strays = await wait(bench, bench.redis)
+    taken, strays, _ = await wait(bench, bench.redis)
 
     assert taken == ()
     (second,) = strays
@@ -91,7 +93,7 @@ async def test_what_comes_behind_what_is_held_is_found(bench: Bench) -> None:
     held = await bench.held("first")
     await bench.accept("second")
 
-    (taken,), strays = await wait(bench, bench.redis, {"normal": held.entry})
+    (taken,), strays, _ = await wait(bench, bench.redis, {"normal": held.entry})
 
     assert (taken.run_id, taken.fence, list(strays)) == ("second", 1, [])
 
@@ -100,7 +102,7 @@ async def test_what_was_cancelled_meanwhile_is_not_begun(bench: Bench) -> None:
     await bench.accept("r1")
     await bench.cancel("r1")
 
-    taken, strays = await wait(bench, bench.redis)
+    taken, strays, _ = await wait(bench, bench.redis)
 
     assert taken == ()
     for stray in strays:
@@ -130,7 +132,7 @@ async def test_a_server_that_lacks_the_script_still_delivers(bench: Bench) -> No
     await bench.accept("r1")
     await bench.redis.execute_command("SCRIPT", "FLUSH")
     async with aclosing(bench.store.new_reader(BLOCK_S)) as reader:
-        taken, strays = await wait(bench, reader)
+        taken, strays, _ = await wait(bench, reader)
 
     ids = [each.run_id for each in taken]
     for stray in strays:
