@@ -14,7 +14,7 @@ from millstream.errors import IdConflict, SealKeyMissing, StepFailed
 from millstream.model.journal import Spilled
 from millstream.model.schedule import Schedule
 from millstream.model.tool import ToolResult
-from millstream.store import keyring, sealing
+from millstream.store import keyring, resealing, scripts, sealing
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.testing import Harness
@@ -378,8 +378,15 @@ async def keys_in(connection: Connection) -> dict[str, set[str]]:
     return {kind: names for kind, names in found.items() if names}
 
 
-async def test_all_that_is_kept_gets_the_new_key_and_goes_on(bench: Harness, keys: Path) -> None:
-    """A parked run with a large value, an ended one, a schedule, and a signal that waits."""
+@pytest.mark.parametrize("bytes_a_call", [resealing._MOST_BYTES, 1])
+async def test_all_that_is_kept_gets_the_new_key_and_goes_on(
+    bench: Harness, keys: Path, monkeypatch: pytest.MonkeyPatch, bytes_a_call: int
+) -> None:
+    """A parked run with a large value, an ended one, a schedule, and a signal that waits.
+
+    However many calls its parts leave in.
+    """
+    monkeypatch.setattr(resealing, "_MOST_BYTES", bytes_a_call)
     await bench.client.schedules.create(
         Schedule(name="nightly", workflow="inner", cron="@daily", arguments={"word": HUSH})
     )
@@ -426,3 +433,29 @@ async def test_sealing_is_switched_off_and_on_while_a_run_waits(keys: Path) -> N
     assert min(opened.changed, closed.changed) > 5
     assert set(opened.keys) == {""}
     assert set(closed.keys) == {"one"}
+
+
+async def test_a_run_that_was_held_meanwhile_keeps_its_large_value(
+    bench: Harness, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts that were refused are missing, so the record must not speak of them any more."""
+    run = await bench.client.enqueue("pair", id="r1")
+    await until_it_waits(bench)
+    put(keys, f"{TWO}\n{ONE}\n")
+    monkeypatch.setattr(resealing, "_MOST_BYTES", 1)
+    refused: list[str] = []
+
+    async def held_once(client: Any, name: str, on: Any, args: Any) -> Any:
+        if "spilled" in args and not refused:
+            refused.append(name)
+            return -1
+        return await scripts.call(client, name, on, args)
+
+    monkeypatch.setattr(resealing, "call", held_once)
+    async with Client(bench._url, seal_keys=str(keys)) as client:
+        first = await client.sealing.renew()
+        second = await client.sealing.renew()
+
+    assert (refused, first.held, second.held) == (["reseal"], 1, 0)
+    await run.signal("go", HUSH)
+    assert await run.result(timeout=20) == ["one", "two", LARGE, HUSH]

@@ -269,7 +269,8 @@ class _Run:
     async def _change(self, part: str, name: str, before: bytes, after: bytes) -> None:
         self._changes.append(_Change(part, name, before, after))
         self._bytes += len(before) + len(after)
-        if self._bytes >= _MOST_BYTES:
+        # What a part is for holds for what follows it in the same call.
+        if self._bytes >= _MOST_BYTES and part != "for":
             await self._send()
 
     async def _send(self) -> None:
@@ -278,14 +279,16 @@ class _Run:
             return
         args: list[Argument] = [self._id]
         for each in changes:
-            args += (each.part, each.field, each.before, each.after)
+            # Once a worker held the run, what came before may be missing: nothing is replaced then.
+            if not self._held or each.part == "void":
+                args += (each.part, each.field, each.before, each.after)
         with self._connection.translated():
             done: int = await call(self._connection.scripts, "reseal", self._lane, args)
         self._held = self._held or done < 0
         self._tally.changed += max(0, done)
         for each in changes:
             if each.part not in _OF_PARTS:
-                self._count(each.before if done < 0 else each.after)
+                self._count(each.before if self._held else each.after)
 
     def _count(self, data: bytes) -> None:
         self._tally.keys.update(keys_of(data) or {CLEAR})

@@ -196,7 +196,7 @@ class Consumer:
             self._clear_suspects(items, reply.verdicts)
         left, self._left = self._left, None
         self._receive(reply.taken, granted + len(strays) + left)
-        if want.total and len(reply.taken) < want.total:
+        if want.total and len(reply.taken) < want.total and not self._adopting:
             self._dry.set()
         if self._outgoing or self._adopting or self._comparing:
             self._wake.set()

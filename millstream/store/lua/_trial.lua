@@ -2,7 +2,7 @@
 --
 -- What is on trial stands in META as lines of four words: workflow, the version that is tried, the
 -- version that is kept, and the share of new runs that the first one gets, in ten-thousandths. The
--- script that uses this reads it along with the rest.
+-- script reads it along with the rest, or has `trial_of` do so.
 
 -- A number below 10,000 that is as good as drawn by chance, and always the same for a text: names that
 -- are counted up lie as far apart as any. In whole numbers that a double holds exactly.
