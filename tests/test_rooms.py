@@ -16,6 +16,7 @@ from millstream.errors import StoreError, UsageError
 from millstream.model.limit import Quota
 from millstream.store import pools
 from millstream.store.connection import Connection
+from millstream_worker.pacing import Pace
 from millstream_worker.permits import IDLE_S, TERM_S, Permits
 from millstream_worker.rooms import Rooms
 from millstream_worker.tools.caller import ToolCaller
@@ -155,6 +156,42 @@ async def test_a_rate_lets_nobody_go_before_its_time(store: Connection) -> None:
     assert passed == ["first", "second"]
 
 
+async def test_the_time_of_who_gave_up_is_the_next_ones() -> None:
+    """Else callers that give up too soon would reserve all there is, and nobody would go."""
+    asked: list[int] = []
+    passed: list[str] = []
+
+    async def reserve(count: int) -> tuple[float, float]:
+        asked.append(count)
+        return 3600.0, 1.0
+
+    async def go(name: str, scope: anyio.CancelScope) -> None:
+        with scope:
+            await pace.enter()
+            passed.append(name)
+
+    pace = Pace(reserve)
+    async with anyio.create_task_group() as group:
+        group.start_soon(pace.serve)
+        scopes = {name: anyio.CancelScope() for name in "abcd"}
+        for name in "ab":
+            group.start_soon(go, name, scopes[name])
+        await anyio.wait_all_tasks_blocked()
+        scopes["a"].cancel()
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(go, "c", scopes["c"])
+        await anyio.wait_all_tasks_blocked()
+        assert asked == [2], "the time that a had is there for c"
+        group.start_soon(go, "d", scopes["d"])
+        await anyio.wait_all_tasks_blocked()
+        assert asked == [2, 1]
+        for _ in range(3):
+            pace._go()
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert passed == ["b", "c", "d"]
+
+
 async def reserved(store: Connection) -> int:
     """How many times were reserved, of a rate of one in an hour."""
     keys = pools.Rate("default/tools/x").keys
@@ -258,6 +295,32 @@ async def test_who_hears_that_others_wait_gives_way() -> None:
     turns.answers.append(pools.Share(1, 0, 10.0))
     await turns.permits._speak()
     assert turns.said[-1] == (1, 0)
+
+
+async def test_a_term_is_not_prolonged_by_those_who_come_later() -> None:
+    turns = Turns()
+    await turns.enter(2)
+    turns.permits._said(pools.WAITS + b"b")
+    turns.now += TERM_S / 2
+    turns.permits._said(pools.WAITS + b"c")
+    turns.now += TERM_S / 2
+    assert not turns.permits._may_use()
+
+
+async def test_who_is_not_in_line_knows() -> None:
+    """What it had spare has lapsed: nobody would tell it of a permit that comes free."""
+    turns = Turns()
+    await turns.enter(2)
+    turns.permits.leave()
+    turns.now += LEASE_S
+    turns.answers.append(pools.Share(0, 0, 10.0))
+    async with anyio.create_task_group() as group:
+        group.start_soon(turns.permits.enter)
+        await anyio.wait_all_tasks_blocked()
+        await turns.permits._speak()
+        assert turns.said[-1] == (2, 0)
+        assert turns.pause_s == 0
+        group.cancel_scope.cancel()
 
 
 async def test_nothing_is_begun_with_what_may_have_lapsed() -> None:

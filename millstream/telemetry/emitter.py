@@ -49,7 +49,11 @@ class Emitter:
         heard: list[tuple[int, Emit]] = []
         for number, subscriber in enumerate(self._subscribers):
             hears = getattr(subscriber, "hears", None)
-            hear = subscriber if hears is None else hears(kind)
+            try:
+                hear = subscriber if hears is None else hears(kind)
+            except Exception as error:  # noqa: BLE001 - telemetry must never end a run
+                self._report(number, error)
+                continue
             if hear is not None:
                 heard.append((number, hear))
         return tuple(heard)

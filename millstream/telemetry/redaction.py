@@ -56,7 +56,7 @@ _HEADER = re.compile(
 _JWT = re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE)
 #: A name, an id, a path: nothing that the searches above could find, and most of what is logged.
-_PLAIN = re.compile(r"(?!eyJ)[\w.-][\w./-]{0,199}\Z")
+_PLAIN = re.compile(r"(?!.*eyJ)[\w.-][\w./-]{0,199}\Z")
 
 
 def redact(value: Any) -> Any:

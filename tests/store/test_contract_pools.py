@@ -68,6 +68,21 @@ async def test_what_is_given_back_goes_to_who_came_first(speak: Speaker) -> None
     assert await speak("c", 0, 1) == 1
 
 
+async def test_who_never_has_enough_takes_turns_with_the_rest(speak: Speaker) -> None:
+    """It stands in the line all the time, and would always be the first there."""
+    assert await speak("a", 0, 9) == 3
+    assert await speak("b", 0, 9) == 0
+    assert await speak("c", 0, 1) == 0
+
+    assert await speak("a", 0, 9) == 0, "what it gives back is for those who came before"
+    assert await speak("b", 0, 9) == 3
+    assert await speak("b", 2, 7) == 2
+    assert await speak("a", 0, 9) == 0, "c has waited longer"
+    assert await speak("c", 0, 1) == 1
+    assert await speak("c", 0, 0) == 0
+    assert await speak("a", 0, 9) == 1
+
+
 async def test_who_waits_is_told_and_who_might_give(speak: Speaker) -> None:
     """A message is for those it concerns: nobody looks from time to time."""
     ear = pools.listen(speak.store, POOL)

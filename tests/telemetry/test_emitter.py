@@ -35,6 +35,27 @@ def test_a_broken_subscriber_is_reported_once_and_the_others_go_on() -> None:
     assert [str(report) for report in reports] == ["WorkerStarted"]
 
 
+def test_a_subscriber_that_cannot_say_what_it_hears_is_reported() -> None:
+    """The promise is that of the call, whatever is found out on the way."""
+
+    class Lost:
+        def hears(self, kind: type[Event]) -> Emit | None:
+            raise LookupError(kind.__name__)
+
+        def __call__(self, event: Event) -> None:
+            raise AssertionError(event)
+
+    seen: list[Event] = []
+    reports: list[Exception] = []
+    emit = Emitter(Lost(), seen.append, broken=reports.append)
+
+    for event in EXAMPLES:
+        emit(event)
+
+    assert seen == list(EXAMPLES)
+    assert [str(report) for report in reports] == ["WorkerStarted"]
+
+
 def test_a_subscriber_is_asked_once_for_each_kind_what_hears_it() -> None:
     """What nobody has a use for costs a look, however often it is emitted."""
 

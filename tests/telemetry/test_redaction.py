@@ -94,6 +94,8 @@ def test_ordinary_fields_pass_unchanged() -> None:
         f'sent {{\\"token\\": \\"{SECRET}\\"}}',
         f"password%3D{SECRET}",
         f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}",
+        f"v1/verify/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}",
+        f"x.eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}",
         f"refused eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}",
     ],
 )

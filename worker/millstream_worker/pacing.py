@@ -1,13 +1,15 @@
 """Times under a rate that all processes share, and the line of those here who wait for theirs.
 
 All who ask while a call to Redis is under way are asked for together with the next one. Each then
-waits for a time of its own, by its own timer. Promise: nobody goes before its time. Whoever is
-cancelled while it waits has used its place.
+waits for a time of its own, by its own timer. Promise: nobody goes before its time, and the time of
+whoever is cancelled while it waits is that of the next one here: else callers that give up before
+their turn would reserve all there is, and nobody would go.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -26,7 +28,9 @@ class Pace:
 
     def __init__(self, reserve: Reserves) -> None:
         self._reserve = reserve
-        self._line: list[asyncio.Future[None]] = []
+        self._line: deque[asyncio.Future[None]] = deque()
+        #: Times that were reserved and have not come.
+        self._reserved = 0
         self._wake = anyio.Event()
 
     async def enter(self) -> None:
@@ -40,29 +44,30 @@ class Pace:
         """Reserve times for whoever asks."""
         while True:
             self._wake = anyio.Event()
-            if not self._line:
+            self._line = deque(turn for turn in self._line if not turn.done())
+            count = min(_MOST_AT_ONCE, len(self._line) - self._reserved)
+            if count <= 0:
                 await self._wake.wait()
-            # Who was cancelled before it was asked for takes nobody's place.
-            turns = [turn for turn in self._line if not turn.done()][:_MOST_AT_ONCE]
-            if not turns:
-                self._line.clear()
                 continue
             try:
-                first_s, step_s = await self._reserve(len(turns))
+                first_s, step_s = await self._reserve(count)
             except StoreError:
                 await anyio.sleep(0.2)
                 continue
-            asked = set(turns)
-            self._line = [turn for turn in self._line if turn not in asked]
+            self._reserved += count
             loop = asyncio.get_running_loop()
-            for number, turn in enumerate(turns):
+            for number in range(count):
                 wait_s = first_s + number * step_s
                 if wait_s > 0:
-                    loop.call_later(wait_s, _go, turn)
+                    loop.call_later(wait_s, self._go)
                 else:
-                    _go(turn)
+                    self._go()
 
-
-def _go(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
+    def _go(self) -> None:
+        """A time has come: it is that of the first one here."""
+        self._reserved -= 1
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return

@@ -184,7 +184,7 @@ class Permits:
             self._term = self._mono() + TERM_S
         self._has, self._others, self._lapse_s = share
         self._spoke, self._trusted = sent, sent + self._lease_s
-        self._lined = share.has < keep + want
+        self._lined = want > 0 and share.has < keep + want
         self._hand_out()
         if self._has > self._used and not self._line:
             self._idle = self._mono()
@@ -208,8 +208,10 @@ class Permits:
         if said == self._token:
             self._hint()
         elif said.startswith(WAITS) and said != WAITS + self._token:
-            self._others = max(1, self._others)
-            self._term = max(self._term, self._mono() + TERM_S)
+            if not self._others:
+                # Those who come later wait for the same end of the term.
+                self._others = 1
+                self._term = max(self._term, self._mono() + TERM_S)
             self._wake.set()
 
     def _hint(self) -> None:

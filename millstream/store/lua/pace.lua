@@ -17,7 +17,7 @@ local COUNT, MOST, PERIOD = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
 local step = PERIOD / MOST
--- What was reserved under a clock that went back, or under a rate that was lower, holds for a period.
+-- What was reserved under a clock that went back, or under a rate that was lower, holds for 31 days at most.
 local before = math.min(tonumber(redis.call('GET', RATE) or '0') or 0, now + 31 * 86400000)
 before = math.max(before, now)
 local full = before + COUNT * step

@@ -69,12 +69,14 @@ out = out - had + has
 local back = math.min(KEEP - has, math.max(0, MOST - out))
 has, out = has + back, out + back
 
--- Of what is free then, those who came before have their part first.
+-- Of what is free then, those who came before have their part first. Who gives something back has had
+-- its turn: all who stand in the line came before it.
+local gives = KEEP < had
 local before = 0
 for _, token in ipairs(WANT > 0 and redis.call('ZRANGE', LINE, 0, 999) or {}) do
-  if token == TOKEN then break end
+  if token == TOKEN and not gives then break end
   local _, _, wants = row_of(token)
-  before = before + wants
+  if token ~= TOKEN then before = before + wants end
   if out + before >= MOST then break end
 end
 local granted = math.max(0, math.min(WANT, MOST - out - before))
@@ -88,11 +90,13 @@ else
   redis.call('HDEL', HAS, TOKEN)
   redis.call('ZREM', UNTIL, TOKEN)
 end
+local stood = redis.call('ZSCORE', LINE, TOKEN)
 if waits == 0 then
   redis.call('ZREM', LINE, TOKEN)
-elseif not redis.call('ZSCORE', LINE, TOKEN) then
+elseif granted > 0 or gives or not stood then
+  -- Who has had a turn goes to the end.
   redis.call('ZADD', LINE, digits(redis.call('HINCRBY', POOL, 'came', 1)), TOKEN)
-  if out > has then redis.call('PUBLISH', SAID, '+' .. TOKEN) end
+  if not stood and out > has then redis.call('PUBLISH', SAID, '+' .. TOKEN) end
 end
 
 -- Those for whom there is one now.
