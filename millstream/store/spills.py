@@ -27,7 +27,7 @@ from millstream.store.sealing import Place, Sealer, is_sealed, key_of, opened
 #: One part: large enough to be few, small enough to hold up nobody else's call.
 PART = 512 * KIB
 #: No value that is smaller may be spilled: whoever ends a run looks for parts only when the journal
-#: has more bytes than this (``lua/_lane.lua``, `conclude`).
+#: has more bytes than this (``lua/_moves.lua``, `conclude`).
 LEAST = 16 * KIB
 
 

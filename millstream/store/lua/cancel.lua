@@ -1,5 +1,5 @@
 -- cancel: end runs that have not ended.
--- USES _lane _backlog
+-- USES _lane _streams _moves _backlog
 --
 -- ARGV retention_ms  how long the record of an ended run stays
 -- ARGV ...           ids

@@ -1,5 +1,5 @@
 -- commit: everything a worker wants written in one turn, and the work it takes next.
--- USES _lane _backlog _turns _trial
+-- USES _lane _streams _moves _backlog _turns _trial
 --
 -- ARGV token         the process that writes; must own every run it writes to
 -- ARGV want_high     how many new deliveries to take, at most: the sum of the three is the

@@ -1,5 +1,5 @@
 -- enqueue: accept new runs into one lane, or recognise those it already has.
--- USES _lane _backlog _turns _place _trial _accept
+-- USES _lane _streams _backlog _turns _place _trial _accept
 --
 -- ARGV epoch   the caller's idea of how many lanes the queue has
 -- ARGV ...     per run ten values: id, workflow, version, arguments, priority, delay_ms,

@@ -1,5 +1,5 @@
 -- fork: accept a run that begins with records of another one.
--- USES _lane _backlog _turns _place
+-- USES _lane _streams _backlog _turns _place
 --
 -- ARGV epoch      the caller's idea of how many lanes the queue has
 -- ARGV id

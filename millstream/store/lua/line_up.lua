@@ -1,5 +1,5 @@
 -- line_up: queue runs that came from a copy, the oldest first.
--- USES _lane _backlog _turns _place
+-- USES _lane _streams _moves _backlog _turns _place
 --
 -- ARGV retention_ms  how long the record of an ended run stays
 -- ARGV count         runs to queue, at most

@@ -1,5 +1,5 @@
 -- once: accept a run, unless another one stands for it already.
--- USES _lane _backlog _turns _place _trial _accept
+-- USES _lane _streams _backlog _turns _place _trial _accept
 --
 -- ARGV epoch       the caller's idea of how many lanes the queue has
 -- ARGV mode        'dedupe': whoever comes within the window gets the run of whoever came first

@@ -1,5 +1,5 @@
 -- prune: take entries out of a stream that mean nothing any more.
--- USES _lane
+-- USES _lane _streams
 --
 -- ARGV level  the stream
 -- ARGV after  the entry behind which to begin; '-' to begin with the first

@@ -1,5 +1,5 @@
 -- recall: give runs that were drawn for a trial which was rolled back the version that is kept.
--- USES _lane _backlog _turns _place _trial
+-- USES _lane _streams _backlog _turns _place _trial
 --
 -- ARGV after  an entry of the stream; empty: from its beginning
 -- ARGV count  entries to look at, at most

@@ -1,5 +1,5 @@
 -- restore: put runs back that have not ended and stand nowhere, so that nobody would go on with them.
--- USES _lane _backlog
+-- USES _lane _streams _moves _backlog
 --
 -- ARGV lease_ms      how long a lease is
 -- ARGV retention_ms  how long the record of an ended run stays

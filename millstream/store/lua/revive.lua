@@ -1,5 +1,5 @@
 -- revive: start runs that failed or were cancelled once more, from where their journals end.
--- USES _lane _backlog _turns _place _revive
+-- USES _lane _streams _backlog _turns _place _revive
 --
 -- ARGV ...  ids
 --

@@ -1,5 +1,5 @@
 -- signal: put messages where their runs will find them, and have the runs look.
--- USES _lane
+-- USES _lane _streams _moves
 --
 -- ARGV retention_ms  how long the record of an ended run stays
 -- ARGV max_count     messages that may wait for one run

@@ -1,5 +1,5 @@
 -- start: accept child runs into one lane, or recognise those it already has.
--- USES _lane _backlog _turns _place _trial _revive
+-- USES _lane _streams _backlog _turns _place _trial _revive
 --
 -- ARGV epoch   the caller's idea of how many lanes the queue has; empty: accept none, only recognise
 -- ARGV ...     per child ten values: id, workflow, version, arguments, priority, timeout_ms, tenant,

@@ -1,5 +1,5 @@
 -- sweep: look after a lane. Any worker may, as often as it likes; one at a time does the work.
--- USES _lane _backlog _turns _place _trial
+-- USES _lane _streams _moves _backlog _turns _place _trial
 --
 -- ARGV token         the process that sweeps
 -- ARGV interval_ms   how often the work is done, at most
