@@ -24,6 +24,7 @@ from millstream_worker.absent import NoTools
 from millstream_worker.config import WorkerConfig
 from millstream_worker.embedded import SilentLog
 from millstream_worker.lease import Lease
+from tests.store.bench import brought
 
 pytestmark = pytest.mark.anyio
 
@@ -192,9 +193,7 @@ async def test_what_a_read_brings_while_it_is_ended_is_handed_back_at_once(
                 # Compared, and not yet closed: this is what the read brings last. Where it was
                 # closed already, another one stands in for it.
                 late.append((await client.enqueue("flow")).id)
-                await deliveries.wait_for_delivery(
-                    connection, connection.client, lane, worker.token, 0.01
-                )
+                await brought(connection, connection.client, lane, worker.token)
                 assert await _held(connection, lane) == 2
             return found
 

@@ -46,8 +46,9 @@ async def wait(
     suspect: bool = True,
     canary: bool = False,
 ) -> Arrival:
-    """Wait until work arrives, at most ``block_s``, and hold it. See `wait_for_delivery`.
+    """Wait until work arrives, at most ``block_s``, and hold it. See `blocking_read`.
 
+    ``client`` is one of its own: the connection is blocked meanwhile.
     ``after`` has the entry of each level that was delivered last: what comes is behind it. A hint:
     with an older one something may come as a stray. Raises `StoreError`.
     """

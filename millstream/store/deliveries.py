@@ -54,32 +54,14 @@ async def ensure_groups(connection: Connection, lane: Lane) -> None:
                     raise
 
 
-async def wait_for_delivery(
-    connection: Connection,
-    client: Any,
-    lane: Lane,
-    token: str,
-    block_s: float,
-    *,
-    suspect: bool = True,
-    canary: bool = False,
-) -> list[Stray]:
-    """Wait until work arrives, at most ``block_s``; return what was delivered, not yet held.
-
-    At most one delivery a level comes, none that is suspected of killing its workers unless
-    ``suspect``, and none of a version on trial unless ``canary``. Each must be adopted, or handed
-    back. ``client`` is one of its own: the connection is blocked meanwhile.
-    """
-    read, level_of = blocking_read(lane, token, block_s, suspect, canary)
-    with connection.translated():
-        reply = await client.execute_command(*read)
-    return await delivered(connection, reply, level_of)
-
-
 def blocking_read(
     lane: Lane, token: str, block_s: float, suspect: bool, canary: bool
 ) -> tuple[tuple[Any, ...], Mapping[bytes, str]]:
-    """Return the command that waits for a delivery, and which level a stream of its reply is."""
+    """Return the command that waits for deliveries, and which level a stream of its reply is.
+
+    At most one a level comes, none that is suspected of killing its workers unless ``suspect``, and
+    none of a version on trial unless ``canary``. Each must be adopted, or handed back.
+    """
     level_of, asked = _asked(lane, suspect, canary)
     block_ms = max(1, round(block_s * 1000))
     head = ("XREADGROUP", "GROUP", GROUP, token, "COUNT", 1, "BLOCK", block_ms, "STREAMS")

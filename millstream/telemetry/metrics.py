@@ -223,14 +223,8 @@ class MetricsSubscriber:
         """Count the event."""
         count, observe, gauge = self._series.count, self._series.observe, self._series.set
         match event:
-            case StepEnded():
-                self._running.stepped(event)
-            case RunTaken():
-                self._running.taken(event)
-            case RunSettled():
-                self._running.settled(event)
-            case RunLost():
-                self._running.lost(event)
+            case StepEnded() | RunTaken() | RunSettled() | RunLost():
+                self._running.hears[type(event)](event)
             case ToolCalled():
                 self._tool_called(event)
             case StepRetried():

@@ -30,6 +30,7 @@ class Running:
         #: What counts which kind of event.
         self.hears: Mapping[type, Callable[[Any], None]] = {
             StepEnded: self.stepped, RunTaken: self.taken, RunSettled: self.settled,
+            RunLost: self.lost,
         }  # fmt: skip
         series.follow("active_workflows", lambda: len(self._held))
 

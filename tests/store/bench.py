@@ -25,6 +25,15 @@ Snapshot = dict[str, Any]
 Send = Callable[..., Awaitable[Any]]
 
 
+async def brought(
+    connection: Connection, client: Any, lane: Lane, token: str
+) -> list[deliveries.Stray]:
+    """Let the blocking read bring what waits, as if the script behind it was not executed."""
+    read, level_of = deliveries.blocking_read(lane, token, 0.01, suspect=True, canary=False)
+    reply = await client.execute_command(*read)
+    return await deliveries.delivered(connection, reply, level_of)
+
+
 @dataclass(slots=True)
 class Bench:
     """One lane of one store, and what a test does with it."""
@@ -97,7 +106,7 @@ class Bench:
 
     async def read(self, token: str) -> list[deliveries.Stray]:
         """Let the blocking read bring what waits, one delivery a level; nothing is adopted."""
-        return await deliveries.wait_for_delivery(self.store, self.redis, self.lane, token, 0.01)
+        return await brought(self.store, self.redis, self.lane, token)
 
     async def sweep(
         self,

@@ -7,7 +7,7 @@ from anyio import fail_after
 
 from millstream.model.outcome import Completed, Released
 from millstream.model.run import Delivery, Priority, RunState
-from millstream.store import commits, deliveries
+from millstream.store import arrivals, commits, deliveries
 from millstream.store.commits import Verdict, Want
 from millstream.store.deliveries import Stray
 from millstream.store.scripts import Argument, call
@@ -297,10 +297,10 @@ async def test_a_blocking_read_that_may_not_wait_does_not_wait_for_ever(bench: B
     """To Redis zero means no limit; a wait of less than a millisecond is rounded to it."""
     with fail_after(4):
         for block_s in (0, 0.0001):
-            found = await deliveries.wait_for_delivery(
-                bench.store, bench.redis, bench.lane, "w1", block_s
+            found = await arrivals.wait(
+                bench.store, bench.redis, bench.lane, "w1", block_s, after={}
             )
-            assert found == []
+            assert (list(found.taken), list(found.strays)) == ([], [])
 
 
 async def test_holdings_name_what_a_lost_reply_left_behind(bench: Bench) -> None:

@@ -15,7 +15,7 @@ import pytest
 from millstream.errors import StoreError, StoreFull, StoreUnavailable, UnfitStore
 from millstream.model.outcome import Cancelled, Completed, Failed, Parked, Refused, Released, Retry
 from millstream.model.run import Delivery, RunState
-from millstream.store import commits, deliveries, leases, runs
+from millstream.store import arrivals, commits, deliveries, leases, runs
 from millstream.store.commits import Verdict, Want
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
@@ -274,7 +274,7 @@ async def test_a_demoted_master_is_away(own: RedisServer) -> None:
 
         async def wait() -> None:
             try:
-                await deliveries.wait_for_delivery(bench.store, waiting, bench.lane, "w1", 30)
+                await arrivals.wait(bench.store, waiting, bench.lane, "w1", 30, after={})
             except StoreError as error:
                 refused.append(error)
 
@@ -312,7 +312,7 @@ async def test_after_a_flush_a_living_worker_begins_anew(server: RedisServer) ->
         assert await bench.accept("r2") == [True]
         for ask in (
             lambda: bench.take("w1"),
-            lambda: bench.read("w1"),
+            lambda: arrivals.wait(bench.store, bench.redis, bench.lane, "w1", 0.01, after={}),
             lambda: deliveries.holdings(bench.store, bench.lane, "w1", []),
             lambda: bench.adopt("w1", held.level, held.entry),
         ):
@@ -337,7 +337,7 @@ async def test_a_flush_wakes_whoever_waits_for_work(server: RedisServer) -> None
         async def wait() -> None:
             try:
                 outcomes.append(
-                    await deliveries.wait_for_delivery(bench.store, client, bench.lane, "w1", 1.0)
+                    await arrivals.wait(bench.store, client, bench.lane, "w1", 1.0, after={})
                 )
             except StoreError as error:
                 outcomes.append(error)
