@@ -20,6 +20,7 @@ from millstream_worker.held import Held
 from millstream_worker.lease import Lease
 from millstream_worker.reader import Reader
 from millstream_worker.slots import Slots
+from tests.store.bench import brought
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +147,37 @@ async def test_what_a_read_brings_while_holdings_are_compared_is_adopted_anew(
     (stray,) = arrival.strays
     again = await commits.commit(connection, lane, "w1", [commits.adopt(stray.level, stray.entry)])
     assert [(each.run_id, each.fence) for each in again.taken] == [("a", 2)]
+    await connection.aclose()
+
+
+async def test_nothing_is_read_beside_what_is_about_to_be_adopted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The read would take it too, under a fence that the adoption has passed."""
+    connection = Connection("memory://beside")
+    lane = Lane("default")
+    await deliveries.ensure_groups(connection, lane)
+    await runs.enqueue(connection, lane, 0, [runs.NewRun(id="a", workflow="w", arguments=b"{}")])
+    strays = await brought(connection, connection.client, lane, "w1")
+    lease = Lease(10.0, lambda: 0.0)
+    consumer = Consumer(
+        connection, lane, "w1", Slots(5), lease, emit=lambda _: None, retention_s=1.0
+    )
+    begun: list[Held] = []
+    consumer.open(begun.append)
+    commit = commits.commit
+
+    async def found_meanwhile(*args: Any, **options: Any) -> commits.CommitReply:
+        reply = await commit(*args, **options)
+        consumer._adopting += strays
+        strays.clear()
+        return reply
+
+    monkeypatch.setattr(commits, "commit", found_meanwhile)
+    await consumer._turn()
+    assert (begun, consumer._dry.is_set()) == ([], False)
+    await consumer._turn()
+    assert ([each.delivery.fence for each in begun], consumer._dry.is_set()) == ([1], True)
     await connection.aclose()
 
 
