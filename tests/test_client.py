@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from millstream import Client, Enqueue, IdConflict, Run, SyncClient
-from millstream.client.turns import AT_ONCE
+from millstream.client.asynchronous import LOOKS_AT_ONCE
 from millstream.errors import InvalidArguments, NotEncodable, PayloadTooLarge, UsageError
 from millstream.store import sayings
 from millstream.store.sayings import Heard
@@ -156,7 +156,7 @@ async def test_those_who_follow_runs_look_a_few_at_a_time(
         for run_id in told:
             group.start_soon(follow, run_id)
         await anyio.wait_all_tasks_blocked()
-        assert looking == AT_ONCE
+        assert looking == LOOKS_AT_ONCE
         go.set()
 
     assert set(map(tuple, told.values())) == {("cancelled",)}

@@ -28,7 +28,6 @@ from millstream.client.speaking import Speaker
 from millstream.client.telling import events_of, tell
 from millstream.client.tracing import TracesEnqueue, traced
 from millstream.client.trials import Trials
-from millstream.client.turns import Turns
 from millstream.client.waiting import Ended
 from millstream.errors import (
     IdConflict,
@@ -57,6 +56,9 @@ Answer = TypeVar("Answer")
 #: How long the record of a run stays after its end, when it is a client that ends it.
 RETENTION_S = 24 * 3600.0
 _NONE: Attributes = {}
+#: Look-ups at a time of those who follow runs: a third of the connections that a client's commands
+#: share. A thousand streams whose runs end at once would wait for them until the store looked away.
+LOOKS_AT_ONCE = 32
 
 
 class Client(Operations, Overview):
@@ -108,8 +110,8 @@ class Client(Operations, Overview):
         self.sealing = Sealing(self._connection, self._queues, self.auditor)
         self._stack = contextlib.AsyncExitStack()
         self._tracing = tracing
-        #: Of those who follow runs.
-        self.turns = Turns()
+        #: Taken by those who follow runs for each look, and by nobody who only waits.
+        self.turns = anyio.Semaphore(LOOKS_AT_ONCE, fast_acquire=True)
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()

@@ -21,6 +21,7 @@ from millstream.errors import StoreError
 from millstream.model.limit import Quota
 from millstream.store import pools
 from millstream.store.connection import Connection
+from millstream_worker import groups
 from millstream_worker.pacing import Pace
 from millstream_worker.permits import Permits
 
@@ -58,9 +59,7 @@ class Rooms:
         trace: TracebackType | None,
     ) -> None:
         assert self._group is not None
-        self._group.cancel_scope.cancel()
-        # Without the error of the body: it goes on by itself, and not wrapped in a group.
-        await self._group.__aexit__(None, None, None)
+        await groups.end(self._group)
         with anyio.move_on_after(_CLOSE_S, shield=True):
             for room in self._rooms.values():
                 with suppress(StoreError):

@@ -25,6 +25,7 @@ from millstream.errors import (
 )
 from millstream.events import Emit, InferenceEnded, InferenceSampled
 from millstream.model.inference import CallOptions
+from millstream_worker import groups
 from millstream_worker.inference.catalogue import REMOTE
 from millstream_worker.inference.declared import BUILT_IN, Declared, Load, ModelSpec
 from millstream_worker.inference.gauge import Announce, alone
@@ -77,9 +78,7 @@ class InferenceService:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._group.cancel_scope.cancel()
-        # Without the error of the body: it goes on by itself, and not wrapped in a group.
-        await self._group.__aexit__(None, None, None)
+        await groups.end(self._group)
         # Nothing is launched any more: now what the devices hold can be given back.
         with anyio.move_on_after(8.0, shield=True):
             if self._notices is not None:

@@ -24,6 +24,7 @@ from millstream.events import Emit, ToolCalled
 from millstream.model.elicitation import InputNeeded, Inputs
 from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
 from millstream.model.trace import Place
+from millstream_worker import groups
 from millstream_worker.tools.call import Call
 from millstream_worker.tools.faults import Unfit
 from millstream_worker.tools.gates import Gate
@@ -113,9 +114,7 @@ class ToolCaller:
             async with anyio.create_task_group() as group:
                 for peer in self._peers.values():
                     group.start_soon(peer.aclose)
-        self._owners.cancel_scope.cancel()
-        # Without the error of the body: it goes on by itself, and not wrapped in a group.
-        await self._owners.__aexit__(None, None, None)
+        await groups.end(self._owners)
 
     async def prepare(
         self, server: str, tool: str, arguments: Mapping[str, Any], *, run_id: str
