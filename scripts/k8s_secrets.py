@@ -52,8 +52,8 @@ def users(password: str, *, more: Sequence[str] = (), probe: str = "+ping") -> s
     return "\n".join(
         [
             # Off, so nobody can be it. But Redis replays its append-only file with its rights, and
-            # releases before 8.6, Valkey's as well, drop a transaction that it may not do: without
-            # any rights, a restart would forget all that scripts have written.
+            # drops a transaction that it may not do (redis/redis#14541): without any rights, a
+            # restart would forget all that scripts have written.
             "user default off resetpass ~* &* +@all",
             f"user millstream on #{_hash(password)} {RIGHTS}",
             # Its password stands in a script, so it may do nothing.
