@@ -17,6 +17,7 @@ from millstream.errors import UsageError
 from millstream.model.ids import in_lane, lane_of
 from millstream.model.selection import Selection
 from millstream.store import keyring
+from millstream.store.keys import Lane
 from millstream.testing import Harness
 
 _names = itertools.count(1)
@@ -217,6 +218,18 @@ async def test_a_burst_becomes_one_run_with_the_last_arguments(client: Client, l
     assert status.times.due is not None
     assert 20 < status.times.due - status.times.enqueued <= 31
     assert await client.arguments(runs[0]) == {"n": 2}
+
+
+async def test_the_name_of_a_burst_outlasts_its_wait(client: Client) -> None:
+    """Who comes while the run waits names that run, however much longer a later one has it wait."""
+    await client.enqueue("w", debounce="save", window=1, longest=10)
+    run = await client.enqueue("w", debounce="save", window=100, longest=1000)
+    due = (await run.status()).times.due
+    now_s, _ = await client._connection.client.time()
+    kept_ms = await client._connection.client.pttl(f"{Lane('default').prefix}debounce:save")
+
+    assert due is not None
+    assert kept_ms / 1000 > due - now_s > 90
 
 
 @pytest.mark.parametrize(
