@@ -28,11 +28,16 @@ from millstream.model.actions import (
 from millstream.model.expressions import names_in, names_in_condition
 
 MOST_STEPS = 1_000
+#: Items of all maps of a pipeline together: what has an effect is recorded, and so has its bound.
+MOST_ITEMS = 10_000
 _DEEPEST = 8
+_LONGEST_WAIT_S = 10 * 366 * 86400
 _MOST_AT_A_TIME = 1_000
 _ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 _COMMON = {"id", "after", "on_error"}
 _RESERVED = {"input"}
+#: What the call of a model takes beside the options of its backend.
+_NO_OPTIONS = {"key", "timeout", "retry", "model", "inputs", "self"}
 
 
 def read(steps: Any, result: Any = None) -> Block:
@@ -92,7 +97,7 @@ class _Reader:
     ) -> tuple[PipelineStep, set[str]]:
         here = f"{place}.{raw['id']}"
         on_error = raw.get("on_error", "fail")
-        if on_error not in {"fail", "continue"}:
+        if on_error not in ["fail", "continue"]:
             self._wrong(here, f"on_error is 'fail' or 'continue', not {on_error!r}")
         action, needs = self._action(raw, known, here, depth)
         step = PipelineStep(id=raw["id"], action=action, tolerated=on_error == "continue")
@@ -113,7 +118,7 @@ class _Reader:
             self._wrong(here, f"needs exactly one of {', '.join(_FIELDS)}")
             return WaitAction(seconds=0, signal=None, timeout=None), set()
         kind = kinds[0]
-        for stray in sorted(set(raw) - _COMMON - _FIELDS[kind] - {kind}):
+        for stray in sorted(set(raw) - _COMMON - _FIELDS[kind] - {kind}, key=str):
             self._wrong(here, f"{kind} takes no {stray!r}")
         if kind == "map":
             return self._map(raw, known, here, depth)
@@ -132,10 +137,13 @@ class _Reader:
         attempts = raw.get("attempts")
         if attempts is not None and not (_whole(attempts) and 1 <= attempts <= 100):
             self._wrong(here, "attempts is a whole number from 1 to 100")
+        arguments = raw.get("arguments", {})
+        if not isinstance(arguments, Mapping):
+            self._wrong(here, "arguments is an object")
         return ToolAction(
             server=server,
             tool=tool,
-            arguments=raw.get("arguments", {}),
+            arguments=arguments,
             timeout=self._seconds(raw, "timeout", here),
             attempts=attempts,
         )
@@ -144,8 +152,10 @@ class _Reader:
         if "inputs" not in raw:
             self._wrong(here, "infer needs inputs")
         options = raw.get("options", {})
-        if not isinstance(options, Mapping):
-            self._wrong(here, "options is an object")
+        try:
+            checked_options(options)
+        except InvalidPipeline as error:
+            self._wrong(here, *error.problems)
         return InferAction(
             model=self._text(raw["infer"], here, "infer"),
             inputs=raw.get("inputs"),
@@ -158,7 +168,7 @@ class _Reader:
         fits = isinstance(asked, Mapping) and (
             set(asked) == {"seconds"} or ("signal" in asked and set(asked) <= {"signal", "timeout"})
         )
-        if not fits:
+        if not fits or None in (asked.get("seconds", 0), asked.get("signal", "")):
             self._wrong(here, "wait is {'seconds': n} or {'signal': name, 'timeout': n}")
             asked = {"seconds": 0}
         if "seconds" in asked and not isinstance(asked["seconds"], Mapping):
@@ -250,8 +260,9 @@ class _Reader:
         value = raw.get(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            self._wrong(here, f"{name} is a number of seconds, not {value!r}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < _LONGEST_WAIT_S:
+            self._wrong(here, f"{name} is a number of seconds, up to ten years, not {value!r}")
             return None
         return float(value)
 
@@ -282,6 +293,15 @@ def _mentioned(value: Any) -> Iterator[str]:
         yield from names_in(value)
     except InvalidPipeline:
         return  # told where it stands
+
+
+def checked_options(options: Any) -> Mapping[str, Any]:
+    """Return the options of a model's call, or raise `InvalidPipeline`."""
+    if not isinstance(options, Mapping):
+        raise InvalidPipeline(["options is an object"])
+    if taken := sorted(_NO_OPTIONS & set(options)):
+        raise InvalidPipeline([f"options may not have {', '.join(taken)}"])
+    return options
 
 
 def _whole(value: Any) -> bool:
