@@ -45,6 +45,8 @@ _LOOK_BACK_S = 120.0
 #: the clock.
 _MOST_REPEATS = 1000
 _HOUR_S, _DAY_S = 3600, 86400
+#: The year 9999, in which time ends for a datetime.
+_LATEST = 253_370_764_800
 
 
 class Timetable:
@@ -115,7 +117,7 @@ class Timetable:
     # -- below ---------------------------------------------------------------------------------
 
     def _over(self, tick: float) -> bool:
-        return self._end is not None and tick > self._end
+        return tick > (_LATEST if self._end is None else min(self._end, _LATEST))
 
     def _after(self, moment: float) -> Iterator[float]:
         return self._intervals(moment) if self._cron is None else self._crons(moment)
@@ -183,7 +185,7 @@ class Timetable:
 
     def _simulated(self, moment: int) -> Any:
         cronsim = _cronsim()
-        begin = datetime.fromtimestamp(moment, self._zone)
+        begin = datetime.fromtimestamp(min(moment, _LATEST), self._zone)
         try:
             found: Any = cronsim.CronSim(self._cron, begin)
         except cronsim.CronSimError as error:

@@ -109,6 +109,14 @@ def test_a_clock_may_be_changed_within_an_hour(
     assert [each[11:16] for each in fired(times(line, timezone=zone), after, 3)] == found
 
 
+@pytest.mark.parametrize("line", [{"every": 60}, {"cron": "0 0 * * *"}])
+def test_time_ends_with_the_year_9999(line: Any) -> None:
+    """A schedule that starts then has no next time, as one that ended; nothing breaks on it."""
+    table = times(**line, start=datetime(9999, 12, 31, tzinfo=UTC))
+
+    assert table.after(at("2026-01-01")) is None
+
+
 def test_an_interval_counts_from_its_start_and_includes_its_end() -> None:
     start = datetime(2026, 1, 1, 0, 0, 7, tzinfo=UTC)
     table = times(every=90, start=start, end=start + timedelta(seconds=180))
@@ -216,6 +224,11 @@ REFUSED: list[dict[str, Any]] = [
     {"every": 60, "overlap": "perhaps"},
     {"every": 60, "start": LATER, "end": LATER - timedelta(days=1)},
     {"every": 60, "queue": "a b"},
+    {"every": "60"},
+    {"every": True},
+    {"cron": 5},
+    {"every": 60, "catch_up_limit": 150.5},
+    {"every": 60, "start": "2026-01-01"},
 ]
 
 
