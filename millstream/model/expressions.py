@@ -43,22 +43,11 @@ _COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
 _JOINED = {"all": all, "any": any}
 
 
-def names_in(template: Any, depth: int = 0) -> Iterator[str]:
-    """Yield the names that a template refers to. Raises `InvalidPipeline` where it is malformed."""
-    if depth > _DEEPEST:
-        raise InvalidPipeline([f"a value is nested deeper than {_DEEPEST} levels"])
-    if isinstance(template, Mapping):
-        mark = _mark(template)
-        if mark == "$ref":
-            yield _parts(template["$ref"])[0]
-        elif mark == "$text":
-            yield from (_parts(path)[0] for path in _holes(template["$text"]))
-        elif mark is None:
-            for each in template.values():
-                yield from names_in(each, depth + 1)
-    elif isinstance(template, list | tuple):
-        for each in template:
-            yield from names_in(each, depth + 1)
+def names_in(template: Any) -> set[str]:
+    """Return the names that a template refers to. Raises `InvalidPipeline` for a malformed one."""
+    found: set[str] = set()
+    _collect(template, found, 0)
+    return found
 
 
 def evaluate(template: Any, scope: Mapping[str, Any]) -> Any:
@@ -114,6 +103,23 @@ def holds(condition: Any, scope: Mapping[str, Any]) -> bool:
         except TypeError as error:
             raise InvalidPipeline([f"{name!r} cannot compare its values: {error}"]) from None
     return bool(evaluate(given, scope))
+
+
+def _collect(template: Any, found: set[str], depth: int) -> None:
+    if depth > _DEEPEST:
+        raise InvalidPipeline([f"a value is nested deeper than {_DEEPEST} levels"])
+    if isinstance(template, Mapping):
+        mark = _mark(template)
+        if mark == "$ref":
+            found.add(_parts(template["$ref"])[0])
+        elif mark == "$text":
+            found.update(_parts(path)[0] for path in _holes(template["$text"]))
+        elif mark is None:
+            for each in template.values():
+                _collect(each, found, depth + 1)
+    elif isinstance(template, list | tuple):
+        for each in template:
+            _collect(each, found, depth + 1)
 
 
 class _Reading:

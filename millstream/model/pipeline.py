@@ -8,7 +8,7 @@ does not know how a step is run.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -43,7 +43,7 @@ _NO_OPTIONS = {"key", "timeout", "retry", "model", "inputs", "self"}
 def read(steps: Any, result: Any = None) -> Block:
     """Return a pipeline. Raises `InvalidPipeline`, which names everything that is wrong with it."""
     reader = _Reader()
-    block = reader.block(steps, result, frozenset(_RESERVED), "steps", 0)
+    block, _ = reader.block(steps, result, frozenset(_RESERVED), "steps", 0)
     if reader.problems:
         raise InvalidPipeline(reader.problems)
     return block
@@ -58,10 +58,11 @@ class _Reader:
 
     def block(
         self, steps: Any, result: Any, outer: frozenset[str], place: str, depth: int
-    ) -> Block:
+    ) -> tuple[Block, set[str]]:
+        """Return a block, and the results outside of it that it needs."""
         if depth > _DEEPEST:
             self._wrong(place, f"nested deeper than {_DEEPEST} levels")
-            return Block()
+            return Block(), set()
         raw = self._sound(steps, place)
         ids = [one["id"] for one in raw]
         for twice in sorted({each for each in ids if ids.count(each) > 1 or each in outer}):
@@ -71,8 +72,10 @@ class _Reader:
         for one in raw:
             here = f"{place}.{one['id']}"
             read[one["id"]][1].update(self._known(self._after(one, here), frozenset(ids), here))
-        self._names(result, f"{place}: result", known)
-        return Block(generations=self._ordered(read, set(ids), place), result=result)
+        needs = self._names(result, f"{place}: result", known)
+        needs.update(*(each for _, each in read.values()))
+        generations = self._ordered(read, set(ids), place)
+        return Block(generations=generations, result=result), needs - set(ids)
 
     def _sound(self, steps: Any, place: str) -> list[Mapping[str, Any]]:
         """Return the steps that have an id, in their order."""
@@ -198,7 +201,7 @@ class _Reader:
             self._wrong(here, *error.problems)
         blocks = []
         for way in ("then", "else"):
-            block, more = self._inner(raw.get(way, []), None, known, f"{here}.{way}", depth)
+            block, more = self.block(raw.get(way, []), None, known, f"{here}.{way}", depth + 1)
             blocks.append(block)
             needs |= more
         return ChoiceAction(condition=raw["if"], then=blocks[0], otherwise=blocks[1]), needs
@@ -215,16 +218,10 @@ class _Reader:
             limit = 1
         needs = self._names(raw["map"], here, known)
         inner = known | {name}
-        body, more = self._inner(raw.get("steps"), raw.get("result"), inner, f"{here}.steps", depth)
+        inside = f"{here}.steps"
+        body, more = self.block(raw.get("steps"), raw.get("result"), inner, inside, depth + 1)
         action = MapAction(over=raw["map"], name=name, limit=limit, body=body)
         return action, (needs | more) - {name}
-
-    def _inner(
-        self, steps: Any, result: Any, known: frozenset[str], place: str, depth: int
-    ) -> tuple[Block, set[str]]:
-        """Return a block inside a step, and the outer results that it needs."""
-        block = self.block(steps, result, known, place, depth + 1)
-        return block, {name for name in _mentioned([steps, result]) if name in known}
 
     def _ordered(
         self, read: Mapping[str, tuple[PipelineStep, set[str]]], ids: set[str], place: str
@@ -236,11 +233,14 @@ class _Reader:
             self._wrong(place, f"steps wait for each other: {' <- '.join(error.args[1])}")
             return ()
         generations = []
+        order = {name: number for number, name in enumerate(read)}
         while sorter.is_active():
             ready = sorter.get_ready()
             sorter.done(*ready)
             # In the order in which they were written, so that a replay finds the same branches.
-            generations.append(tuple(read[name][0] for name in read if name in set(ready)))
+            generations.append(
+                tuple(read[name][0] for name in sorted(ready, key=order.__getitem__))
+            )
         return tuple(generations)
 
     def _names(self, template: Any, here: str, known: frozenset[str]) -> set[str]:
@@ -285,14 +285,6 @@ _FIELDS: Mapping[str, set[str]] = {
     "if": {"then", "else"},
     "map": {"as", "limit", "steps", "result"},
 }
-
-
-def _mentioned(value: Any) -> Iterator[str]:
-    """Yield every name that anything in here refers to, conditions and inner steps included."""
-    try:
-        yield from names_in(value)
-    except InvalidPipeline:
-        return  # told where it stands
 
 
 def checked_options(options: Any) -> Mapping[str, Any]:
