@@ -261,6 +261,8 @@ class Consumer:
 
     def _room_for_strays(self) -> tuple[list[Stray], list[Stray]]:
         """Return the strays to adopt, for which slots are taken, and those to hand back."""
+        if not self._adopting:
+            return [], []
         strays, self._adopting = self._adopting, []
         held = {(x.delivery.level, x.delivery.entry) for x in self.held.values()}
         strays = [x for x in strays if (x.level, x.entry) not in held]
