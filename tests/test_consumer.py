@@ -151,6 +151,9 @@ async def test_one_half_runs_while_the_other_is_written(monkeypatch: pytest.Monk
         ended += 1
         held.end(Completed(b"null"), (), lambda _: consumer.forget(held))
 
+    def start(held: Held) -> None:
+        group.start_soon(end, held)
+
     async def watched(*args: Any, **options: Any) -> commits.CommitReply:
         before = ended
         reply = await commit(*args, **options)
@@ -161,7 +164,7 @@ async def test_one_half_runs_while_the_other_is_written(monkeypatch: pytest.Monk
     monkeypatch.setattr(commits, "commit", watched)
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
-            consumer.open(lambda held: group.start_soon(end, held))
+            consumer.open(start)
             group.start_soon(consumer.commit_forever)
             await _until(lambda: ended == 40)
             group.cancel_scope.cancel()

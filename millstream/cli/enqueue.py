@@ -91,6 +91,10 @@ Longest = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", help="With --debounce: begin so long after the first at most."),
 ]
+LaneKey = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="Runs of one key stand in one lane, for limits and turns."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -122,6 +126,7 @@ async def enqueue(
     debounce: Debounce = None,
     window: Window = None,
     longest: Longest = None,
+    lane_key: LaneKey = None,
 ) -> Exit:
     """Enqueue a run; print its id, or with --wait its result."""
     queue = one_queue(config)
@@ -148,6 +153,7 @@ async def enqueue(
             debounce=debounce,
             window=window,
             longest=longest,
+            lane_key=lane_key,
         )
         if not run.created:
             out.note(f"run {run.id!r} was already there; nothing was added")
