@@ -267,6 +267,23 @@ def test_beyond_the_bound_the_oldest_client_gives_way(probes: Probes) -> None:
         assert heard(slow[0]) == b""
 
 
+def test_who_opens_many_connections_gives_way_to_who_opens_one(probes: Probes) -> None:
+    """Else a flood from one machine has the process killed by the probe of another."""
+    assert probes.http_port is not None
+    with ExitStack() as stack:
+        one = stack.enter_context(closing(say(probes.http_port, b"GET /health HTTP/1.0\r\n")))
+        assert ask(probes.http_port, "/health").status == 200  # so the first is being served
+        for _ in range(2 * module._CONNECTIONS):
+            flood = socket.create_connection(
+                (LOOPBACK, probes.http_port), timeout=10, source_address=("127.0.0.2", 0)
+            )
+            stack.enter_context(closing(flood)).sendall(b"GET /health HT")
+        assert ask(probes.http_port, "/health").status == 200
+        one.sendall(b"\r\n")
+
+        assert heard(one).startswith(b"HTTP/1.0 200 ")
+
+
 def test_a_request_without_end_is_refused(probes: Probes) -> None:
     endless = b"GET /health HTTP/1.1\r\nX-Long: ".ljust(module._REQUEST_BYTES, b"x")
 
