@@ -162,7 +162,12 @@ class _Server(ThreadingHTTPServer):
             target=self._talk, args=(request, client_address), name="millstream-probe", daemon=True
         )
         with self._lock:
-            if len(self._talks) >= _CONNECTIONS:
+            full = len(self._talks) >= _CONNECTIONS
+            if full and len(self._ending) >= _CONNECTIONS:
+                # Those that were cut are still at work: what came last is too much.
+                self.shutdown_request(request)
+                return
+            if full:
                 old = self._which_gives_way()
                 _cut(self._talks.pop(old).connection)
                 self._ending.add(old)
