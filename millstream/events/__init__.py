@@ -40,6 +40,7 @@ from millstream.events.surroundings import (
     AgentDiscovered,
     MessageReceived,
     MessageSent,
+    RoomAwaited,
     Scored,
     SpansLeft,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "OperatorActed",
     "QueueSampled",
     "RequestServed",
+    "RoomAwaited",
     "RunLost",
     "RunSettled",
     "RunTaken",
@@ -308,6 +310,7 @@ Event = (
     | GatewayStarted
     | GatewayDraining
     | RequestServed
+    | RoomAwaited
     | OperatorActed
 )
 

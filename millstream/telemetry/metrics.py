@@ -39,6 +39,7 @@ from millstream.events import (
     OperatorActed,
     QueueSampled,
     RequestServed,
+    RoomAwaited,
     RunLost,
     RunSettled,
     RunTaken,
@@ -249,6 +250,8 @@ class MetricsSubscriber:
             case DeviceSampled() | DeviceRanOut() | DeviceFailed() | ModelLoaded() | ModelEvicted():
                 inference.device_event(self._series, event)
             case MessageSent() | MessageReceived() | AgentDiscovered() | Scored() | SpansLeft():
+                self._surroundings(event)
+            case RoomAwaited():
                 self._surroundings(event)
             case QueueSampled():
                 self._queue_sampled(event)
