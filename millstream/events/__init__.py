@@ -42,6 +42,7 @@ from millstream.events.surroundings import (
     MessageSent,
     Scored,
     SpansLeft,
+    TaskLeft,
 )
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "StepRetried",
     "StoreFailed",
     "StoreRecovered",
+    "TaskLeft",
     "TickFired",
     "TicksSkipped",
     "ToolCalled",
@@ -296,6 +298,7 @@ Event = (
     | AgentDiscovered
     | Scored
     | SpansLeft
+    | TaskLeft
     | LeaderChanged
     | TickFired
     | TicksSkipped

@@ -14,6 +14,7 @@ from millstream.events import (
     MessageSent,
     Scored,
     SpansLeft,
+    TaskLeft,
 )
 from millstream.telemetry.series import Row, Series
 from millstream.telemetry.usage import CpuShare, memory_bytes
@@ -36,7 +37,7 @@ ROWS: tuple[Row, ...] = (
 )
 # fmt: on
 
-Surrounding = MessageSent | MessageReceived | AgentDiscovered | Scored | SpansLeft
+Surrounding = MessageSent | MessageReceived | TaskLeft | AgentDiscovered | Scored | SpansLeft
 
 
 class Surroundings:
@@ -58,6 +59,8 @@ class Surroundings:
             case MessageReceived():
                 count("a2a_messages_received_total", event.kind, event.sender)
                 self._latency(event.kind, event.took_s)
+            case TaskLeft():
+                count("a2a_messages_sent_total", "cancel_failed", event.agent)
             case AgentDiscovered():
                 count("agent_discovery_requests_total", event.capability, event.status)
             case Scored():
