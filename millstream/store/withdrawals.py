@@ -45,12 +45,12 @@ class _Book:
     @property
     def due(self) -> Due:
         """Sorted set: withdrawal -> when it is to be tried, in ms."""
-        return Due(f"millstream:{{withdrawals:{self.queue}}}:due")
+        return Due(f"millstream:{{withdrawals}}:{self.queue}:due")
 
     @property
     def tried(self) -> str:
         """Hash: withdrawal -> how often it was tried in vain."""
-        return f"millstream:{{withdrawals:{self.queue}}}:tried"
+        return f"millstream:{{withdrawals}}:{self.queue}:tried"
 
 
 def noted(task: Task) -> bytes:

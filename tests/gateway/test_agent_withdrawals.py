@@ -67,6 +67,7 @@ async def test_cancelling_goes_down_to_an_agent(them: Served, way: Between) -> N
     assert way.sent == 1
 
 
+@pytest.mark.slow
 async def test_a_run_that_times_out_leaves_no_task_and_begins_it_anew(
     them: Served, way: Between
 ) -> None:
@@ -109,6 +110,7 @@ async def test_a_wait_that_an_operator_takes_up_again_begins_anew(
     assert way.sent == 2
 
 
+@pytest.mark.slow
 async def test_a_message_without_an_answer_is_withdrawn_too(them: Served, way: Between) -> None:
     """Its task is found by the conversation: the worker died before it knew of it."""
     async with us(way.url, them.token) as we, anyio.create_task_group() as group:
