@@ -22,7 +22,7 @@ from jwt.algorithms import get_default_algorithms
 from jwt.api_jws import PyJWS
 from yarl import URL
 
-from millstream.errors import AgentUntrusted, ConfigError
+from millstream.errors import AgentRejected, AgentUntrusted, ConfigError
 from millstream_worker.agents.caller import AgentCaller
 from millstream_worker.agents.declared import parse_agents
 from tests.gateway.between import between
@@ -180,11 +180,14 @@ async def test_what_nobody_has_signed_whom_we_trust_is_not_called(tmp_path: Path
             async with calling(here, tmp_path, keys=["trusted.pem"]) as (caller, _):
                 here.make = make
                 await refused(caller, why)
+                with pytest.raises(AgentRejected, match="not believed: a"):
+                    await caller.resolve("s")
         assert "/rpc" not in here.asked
         # The name of a key that stands in a file is its owner's business; one good one will do.
         here.make = lambda card: signed(signed(card, OTHER, "ES256"), P256, "ES256", kid="any")
         async with calling(here, tmp_path, keys=["trusted.pem"]) as (caller, _):
             assert await caller.task("a", "t") == {"id": "t"}
+            assert await caller.resolve("s") == "a"
 
 
 async def test_a_card_may_send_what_is_empty(tmp_path: Path) -> None:

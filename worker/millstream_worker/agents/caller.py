@@ -101,7 +101,13 @@ class AgentCaller:
         for name, spec in self._specs.items():
             if wanted in {name, spec.url.reveal()}:
                 return name
-        found = [name for name in self._specs if await self._has(name, wanted)]
+        found, doubted = [], []
+        for name in self._specs:
+            try:
+                if await self._has(name, wanted):
+                    found.append(name)
+            except Untrusted:
+                doubted.append(name)
         status = "found" if found else "missing"
         # The label is the skill only where one of ours has it: anybody can ask for anything.
         capability = wanted if found else "unknown"
@@ -110,7 +116,8 @@ class AgentCaller:
             return found[0]
         what = f"{len(found)} declared agents have" if found else "no declared agent is, or has,"
         raise AgentRejected(
-            f"{what} {wanted!r}; call it by a name that stands in the file that --agents names",
+            f"{what} {wanted!r}; call it by a name that stands in the file that --agents names"
+            + (f" (cards that are not believed: {', '.join(doubted)})" if doubted else ""),
             cause="AgentRejected",
         )
 
@@ -120,6 +127,8 @@ class AgentCaller:
             return True
         try:
             return skill in (await self._checked(peer).card()).skills
+        except Untrusted:
+            raise
         except Fault:
             return False
 
