@@ -2,7 +2,8 @@
 
 What is listened with never changes; it hands every new connection to the context of the moment.
 Half of a pair that is being exchanged, or a file that cannot be read, changes nothing: what was
-shown before is shown on, and an event tells of it once.
+shown before is shown on, and an event tells of it once. A client that was verified before the
+authority was exchanged has to come again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,15 @@ from pathlib import Path
 from millstream.errors import ConfigError
 from millstream.events import CertificateRead, Emit
 
+#: Files that could not be read so many times in a row are told of.
+_NEWS = 2
+
+
+class _Context(ssl.SSLContext):
+    """Knows against which authority it verifies clients."""
+
+    authority: str | None = None
+
 
 class Certificates:
     """What is shown to clients, and which authority theirs are verified against."""
@@ -22,6 +32,8 @@ class Certificates:
         self._key = key
         self._emit = emit
         self._authority: str | None = None
+        #: How often in a row the files could not be read.
+        self._missed = 0
         self._read = self._bytes()
         self._current = self._context()
         #: What to listen with.
@@ -39,14 +51,26 @@ class Certificates:
                 self._authority = before
                 raise
 
+    def believes(self, connection: ssl.SSLObject) -> bool:
+        """Whether what a client showed was verified against the authority of the moment."""
+        return getattr(connection.context, "authority", None) == self._authority
+
     def refresh(self) -> None:
         """Look whether the files have changed, and show what is in them."""
-        self._follow(self._bytes_or_none())
-
-    def _follow(self, found: tuple[bytes, bytes] | None) -> None:
-        if found is None or found == self._read:
+        try:
+            found = self._bytes()
+        except ConfigError as error:
+            self._missed += 1
+            # Once is no news: the old file is removed before the new one is made.
+            if self._missed == _NEWS:
+                self._emit(CertificateRead(error=str(error)))
             return
 
+        back, self._missed = self._missed >= _NEWS, 0
+        if found != self._read or back:
+            self._follow(found)
+
+    def _follow(self, found: tuple[bytes, bytes]) -> None:
         self._read = found
         try:
             self._current = self._context()
@@ -58,8 +82,9 @@ class Certificates:
     def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
         connection.context = self._current
 
-    def _context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    def _context(self) -> _Context:
+        context = _Context(ssl.PROTOCOL_TLS_SERVER)
+        context.authority = self._authority
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # Probes and people come without one, and are told apart by what they ask.
         context.verify_mode = ssl.CERT_OPTIONAL
@@ -85,12 +110,6 @@ class Certificates:
                 f"cannot read {error.filename}: {error.strerror};"
                 " --tls-cert and --tls-key name the files of the metrics API"
             ) from error
-
-    def _bytes_or_none(self) -> tuple[bytes, bytes] | None:
-        try:
-            return self._bytes()
-        except ConfigError:
-            return None  # between the removal of the old file and the making of the new one
 
 
 def _no_password() -> str:
