@@ -51,6 +51,7 @@ from millstream.events import (
     StepRetried,
     StoreFailed,
     StoreRecovered,
+    TaskLeft,
     TickFired,
     TicksSkipped,
     ToolCalled,
@@ -249,7 +250,9 @@ class MetricsSubscriber:
                 inference.model_event(self._series, event)
             case DeviceSampled() | DeviceRanOut() | DeviceFailed() | ModelLoaded() | ModelEvicted():
                 inference.device_event(self._series, event)
-            case MessageSent() | MessageReceived() | AgentDiscovered() | Scored() | SpansLeft():
+            case MessageSent() | MessageReceived() | TaskLeft() | AgentDiscovered():
+                self._surroundings(event)
+            case Scored() | SpansLeft():
                 self._surroundings(event)
             case RoomAwaited():
                 self._surroundings(event)
