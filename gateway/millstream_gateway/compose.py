@@ -38,10 +38,13 @@ from millstream_gateway.auth.rates import Places, Rates
 from millstream_gateway.auth.tokens import Tokens
 from millstream_gateway.config import GatewayConfig
 from millstream_gateway.dashboard import table as pages_table
+from millstream_gateway.dashboard.choices import Choices
 from millstream_gateway.dashboard.deeds import Deeds
 from millstream_gateway.dashboard.flow import Flow
 from millstream_gateway.dashboard.pages import Pages
+from millstream_gateway.dashboard.planning import Planning
 from millstream_gateway.dashboard.rendering import Rendering
+from millstream_gateway.dashboard.starting import Starting
 from millstream_gateway.dashboard.views import Views
 from millstream_gateway.dashboard.visitors import Visitors
 from millstream_gateway.listener import IDLE_S, listening
@@ -181,6 +184,7 @@ def _table(
 ) -> tuple[Table, Callable[[Exception], web.Response], list[Duty]]:
     """Return all routes, what tells people of errors, and what has to run for it all."""
     acting = Acting(parts.client, shared.audit)
+    new_id = functools.partial(ids.new_run_id, parts.random)
     lists = Lists(parts.client, parts.connection)
     runs = Runs(
         parts.client,
@@ -189,7 +193,7 @@ def _table(
         enqueues=shared.enqueues,
         places=shared.places,
         drain=shared.drain,
-        new_id=functools.partial(ids.new_run_id, parts.random),
+        new_id=new_id,
     )
     queues = Queues(parts.client, parts.connection, acting, lists)
     operate = Handlers(
@@ -209,13 +213,7 @@ def _table(
         schedules=operate.schedules,
         rendering=rendering,
     )
-    deeds = Deeds(
-        runs=runs,
-        queues=queues,
-        bulk=operate.bulk,
-        operating=operate.operating,
-        schedules=operate.schedules,
-    )
+    deeds = _deeds(operate, runs, rendering, Choices(parts.connection), new_id)
     routes = [
         *probing.routes(parts.health),
         *described.routes(
@@ -230,6 +228,25 @@ def _table(
         *pages_table.routes(pages, views, deeds, streams),
     ]
     return Table(routes), pages.refused, [host.serve_forever]
+
+
+def _deeds(
+    operate: Handlers,
+    runs: Runs,
+    rendering: Rendering,
+    choices: Choices,
+    new_id: Callable[[], str],
+) -> Deeds:
+    """Return what the forms of the pages do."""
+    return Deeds(
+        runs=runs,
+        queues=operate.queues,
+        bulk=operate.bulk,
+        operating=operate.operating,
+        schedules=operate.schedules,
+        planning=Planning(schedules=operate.schedules, choices=choices, rendering=rendering),
+        starting=Starting(runs=runs, choices=choices, rendering=rendering, new_id=new_id),
+    )
 
 
 @asynccontextmanager
