@@ -15,6 +15,7 @@ import anyio
 from aiohttp import web
 
 from millstream import __version__
+from millstream.certificates import FILES_S, Certificates
 from millstream.client import Client
 from millstream.errors import ConfigError
 from millstream.events import Emit
@@ -64,6 +65,7 @@ from millstream_gateway.rest.stream import Streams
 from millstream_gateway.routes import Table
 from millstream_gateway.serve import Duty, Gateway
 from millstream_gateway.server import Api, Bounds
+from millstream_gateway.tls import tls_of
 
 #: Streams and waiting requests of all callers together, as a share of the connections.
 _OPEN_SHARE = 0.75
@@ -88,6 +90,8 @@ class Parts:
     audit: Audit | None = None
     body_s: float = _BODY_S
     idle_s: float = IDLE_S
+    #: How soon exchanged certificates are noticed.
+    files_s: float = FILES_S
 
 
 def compose(config: GatewayConfig, parts: Parts) -> Gateway:
@@ -98,7 +102,8 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
     guard, duties = _guarded(config, parts, keyring)
     visitors = Visitors(guard, keyring, parts.connection)
     shared = _shared(config, parts, drain, guard)
-    agent = a2a.compose(_agent_settings(config, queues), shared)
+    tls = tls_of(config, parts.emit)
+    agent = a2a.compose(_agent_settings(config, queues, tls), shared)
     routes, tell_person, more = _table(config, parts, shared, visitors, agent)
     api = Api(
         routes,
@@ -120,7 +125,10 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
         connections=config.connections,
         grace_s=config.grace,
         idle_s=parts.idle_s,
+        tls=None if tls is None else tls.listening,
     )
+    if tls is not None:
+        duties.append(functools.partial(tls.follow_forever, parts.files_s))
     return Gateway(
         parts.connection,
         listens if agent.grpc is None else functools.partial(_both, listens, agent.grpc),
@@ -132,6 +140,7 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
         health=parts.health,
         emit=parts.emit,
         grace_s=config.grace,
+        secure=tls is not None,
     )
 
 
@@ -154,7 +163,9 @@ def _shared(
     )
 
 
-def _agent_settings(config: GatewayConfig, queues: Sequence[str]) -> a2a.Settings:
+def _agent_settings(
+    config: GatewayConfig, queues: Sequence[str], tls: Certificates | None
+) -> a2a.Settings:
     return a2a.Settings(
         identity=Identity(
             name=config.agent_name,
@@ -171,6 +182,7 @@ def _agent_settings(config: GatewayConfig, queues: Sequence[str]) -> a2a.Setting
         heartbeat_s=config.heartbeat if config.acp_registry else None,
         host=config.host,
         port=config.grpc,
+        tls=tls,
         bounds=GrpcBounds(calls=config.connections, message=config.max_body, grace_s=config.grace),
     )
 

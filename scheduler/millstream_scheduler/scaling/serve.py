@@ -13,15 +13,13 @@ from contextlib import asynccontextmanager
 import anyio
 from aiohttp import web
 
+from millstream.certificates import FILES_S, Certificates
 from millstream.errors import ConfigError, KubernetesUnavailable, MillstreamError
 from millstream.events import CertificateRead, Emit
-from millstream_scheduler.scaling.certificates import Certificates
 from millstream_scheduler.scaling.front_proxy import FrontProxy
 
 FindsProxy = Callable[[], Awaitable[FrontProxy]]
 
-#: How soon exchanged files are noticed. They are exchanged weeks before they run out.
-FILES_S = 10.0
 #: How soon a change of the front proxy's authority is noticed, and how soon it is asked for again
 #: when the API server did not answer.
 PROXY_S = 60.0
@@ -78,7 +76,7 @@ async def listening(
     try:
         number = await _listen(runner, host, port, certificates.listening)
         async with anyio.create_task_group() as group:
-            group.start_soon(_follow_files, certificates)
+            group.start_soon(certificates.follow_forever, FILES_S)
             group.start_soon(_follow_proxy, trusted)
             yield number
             group.cancel_scope.cancel()
@@ -97,12 +95,6 @@ async def _listen(runner: web.AppRunner, host: str, port: int, context: ssl.SSLC
             " (0 picks a free one, -1 opens none)"
         ) from error
     return int(runner.addresses[0][1])
-
-
-async def _follow_files(certificates: Certificates) -> None:
-    while True:
-        await anyio.sleep(FILES_S)
-        certificates.refresh()
 
 
 async def _follow_proxy(trusted: Trusted) -> None:
