@@ -123,7 +123,8 @@ async def test_the_pages_work_in_a_browser(
     await page.get_by_role("button", name="Choose all").click()
     await page.get_by_role("button", name="Replay the chosen").click()
     await page.get_by_role("heading", name="Dead letters").wait_for()
-    assert complaints == []
+    # A form that was refused is answered with 400, which a browser notes.
+    assert [each for each in complaints if "400 (Bad Request)" not in each] == []
     await context.close()
 
 

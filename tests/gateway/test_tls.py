@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,8 +21,11 @@ from a2a.types.a2a_pb2 import ListTasksRequest
 from millstream.errors import ConfigError
 from millstream.events import CertificateRead, RequestServed
 from tests.gateway.issuer import Issuer
+from tests.gateway.processes import gateways
 from tests.gateway.served import Served, served
 from tests.papers import LOOPBACK, Papers
+from tests.processes.fleet import wait_until
+from tests.servers import RedisServer
 
 #: The first file that is looked at again tells of the exchange; nothing waits longer than that.
 SOON_S = 0.01
@@ -220,3 +224,41 @@ async def test_settings_that_make_no_sense_are_said_in_one_line(
     with pytest.raises(ConfigError, match=says):
         async with guarded(memory_url, issuer, papers, **settings):
             pass
+
+
+@pytest.mark.slow
+async def test_a_process_answers_probes_without_a_certificate_and_nothing_else(
+    redis_server: RedisServer, papers: Papers, tmp_path: Path
+) -> None:
+    """On a port of their own: who asks there shows none, and gets no further."""
+    redis_server.flush()
+    flags = [
+        "--insecure-open", "--host", LOOPBACK, "--probes", "0",
+        "--tls-cert", str(papers.certificate), "--tls-key", str(papers.key),
+        "--tls-client-ca", str(papers.authority),
+    ]  # fmt: skip
+    with gateways(tmp_path, redis_server.url, 1, *flags) as (gateway,):
+        ports = {
+            name: wait_until(
+                lambda name=name: re.findall(rf"^{name} on port (\d+)", gateway.log, re.MULTILINE),
+                30,
+                f"a port:\n{gateway.log}",
+            )[0]
+            for name in ("https", "probes")
+        }
+        probes, api = f"http://{LOOPBACK}:{ports['probes']}", f"https://{LOOPBACK}:{ports['https']}"
+        async with aiohttp.ClientSession() as http:
+            found = {}
+            for path in ("/health", "/startup", "/api/v1/queues", "/metrics", "/"):
+                async with http.get(probes + path) as answer:
+                    found[path] = answer.status
+            async with http.get(f"{api}/api/v1/queues", ssl=papers.caller()) as answer:
+                assert answer.status == 200
+            with pytest.raises(REFUSED):
+                async with http.get(f"{api}/health", ssl=papers.plain()) as answer:
+                    await answer.read()
+        assert gateway.stop() == 0
+
+    assert found == {
+        "/health": 200, "/startup": 200, "/api/v1/queues": 404, "/metrics": 404, "/": 404
+    }  # fmt: skip
