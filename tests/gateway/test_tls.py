@@ -21,7 +21,7 @@ from a2a.types.a2a_pb2 import ListTasksRequest
 from millstream.errors import ConfigError
 from millstream.events import CertificateRead, RequestServed
 from tests.gateway.issuer import Issuer
-from tests.gateway.processes import gateways
+from tests.gateway.processes import GatewayProcess, gateways
 from tests.gateway.served import Served, served
 from tests.papers import LOOPBACK, Papers
 from tests.processes.fleet import wait_until
@@ -238,14 +238,7 @@ async def test_a_process_answers_probes_without_a_certificate_and_nothing_else(
         "--tls-client-ca", str(papers.authority),
     ]  # fmt: skip
     with gateways(tmp_path, redis_server.url, 1, *flags) as (gateway,):
-        ports = {
-            name: wait_until(
-                lambda name=name: re.findall(rf"^{name} on port (\d+)", gateway.log, re.MULTILINE),
-                30,
-                f"a port:\n{gateway.log}",
-            )[0]
-            for name in ("https", "probes")
-        }
+        ports = {name: port_of(gateway, name) for name in ("https", "probes")}
         probes, api = f"http://{LOOPBACK}:{ports['probes']}", f"https://{LOOPBACK}:{ports['https']}"
         async with aiohttp.ClientSession() as http:
             found = {}
@@ -262,3 +255,12 @@ async def test_a_process_answers_probes_without_a_certificate_and_nothing_else(
     assert found == {
         "/health": 200, "/startup": 200, "/api/v1/queues": 404, "/metrics": 404, "/": 404
     }  # fmt: skip
+
+
+def port_of(gateway: GatewayProcess, name: str) -> str:
+    """Which port a process says it has."""
+
+    def found() -> list[str]:
+        return re.findall(rf"^{name} on port (\d+)", gateway.log, re.MULTILINE)
+
+    return str(wait_until(found, 30, f"a port:\n{gateway.log}")[0])
