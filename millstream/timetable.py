@@ -61,7 +61,7 @@ class Timetable:
         self._start = _moment(schedule.start, self._zone)
         self._end = _moment(schedule.end, self._zone)
         if self._start is not None and self._end is not None and self._end < self._start:
-            raise InvalidSchedule(schedule.name, "it ends before it starts")
+            raise InvalidSchedule(schedule.name, "it ends before it starts", field="end")
         self._seconds = [0]
         if self._cron is not None:
             self._cron = _NICKNAMES.get(self._cron.strip().lower(), self._cron)
@@ -190,7 +190,7 @@ class Timetable:
             found: Any = cronsim.CronSim(self._cron, begin)
         except cronsim.CronSimError as error:
             raise InvalidSchedule(
-                self._name, f"cron line {self._cron!r} cannot be read: {error}"
+                self._name, f"cron line {self._cron!r} cannot be read: {error}", field="cron"
             ) from None
         return found
 
@@ -203,6 +203,7 @@ def _zone(schedule: Schedule) -> ZoneInfo:
             schedule.name,
             f"time zone {schedule.timezone!r} is not known here; use an IANA name such as"
             " Europe/Berlin (where a system has no zones: pip install tzdata)",
+            field="timezone",
         ) from None
 
 

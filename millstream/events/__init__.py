@@ -43,6 +43,7 @@ from millstream.events.surroundings import (
     RoomAwaited,
     Scored,
     SpansLeft,
+    TaskLeft,
 )
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "StepRetried",
     "StoreFailed",
     "StoreRecovered",
+    "TaskLeft",
     "TickFired",
     "TicksSkipped",
     "ToolCalled",
@@ -298,6 +300,7 @@ Event = (
     | AgentDiscovered
     | Scored
     | SpansLeft
+    | TaskLeft
     | LeaderChanged
     | TickFired
     | TicksSkipped

@@ -21,6 +21,17 @@ class MessageReceived(Happening, frozen=True, kw_only=True):
     took_s: float | None = None
 
 
+class TaskLeft(Happening, frozen=True, kw_only=True):
+    """A run had ended, and its task at another agent could not be stopped: it may go on there."""
+
+    run_id: str
+    queue: str
+    agent: str
+    #: Empty where the agent may have a task of which only the conversation is known.
+    task: str
+    reason: str
+
+
 class AgentDiscovered(Happening, frozen=True, kw_only=True):
     """Somebody asked for an agent with a capability."""
 

@@ -90,7 +90,9 @@ class Schedule:
         ids.check_queue(self.queue)
         self._check_kinds()
         if (self.cron is None) == (self.every is None):
-            raise InvalidSchedule(self.name, "give it either a cron line or an interval (every)")
+            raise InvalidSchedule(
+                self.name, "give it either a cron line or an interval (every)", field="cron"
+            )
         if self.every is not None and not SHORTEST_S <= self.every <= 10 * _YEAR_S:
             raise self._outside("every", self.every, f"{SHORTEST_S:g} s to ten years")
         if not 0 <= self.jitter <= 86400:
@@ -119,7 +121,7 @@ class Schedule:
                 raise InvalidSchedule(self.name, f"{name} may not be {value!r}")
 
     def _outside(self, name: str, value: float, bounds: str) -> InvalidSchedule:
-        return InvalidSchedule(self.name, f"{name} is {value:g}, and must be {bounds}")
+        return InvalidSchedule(self.name, f"{name} is {value:g}, and must be {bounds}", field=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +169,9 @@ def check_name(name: str) -> str:
     """Return the name of a schedule, or raise `InvalidSchedule`."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidSchedule(
-            name, "its name must be 1 to 100 of letters, digits and . _ -, a letter or digit first"
+            name,
+            "its name must be 1 to 100 of letters, digits and . _ -, a letter or digit first",
+            field="name",
         )
     return name
 

@@ -15,6 +15,7 @@ from millstream.events import (
     RoomAwaited,
     Scored,
     SpansLeft,
+    TaskLeft,
 )
 from millstream.telemetry.series import Row, Series
 from millstream.telemetry.usage import CpuShare, memory_bytes
@@ -38,7 +39,9 @@ ROWS: tuple[Row, ...] = (
 )
 # fmt: on
 
-Surrounding = MessageSent | MessageReceived | AgentDiscovered | Scored | RoomAwaited | SpansLeft
+Surrounding = (
+    MessageSent | MessageReceived | TaskLeft | AgentDiscovered | Scored | RoomAwaited | SpansLeft
+)
 
 
 class Surroundings:
@@ -60,6 +63,8 @@ class Surroundings:
             case MessageReceived():
                 count("a2a_messages_received_total", event.kind, event.sender)
                 self._latency(event.kind, event.took_s)
+            case TaskLeft():
+                count("a2a_messages_sent_total", "cancel_failed", event.agent)
             case AgentDiscovered():
                 count("agent_discovery_requests_total", event.capability, event.status)
             case Scored():
