@@ -40,6 +40,7 @@ from millstream.events.surroundings import (
     AgentDiscovered,
     MessageReceived,
     MessageSent,
+    RoomAwaited,
     Scored,
     SpansLeft,
     TaskLeft,
@@ -71,6 +72,7 @@ __all__ = [
     "OperatorActed",
     "QueueSampled",
     "RequestServed",
+    "RoomAwaited",
     "RunLost",
     "RunSettled",
     "RunTaken",
@@ -311,6 +313,7 @@ Event = (
     | GatewayStarted
     | GatewayDraining
     | RequestServed
+    | RoomAwaited
     | OperatorActed
 )
 

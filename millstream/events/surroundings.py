@@ -1,4 +1,4 @@
-"""What happens around runs: messages of agents, scores, spans on their way."""
+"""What happens around runs: messages of agents, scores, waits for room, spans on their way."""
 
 from __future__ import annotations
 
@@ -46,6 +46,14 @@ class Scored(Happening, frozen=True, kw_only=True):
     workflow: str
     queue: str
     value: float
+
+
+class RoomAwaited(Happening, frozen=True, kw_only=True):
+    """So many calls of this process wait for room at what its queue's workers share."""
+
+    queue: str
+    room: str
+    waiting: int
 
 
 class SpansLeft(Happening, frozen=True, kw_only=True):

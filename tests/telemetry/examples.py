@@ -29,6 +29,7 @@ from millstream.events import (
     OperatorActed,
     QueueSampled,
     RequestServed,
+    RoomAwaited,
     RunLost,
     RunSettled,
     RunTaken,
@@ -83,6 +84,7 @@ EXAMPLES: tuple[Event, ...] = (
     ToolCalled(server="time", tool="get_current_time", status="ok", took_s=0.02),
     ToolCatalogueChanged(server="time", before="aa", after="bb"),
     CircuitMoved(server="time", state="open"),
+    RoomAwaited(queue="default", room="tools/time", waiting=2),
     InferenceEnded(model="embedder", outcome="ok", items=3, waited_s=0.004, took_s=0.03),
     SlotsAdvanced(
         model="chat",

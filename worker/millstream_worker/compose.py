@@ -261,7 +261,8 @@ async def tools(config: WorkerConfig, emit: Emit, connection: Connection) -> Asy
         rooms = None
         if any(spec.limit is not None for spec in servers.values()):
             token = ids.new_process_token(SystemRandom())
-            rooms = await stack.enter_async_context(Rooms(connection, token, config.lease))
+            shared = Rooms(connection, token, config.lease, emit=emit)
+            rooms = await stack.enter_async_context(shared)
         caller = ToolCaller(servers, emit=emit, rooms=rooms)
         yield await stack.enter_async_context(caller)
 
