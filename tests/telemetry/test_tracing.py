@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Sequence
+from contextlib import closing, suppress
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -203,6 +205,40 @@ def test_what_failed_is_an_error_and_says_why_without_secrets() -> None:
         }  # fmt: skip
 
 
+def test_half_a_character_costs_no_span() -> None:
+    """Names of files bring them, and what leaves together is encoded together."""
+    told: list[Event] = []
+    with collecting() as collector:
+        tracing = opened(collector, told)
+        take = taken(tracing)
+        stepped(tracing, take, "open#0")
+        settled(tracing, take, "failed", "FileNotFoundError: 'caf\udce9'")
+        tracing.close()
+
+        assert {span.name for span in collector.spans} == {
+            "take research", "step open", "run research"
+        }  # fmt: skip
+    assert told == [SpansLeft(outcome="exported", spans=3)]
+
+
+def test_names_and_facts_leave_without_secrets() -> None:
+    """An address as the key of a step is in the log without its password, and no less here."""
+    with collecting() as collector:
+        tracing = opened(collector)
+        take = taken(tracing)
+        stepped(tracing, take, "https://u:hunter2@host/x?token=hunter2#0")
+        tracing(
+            StepRetried(
+                run_id="r1", key="https://u:hunter2@host/x#0", attempt=1, pause_s=1.0, error="no",
+                trace=take.trace,
+            )
+        )  # fmt: skip
+        tracing.close()
+
+        assert len(collector.spans) == 3
+        assert "hunter2" not in str(collector.spans)
+
+
 def test_a_batch_is_linked_to_every_call_that_it_was_computed_for() -> None:
     with collecting() as collector:
         tracing = opened(collector)
@@ -285,6 +321,35 @@ def test_a_collector_that_refuses_is_counted_and_raises_nothing() -> None:
     assert told == [SpansLeft(outcome="failed", spans=1)]
 
 
+@pytest.mark.parametrize(
+    "way", ["", "Transfer-Encoding: chunked\r\n", "Content-Length: 9999999999\r\n"]
+)
+def test_an_answer_without_end_is_not_read(way: str) -> None:
+    """What is no collector may answer with all that it has, and it would stay in memory."""
+    told: list[Event] = []
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        answering = threading.Thread(target=_answer_without_end, args=(listener, way), daemon=True)
+        answering.start()
+        tracing = open_tracing(
+            f"http://127.0.0.1:{listener.getsockname()[1]}", "w", "1", told.append
+        )
+        assert tracing is not None
+        taken(tracing)
+        tracing.close()
+        answering.join(20)
+
+    assert told == [SpansLeft(outcome="exported", spans=1)]
+
+
+def _answer_without_end(listener: socket.socket, way: str) -> None:
+    connection, _ = listener.accept()
+    with closing(connection), suppress(OSError):
+        connection.recv(65536)
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{way}\r\n".encode())
+        while True:
+            connection.sendall(b"ffff\r\n".ljust(65543, b"x"))
+
+
 class Stuck(SpanExporter):
     """A collector that hangs until it is let go."""
 
@@ -319,7 +384,8 @@ def test_a_collector_that_hangs_costs_spans_and_no_time(monkeypatch: pytest.Monk
 
     tracing.close()
     assert not stuck.let_go.is_set()
-    assert told == []
+    # Told while it hangs: it may do so until this process ends.
+    assert told == [SpansLeft(outcome="dropped", spans=5)] * 2
 
     stuck.let_go.set()
     deadline = threading.Event()
