@@ -3,7 +3,8 @@
 What is listened with never changes; it hands every new connection to the context of the moment.
 Half of a pair that is being exchanged, or a file that cannot be read, changes nothing: what was
 shown before is shown on, and an event tells of it once. A client that takes up a session of before,
-which is not verified again, can do so until the next look at the files, and not behind a change.
+which is not verified again, can do so until the next look at the files, and not behind a change;
+of a connection that lasts it can be asked whether its client is still believed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from millstream.events import CertificateRead, Emit
 
 #: How soon exchanged files are noticed. They are exchanged weeks before they run out.
 FILES_S = 10.0
+#: Files that could not be read so many times in a row are told of.
+_NEWS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,12 @@ class Shown:
     certificate: bytes
     key: bytes = field(repr=False)
     #: Whom clients are verified against; None: nobody is believed.
+    authority: bytes | None = None
+
+
+class _Context(ssl.SSLContext):
+    """Knows against which authority it verifies clients."""
+
     authority: bytes | None = None
 
 
@@ -55,6 +64,8 @@ class Certificates:
         self._clients = clients
         self._emit = emit
         self._said: str | None = None
+        #: How often in a row the files could not be read.
+        self._missed = 0
         self._trusted: bytes | None = None
         #: What is shown at the moment.
         self.shown = self._found()
@@ -70,22 +81,38 @@ class Certificates:
             self._current, self.shown = self._context(shown), shown
             self._trusted = trusted
 
+    def believes(self, connection: ssl.SSLObject) -> bool:
+        """Whether what a client showed was verified against the authority of the moment."""
+        return getattr(connection.context, "authority", None) == self.shown.authority
+
     def refresh(self) -> None:
         """Look whether the files have changed, and show what is in them."""
         try:
             found = self._found()
+        except ConfigError as error:
+            self._missed += 1
+            # Once is no news: the old file is removed before the new one is made.
+            if self._missed == _NEWS:
+                self._tell(str(error))
+            return
+
+        self._missed = 0
+        self._follow(found)
+
+    def _follow(self, found: Shown) -> None:
+        try:
             context = self._context(found)
             if self._found() != found:
                 return  # it was exchanged while it was read: the next look finds the whole
         except ConfigError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 self._tell(str(error))
-            return  # between the removal of the old file and the making of the new one
+            return
 
-        self._said = None
+        mended, self._said = self._said is not None, None
         # Also where nothing has changed: it remembers sessions, which so are forgotten.
         self._current = context
-        if found != self.shown:
+        if found != self.shown or mended:
             self.shown = found
             self._emit(CertificateRead())
 
@@ -101,8 +128,9 @@ class Certificates:
             self._said = error
             self._emit(CertificateRead(error=error))
 
-    def _context(self, shown: Shown) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    def _context(self, shown: Shown) -> _Context:
+        context = _Context(ssl.PROTOCOL_TLS_SERVER)
+        context.authority = shown.authority
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = self._clients
         # Sessions are kept here alone, and not by clients.

@@ -252,6 +252,33 @@ def test_an_id_is_made_to_fit_its_lane() -> None:
     assert in_lane("run", 0, 1) == "run"
 
 
+async def test_runs_of_one_key_stand_in_one_lane_and_share_its_limits() -> None:
+    """A limit holds within a lane. Whose runs must not be more in all names what they share."""
+    bank = Bank()
+    async with Harness(bank.app) as bench:
+        await bench.client.resize("default", lanes=4)
+        asked = [Enqueue("report", tenant="a", lane_key="acme") for _ in range(12)]
+        runs = await bench.client.enqueue_many(asked)
+        runs.append(await bench.client.enqueue("report", tenant="a", lane_key="acme"))
+        assert {lane_of(run.id, 4) for run in runs} == {lane_of("acme", 4)}
+        assert len({run.id for run in runs}) == len(runs)
+        for run in runs:
+            await run.result(timeout=10)
+    assert bank.most == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    "more", [{"id": "x"}, {"dedupe": "x", "window": 5.0}, {"debounce": "x", "window": 5.0}]
+)
+async def test_a_key_of_a_lane_stands_for_no_id(client: Client, more: dict[str, Any]) -> None:
+    """An id says which lane it is, and so does a name that happens once."""
+    with pytest.raises(UsageError, match="lane_key"):
+        await client.enqueue("w", lane_key="k", **more)
+    with pytest.raises(UsageError, match="lane_key"):
+        await client.enqueue("w", lane_key="")
+    assert (await client.depth()).waiting == 0
+
+
 async def test_a_limited_run_stays_on_the_version_that_began_it() -> None:
     """It asks for its permit first; what it writes first is what pins it."""
     app = Workflows()

@@ -109,11 +109,14 @@ async def verify(
         async with _connected(config) as connection:
             chain = await _verified(connection, known)
 
-    end = {"entries": chain.count, "seq": chain.end.seq, "hash": chain.end.hash}
+    first, end = chain.end.seq - chain.count + 1, chain.end
     if out.json:
-        out.document(end)
+        found = {"entries": chain.count, "first": first, "seq": end.seq, "hash": end.hash}
+        out.document(found)
     else:
-        out.say(f"{chain.count} entries hold; the trail ends with {chain.end.seq}:{chain.end.hash}")
+        out.say(
+            f"{chain.count} entries hold, from {first} on; the trail ends with {end.seq}:{end.hash}"
+        )
 
 
 async def _verified(connection: Connection, anchor: End | None) -> Chain:
@@ -135,8 +138,9 @@ async def _verified_between(
     chain = Chain(base)
     anchored = _Anchored(anchor, base)
     async for line in audit.lines(connection, base.seq):
-        if _is_new(line.text, end):
-            break  # it was written since the end was read
+        if (seq := _seq_of(line.text)) > end.seq:
+            await _appended(connection, seq)
+            break
         _whole(chain, line.text, line.hash)
         anchored.pass_by(chain.end)
     if chain.end != end:
@@ -177,12 +181,20 @@ class _Anchored:
             raise BrokenTrail(self._anchor.seq, f"the entry that is known from elsewhere {why}")
 
 
-def _is_new(line: bytes, end: End) -> bool:
-    """Whether an entry was appended after the end was read."""
+async def _appended(connection: Connection, seq: int) -> None:
+    """Raise `BrokenTrail` unless an entry behind the end was written since the end was read."""
+    _, end = await audit.bounds(connection)
+    # Entry and end are written by one script: whoever sees the one can see the other.
+    if end.seq < seq:
+        raise BrokenTrail(seq, f"it stands behind the end of the trail, which is entry {end.seq}")
+
+
+def _seq_of(line: bytes) -> int:
+    """Return the number of an entry; 0 of what is none."""
     try:
-        return entry_of(line).seq > end.seq
+        return entry_of(line).seq
     except msgspec.DecodeError:
-        return False
+        return 0
 
 
 def _read(line: bytes) -> Entry:

@@ -54,6 +54,8 @@ class QueueSampled(_Event, frozen=True, kw_only=True):
     #: Deliveries that came in a second, and how long one held its slot; None: not known yet.
     arrival_rate: float | None = None
     service_s: float | None = None
+    #: How long Redis took to answer: the reading may have been so old when it came.
+    took_s: float = 0.0
 
     @property
     def slots_used(self) -> int:

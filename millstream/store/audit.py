@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from millstream.errors import StoreError
+from millstream.errors import BrokenTrail, StoreError
 from millstream.model.audit import Act, End, chained
 from millstream.store.connection import Connection
 from millstream.store.scripts import Argument, call
@@ -69,22 +69,34 @@ async def append(
 
 
 async def bounds(connection: Connection) -> tuple[End, End]:
-    """Return the entry after which the trail begins, and the one with which it ends."""
+    """Return the entry after which the trail begins, and the one with which it ends.
+
+    Raises `BrokenTrail` when that was overwritten with something else.
+    """
     with connection.translated():
         found = await connection.client.hmget(TRAIL.keys[1], "base", "base_hash", "seq", "hash")
-    base, base_hash, seq, hash_ = [None if x is None else x.decode() for x in found]
-    return End(int(base or 0), base_hash or ""), End(int(seq or 0), hash_ or "")
+    try:
+        base, base_hash, seq, hash_ = ["" if x is None else x.decode() for x in found]
+        return End(int(base or 0), base_hash), End(int(seq or 0), hash_)
+    except ValueError:
+        raise BrokenTrail(0, f"what is said of its two ends cannot be read: {found!r}") from None
 
 
 async def lines(connection: Connection, after: int = 0) -> AsyncIterator[Line]:
-    """Iterate over the entries after a number, a page at a time."""
+    """Iterate over the entries after a number, a page at a time.
+
+    What somebody else has put there comes as it is: a line that cannot be read, or no hash.
+    """
+    last = f"{after}-0"
     while True:
         with connection.translated():
             page: list[Any] = await connection.client.xrange(
-                TRAIL.keys[0], min=f"({after}-0", max="+", count=_PAGE
+                TRAIL.keys[0], min=f"({last}", max="+", count=_PAGE
             )
         for id_, fields in page:
-            after = int(id_.partition(b"-")[0])
-            yield Line(after, fields[b"entry"], fields[b"hash"].decode())
+            # All of it: ids that differ in their second part alone must not come round again.
+            last = id_.decode()
+            hash_ = fields.get(b"hash", b"").decode("ascii", "replace")
+            yield Line(int(last.partition("-")[0]), fields.get(b"entry", b""), hash_)
         if len(page) < _PAGE:
             return

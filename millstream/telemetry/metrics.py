@@ -300,7 +300,7 @@ class MetricsSubscriber:
     def _queue_sampled(self, event: QueueSampled) -> None:
         known = ((name, getattr(event, name)) for name in self._sampled)
         values = {name: float(value) for name, value in known if value is not None}
-        if not self._readings.read(event.queue, values):
+        if not self._readings.read(event.queue, values, event.took_s):
             self._series.count(OVERFLOW, "queue")
 
     def _leader_changed(self, event: LeaderChanged) -> None:

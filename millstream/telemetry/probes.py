@@ -1,19 +1,20 @@
 """The HTTP that probes and Prometheus read: ``/health``, ``/ready``, ``/startup``, ``/metrics``.
 
 Promises: it answers from threads of its own, so also while the event loop is blocked; a slow or
-hostile client costs one of a bounded number of threads for a bounded time and blocks nobody else;
-leaving the block leaves no thread and no socket behind. It does not know what makes a process
-healthy, and it writes no log: a probe every second is no news.
+hostile client costs one of a bounded number of threads for a bounded time, and whoever opens many
+connections is in nobody's way but its own; leaving the block leaves no thread and no socket behind.
+It does not know what makes a process healthy, and it writes no log: a probe every second is no
+news.
 """
 
 from __future__ import annotations
 
 import errno
 import io
-import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,10 +25,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from millstream.errors import ConfigError
-from millstream.telemetry.health import Health, Verdict
+from millstream.telemetry.answers import Answer, Metrics, Route, as_json, probe, refusal
+from millstream.telemetry.health import Health
 
 _REQUEST_BYTES = 16 * 1024
 _SILENCE_S = 5.0  # a client may be silent for so long
@@ -37,14 +38,12 @@ _POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    status: HTTPStatus
-    content_type: str
-    body: bytes
+class _Talk:
+    """A conversation: over what, since when, and with which machine."""
 
-
-#: From the Accept header of a request to its answer.
-_Route = Callable[[str], _Answer]
+    connection: socket.socket
+    began: float
+    address: str
 
 
 class Probes:
@@ -69,11 +68,11 @@ class Probes:
         self._host = host
         self._mono = mono
         self._asked = {
-            "/health": _probe(health.live),
-            "/ready": _probe(health.ready),
-            "/startup": _probe(health.started),
+            "/health": probe(health.live),
+            "/ready": probe(health.ready),
+            "/startup": probe(health.started),
         }
-        self._measured = {"/metrics": _metrics(registry)}
+        self._measured = {"/metrics": Metrics(registry)}
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -97,7 +96,7 @@ class Probes:
         self._open.close()
 
     def _listen(
-        self, opened: ExitStack, port: int | None, routes: Mapping[str, _Route]
+        self, opened: ExitStack, port: int | None, routes: Mapping[str, Route]
     ) -> int | None:
         if port is None:
             return None
@@ -113,39 +112,9 @@ def _remedy(error: OSError | OverflowError) -> str:
     return f"{error}; choose another port with --http and --metrics (0 picks a free one)"
 
 
-def _probe(ask: Callable[[], Verdict]) -> _Route:
-    def answer(_accept: str) -> _Answer:
-        verdict = ask()
-        checks = {name: _check(fault) for name, fault in verdict.checks.items()}
-        if verdict.ok:
-            return _as_json(HTTPStatus.OK, "ok", None, checks=checks)
-        return _as_json(
-            HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", verdict.reason, checks=checks
-        )
-
-    return answer
-
-
-def _metrics(registry: CollectorRegistry) -> _Route:
-    def answer(accept: str) -> _Answer:
-        encode, content_type = choose_encoder(accept)
-        return _Answer(HTTPStatus.OK, content_type, encode(registry))
-
-    return answer
-
-
-def _check(fault: str | None) -> dict[str, str]:
-    return {"status": "pass"} if fault is None else {"status": "fail", "reason": fault}
-
-
-def _as_json(status: HTTPStatus, word: str, reason: str | None, **more: Any) -> _Answer:
-    body = json.dumps({"status": word, "reason": reason, **more}).encode() + b"\n"
-    return _Answer(status, "application/json", body)
-
-
 @contextmanager
 def _serving(
-    host: str, port: int, routes: Mapping[str, _Route], mono: Callable[[], float]
+    host: str, port: int, routes: Mapping[str, Route], mono: Callable[[], float]
 ) -> Iterator[int]:
     try:
         server = _Server(host, port, routes, mono)
@@ -170,14 +139,14 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = _CONNECTIONS
 
     def __init__(
-        self, host: str, port: int, routes: Mapping[str, _Route], mono: Callable[[], float]
+        self, host: str, port: int, routes: Mapping[str, Route], mono: Callable[[], float]
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.routes = routes
         self._mono = mono
         self._lock = threading.Lock()
         #: Oldest first.
-        self._talks: dict[threading.Thread, tuple[socket.socket, float]] = {}
+        self._talks: dict[threading.Thread, _Talk] = {}
         #: Cut, and about to end.
         self._ending: set[threading.Thread] = set()
         super().__init__((host, port), _Handler)
@@ -188,37 +157,51 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]  # typed for Unix sockets too
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Talk to a client in a thread; the oldest conversation gives way when there are many."""
+        """Talk to a client in a thread; an old conversation gives way when there are many."""
         thread = threading.Thread(
             target=self._talk, args=(request, client_address), name="millstream-probe", daemon=True
         )
         with self._lock:
-            if len(self._talks) >= _CONNECTIONS:
-                oldest = next(iter(self._talks))
-                _cut(self._talks.pop(oldest)[0])
-                self._ending.add(oldest)
-            self._talks[thread] = (request, self._mono())
+            full = len(self._talks) >= _CONNECTIONS
+            if full and len(self._ending) >= _CONNECTIONS:
+                # Those that were cut are still at work: what came last is too much.
+                self.shutdown_request(request)
+                return
+            if full:
+                old = self._which_gives_way()
+                _cut(self._talks.pop(old).connection)
+                self._ending.add(old)
+            self._talks[thread] = _Talk(request, self._mono(), client_address[0])
         try:
             thread.start()
         except RuntimeError:  # no more threads to be had; the caller closes the connection
             self._ended(thread)
             raise
 
+    def _which_gives_way(self) -> threading.Thread:
+        """Return the oldest conversation of the machine that has most of them.
+
+        The oldest of all might be a probe's, and a flood would get the process killed by it.
+        """
+        counts = Counter(talk.address for talk in self._talks.values())
+        most = max(counts, key=counts.__getitem__)
+        return next(thread for thread, talk in self._talks.items() if talk.address == most)
+
     def service_actions(self) -> None:
         """Cut conversations that take too long. A time-out per read alone would not."""
         now = self._mono()
         with self._lock:
-            for connection, began in self._talks.values():
-                if now - began > _WHOLE_S:
-                    _cut(connection)
+            for talk in self._talks.values():
+                if now - talk.began > _WHOLE_S:
+                    _cut(talk.connection)
 
     def server_close(self) -> None:
         """Close the socket, cut every conversation and wait for its thread."""
         super().server_close()
         with self._lock:
             threads = [*self._talks, *self._ending]
-            for connection, _ in self._talks.values():
-                _cut(connection)
+            for talk in self._talks.values():
+                _cut(talk.connection)
         for thread in threads:
             thread.join(_SILENCE_S)
 
@@ -284,25 +267,25 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, *_: str | None, **__: str | None) -> None:
         """Refuse in JSON, without repeating to the client what it sent."""
         status = HTTPStatus(code)
-        self._send(_as_json(status, "refused", status.phrase))
+        self._send(as_json(status, "refused", status.phrase))
 
     def _answer(self) -> None:
         self._send(self._chosen())
 
-    def _chosen(self) -> _Answer:
+    def _chosen(self) -> Answer:
         if self._bounded.left == 0:
-            return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         route = self.server.routes.get(self.path.partition("?")[0])
         if route is None:
-            return _refusal(HTTPStatus.NOT_FOUND)
+            return refusal(HTTPStatus.NOT_FOUND)
         if self.command not in ("GET", "HEAD"):
-            return _refusal(HTTPStatus.METHOD_NOT_ALLOWED)
+            return refusal(HTTPStatus.METHOD_NOT_ALLOWED)
         try:
             return route(", ".join(self.headers.get_all("Accept", [])))
         except Exception:  # noqa: BLE001 - a broken gauge must not look like a dead process
-            return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _send(self, answer: _Answer) -> None:
+    def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))
@@ -316,7 +299,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = _answer  # noqa: N815 - http.server looks methods up by these names
     do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer  # noqa: N815 - and by these
-
-
-def _refusal(status: HTTPStatus) -> _Answer:
-    return _as_json(status, "refused", status.phrase)

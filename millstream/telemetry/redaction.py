@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+import string
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -20,10 +21,15 @@ CUT = "…"
 _LONGEST = 8192  # characters of one string
 _WIDEST = 100  # entries of one collection
 _DEEPEST = 6  # collections inside collections
+_LONGEST_NAME = 100
 
+_KEYS = (
+    "(?:access|account|api|auth|encryption|functions|master|private|shared|signing|subscription)"
+    "[ _-]?key"
+)
 _WORDS = (
-    "passw(?:or)?d|passphrase|secret|token|authorization|(?:api|private|access)[_-]?key"
-    "|credential|cookie|signature|(?<![a-z])(?:sig|pwd|auth|jwt|bearer)(?![a-z])"
+    rf"passw(?:or)?d|passphrase|passcode|secret|token|authorization|{_KEYS}|connection[ _-]?string"
+    "|credential|cookie|signature|(?<![a-z])(?:sig|pwd|pw|psk|otp|auth|jwt|bearer)(?![a-z])"
 )
 _SECRET_KEY = re.compile(_WORDS, re.IGNORECASE)
 #: ``max_tokens`` and the like: with a number behind it, it counts what a model read or wrote.
@@ -35,28 +41,57 @@ _COUNTED = re.compile(r"tokens(?:_[a-z]+)?$", re.IGNORECASE)
 _USERINFO = re.compile(
     r"://(?:[^\s/?#:@\[]{0,256}:(?!\d+(?:[/?#\s]|$))\S{0,1024}@|[^\s/?#]{1,1024}@)"
 )
+#: What a secret is: all between quotes, whatever is escaped in there and however often the quotes
+#: are escaped themselves, to the end where they never close; what is listed; or up to what looks
+#: like an end.
+_VALUE = (
+    r"(?:b?(?P<escape>\\{0,4})(?P<quote>[\"'])(?:(?!(?<!\\)(?P=escape)(?P=quote))[\s\S])*"
+    r"(?:(?P=escape)(?P=quote)|\Z)|[\[({][^\[\](){}]*[\])}]?|[^\s&,;)}\]]+)"
+)
 #: ``password=x`` of a query or a repr, also percent-encoded; ``'password': 'x'`` of a printed
 #: mapping, also inside of another text; ``("password", "x")`` of printed pairs.
 _ASSIGNED = re.compile(
-    rf"((?:{_WORDS})[\w-]{{0,40}}(?:\s{{0,4}}(?:=|%3D)\s{{0,4}}"
-    r"|\\{0,4}[\"']\s{0,4}(?::\s{0,4}|,\s{0,4}(?=b?[\"']))))"
-    r"(?:b?\\{0,4}\"[^\"]*\"|b?'[^']*'|[^\s&,;)}\]]+)",
+    rf"((?:{_WORDS})[\w-]{{0,40}}(?:\s{{0,4}}(?:=|%3D|%22%3A)\s{{0,4}}"
+    rf"|\\{{0,4}}[\"']\s{{0,4}}(?::\s{{0,4}}|,\s{{0,4}}(?=b?[\"'])))){_VALUE}",
     re.IGNORECASE,
 )
 #: ``password: x``, and a header like it. A bare ``token:`` is what parsers complain of.
 _SAID = re.compile(
-    r"\b((?:[\w-]{0,40}(?:passw(?:or)?d|passphrase|(?:api|private|access)[_-]?key|[_-]token|[_-]secret)"
-    r"|pwd):\s{0,4})[^\s&,;)}\]]+",
+    rf"\b((?:[\w-]{{0,40}}(?:passw(?:or)?d|passphrase|passcode|{_KEYS}|[_-]token|[_-]secret)"
+    rf"|pwd):\s{{0,4}}){_VALUE}",
     re.IGNORECASE,
+)
+#: ``--password x`` of a command, and ``<password>x<`` of a document.
+_OPTION = re.compile(
+    rf"((?<![\w-])--(?=\w)[\w-]{{0,40}}?(?:{_WORDS})[\w-]{{0,40}}\s{{1,4}}){_VALUE}",
+    re.IGNORECASE,
+)
+_ELEMENT = re.compile(
+    rf"(<[\w:-]{{0,40}}?(?:{_WORDS})[\w:-]{{0,40}}(?:\s[^<>]{{0,200}})?>)[^<]+", re.IGNORECASE
 )
 #: A header as it is sent: what is secret goes on to the end of the line.
 _HEADER = re.compile(
-    r"\b((?:(?:proxy-)?authorization|(?:set-)?cookie):[ \t]{0,4})[^\r\n\"']+", re.IGNORECASE
+    r"\b((?:(?:proxy-)?authorization|(?:set-)?cookie):[ \t]{0,4})(?:=\"[^\r\n\"]*\"|[^\r\n\"'])+",
+    re.IGNORECASE,
 )
 _JWT = re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE)
-#: A name, an id, a path: nothing that the searches above could find, and most of what is logged.
-_PLAIN = re.compile(r"(?!.*eyJ)[\w.-][\w./-]{0,199}\Z")
+#: How secrets begin that are made to be recognised: our own, and those of who is asked most.
+_BEGINS = (
+    r"ms_[a-z2-7]{16}_|sk-|sk_live_|sk_test_|rk_live_|gh[opsur]_|github_pat_|glpat-|xox[a-z]-|hf_"
+    r"|npm_|AIza|ya29\."
+)
+_MADE = re.compile(rf"(?<![A-Za-z0-9])(?:{_BEGINS})[\w-]{{20,}}")
+_PEM = re.compile(r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----)[\s\S]*?(?=-----END|\Z)")
+#: A name, an id, a path: most of what is logged. The searches above could find nothing in it but
+#: what is made to be recognised, and none of that is short.
+_PLAIN = re.compile(r"[\w.-][\w./-]{0,199}\Z")
+_SHORT = 22
+_RECOGNISED = re.compile(rf"eyJ|{_BEGINS}")
+#: What names, numbers and paths are, and what they are written with, and JSON around them.
+_SIMPLE = frozenset({str, int, float, bool})
+_HARMLESS = f'{string.ascii_letters}{string.digits}_.-+/{{":,}}'.encode()
+_LONG = re.compile(rb"[\w./-]{%d}" % (_SHORT + 1))
 
 
 def redact(value: Any) -> Any:
@@ -71,32 +106,72 @@ def redact_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         # Names, ids and counts are most of what is logged, and are told from the rest at once.
         kind = type(value)
         if kind is str:
-            plain = _PLAIN.match(value) is not None
+            plain = _PLAIN.match(value) is not None and (
+                len(value) <= _SHORT or _RECOGNISED.search(value) is None
+            )
         else:
             plain = kind is int or (kind is float and math.isfinite(value))
-        kept[key] = value if plain and not _is_secret(key) else _under(key, value, 0)
+        secret = _looked_up(key) if len(key) <= _LONGEST_NAME else _is_secret(key)
+        kept[key] = value if plain and not secret else _under(key, value, 0)
 
     return kept
 
 
+def is_clear(fields: Mapping[str, Any], encoded: bytes) -> bool:
+    """Whether named values, encoded as one object of JSON, are what `redact_fields` would leave.
+
+    It sees most of what is logged to be so, and at once. Each search here needs a colon, a sign or
+    a space in a value, or finds what is long and made to be recognised. A number that JSON has no
+    word for was made null.
+    """
+    return (
+        not encoded.translate(None, _HARMLESS)
+        and encoded.count(b":") == len(fields)
+        and b":null" not in encoded
+        and (_LONG.search(encoded) is None or _RECOGNISED.search(encoded.decode()) is None)
+        and len(encoded) <= _LONGEST
+        and _SIMPLE.issuperset(map(type, fields.values()))
+        and not _any_secret(tuple(fields))
+    )
+
+
 def redact_text(text: str) -> str:
     """Return the text without URL passwords, assigned secrets and authorization headers."""
-    if _PLAIN.match(text):
+    if _is_plain(text):
         return str(text)
 
     # The first cut bounds the searches; what it splits is taken out by the second.
     text = _without_middle(str(text), 4 * _LONGEST)
     if "://" in text:
         text = _USERINFO.sub(f"://{HIDDEN}@", text)
-    if ":" in text:
-        text = _HEADER.sub(rf"\1{HIDDEN}", text)
-        text = _SAID.sub(rf"\1{HIDDEN}", text)
-    text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+    if _SECRET_KEY.search(text):
+        text = _without_named(text)
     text = _SCHEME.sub(rf"\1 {HIDDEN}", text)
+    text = _MADE.sub(HIDDEN, text)
     if "eyJ" in text:
         text = _JWT.sub(HIDDEN, text)
 
     return _without_middle(text, _LONGEST)
+
+
+def _without_named(text: str) -> str:
+    """Take out what stands behind a name that sounds like a secret."""
+    if ":" in text:
+        text = _HEADER.sub(rf"\1{HIDDEN}", text)
+        text = _SAID.sub(rf"\1{HIDDEN}", text)
+    text = _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+    if "--" in text:
+        text = _OPTION.sub(rf"\1{HIDDEN}", text)
+        text = _PEM.sub(rf"\1{HIDDEN}", text)
+    if ">" in text:
+        text = _ELEMENT.sub(rf"\1{HIDDEN}", text)
+    return text
+
+
+def _is_plain(text: str) -> bool:
+    if _PLAIN.match(text) is None:
+        return False
+    return len(text) <= _SHORT or _RECOGNISED.search(text) is None
 
 
 def _without_middle(text: str, longest: int) -> str:
@@ -105,9 +180,19 @@ def _without_middle(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:half]}{CUT}{text[-half:]}"
 
 
-@lru_cache(maxsize=1024)
 def _is_secret(key: str) -> bool:
+    # Long ones are no names, and must not be kept.
+    return _looked_up(key) if len(key) <= _LONGEST_NAME else _SECRET_KEY.search(key) is not None
+
+
+@lru_cache(maxsize=1024)
+def _looked_up(key: str) -> bool:
     return _SECRET_KEY.search(key) is not None
+
+
+@lru_cache(maxsize=1024)
+def _any_secret(keys: tuple[str, ...]) -> bool:
+    return any(map(_is_secret, keys))
 
 
 def _under(key: str, value: Any, depth: int) -> Any:
@@ -138,11 +223,20 @@ def _collected(values: Collection[Any], depth: int) -> dict[str, Any] | list[Any
         return {redact_text(str(k)): _under(str(k), v, depth) for k, v in pairs}
 
     match values:
-        case [str() as key, value] if _is_secret(key):
+        case [str() | bytes() as key, value] if _is_secret(str(key)):
             # A pair, as headers come in.
-            return [redact_text(key), _under(key, value, depth)]
-    kept = [_redact(value, depth) for value in islice(values, _WIDEST)]
+            return [redact_text(str(key)), _under(str(key), value, depth)]
+    kept = [_redact(value, depth) for value in _without_arguments(islice(values, _WIDEST))]
     return kept if len(values) <= _WIDEST else [*kept, CUT]
+
+
+def _without_arguments(values: Iterable[Any]) -> Iterator[Any]:
+    """Hide what follows an option in the arguments of a command."""
+    option = False
+    for value in values:
+        yield HIDDEN if option else value
+        option = isinstance(value, str) and value.startswith("--") and _is_secret(value)
+        option = option and "=" not in value
 
 
 def _shown(value: object) -> str:

@@ -207,10 +207,11 @@ class QueueReadings(Collector):
         self._mono = mono
         self._readings: dict[str, tuple[float, Mapping[str, float]]] = {}
 
-    def read(self, queue: str, values: Mapping[str, float]) -> bool:
+    def read(self, queue: str, values: Mapping[str, float], age_s: float = 0.0) -> bool:
         """Keep a reading; False if there are too many queues to keep this one.
 
-        A queue that was not read lately gives its place to one that is.
+        ``age_s`` is how old it may have been when it came. A queue that was not read lately gives
+        its place to one that is.
         """
         now = self._mono()
         if queue not in self._readings and len(self._readings) >= LIMITS["queue"]:
@@ -218,7 +219,7 @@ class QueueReadings(Collector):
             if now - self._readings[oldest][0] <= self._stale_s:
                 return False
             del self._readings[oldest]
-        self._readings[queue] = (now, values)
+        self._readings[queue] = (now - age_s, values)
         return True
 
     def forget(self) -> None:

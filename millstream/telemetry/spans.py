@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
+from typing import overload
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -25,7 +26,8 @@ from millstream.events import Emit, SpansLeft
 from millstream.model.trace import SpanContext
 from millstream.telemetry.redaction import redact_text
 
-Attributes = Mapping[str, str | int | float | bool]
+Attribute = str | int | float | bool
+Attributes = Mapping[str, Attribute]
 
 #: A crash loses what was not exported yet, so it is less than the usual five seconds.
 DELAY_S = 1.0
@@ -99,15 +101,15 @@ class Spans:
         with self._lock:
             self._ids.choose(at)
             span = self._tracer.start_span(
-                name,
+                _said(name),
                 context=Context() if parent is None else _below(parent),
                 kind=trace.SpanKind(kind.value),
-                attributes=attributes,
+                attributes={key: _said(value) for key, value in (attributes or {}).items()},
                 links=[trace.Link(_as_context(link)) for link in links],
                 start_time=end - max(0, round(took_s * 1e9)),
             )
         if error is not None:
-            said = redact_text(error)[:_LONGEST_STATUS]
+            said = _said(error)[:_LONGEST_STATUS]
             span.set_status(trace.Status(trace.StatusCode.ERROR, said))
         span.end(end_time=end)
 
@@ -133,6 +135,24 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
 
 
 # -- details -----------------------------------------------------------------------------------
+
+
+@overload
+def _said(value: str) -> str: ...
+
+
+@overload
+def _said(value: Attribute) -> Attribute: ...
+
+
+def _said(value: Attribute) -> Attribute:
+    """Return what may leave: without secrets, and as text that everybody can read.
+
+    Half a character, as errors about files have, would cost all spans that leave together.
+    """
+    if not isinstance(value, str):
+        return value
+    return redact_text(value).encode("utf-8", "replace").decode()
 
 
 class _ChosenIds(RandomIdGenerator):
@@ -176,11 +196,17 @@ class _Bounded(SpanProcessor):
         if span.context is None or not span.context.trace_flags.sampled:
             return
         with self._lock:
-            if self._waiting >= WAITING:
+            room = self._waiting < WAITING
+            if room:
+                self._waiting += 1
+            else:
                 self._dropped += 1
-                return
-            self._waiting += 1
-        self._batches.on_end(span)
+            # Told a batch at a time, and not only when one has left: it may never do.
+            full = self._dropped >= BATCH
+        if room:
+            self._batches.on_end(span)
+        elif full:
+            self._tell_dropped()
 
     def shutdown(self) -> None:
         """Export what waits and take no more."""
@@ -193,8 +219,12 @@ class _Bounded(SpanProcessor):
     def _left(self, count: int, *, well: bool) -> None:
         with self._lock:
             self._waiting -= count
-            dropped, self._dropped = self._dropped, 0
         self._told(SpansLeft(outcome="exported" if well else "failed", spans=count))
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        with self._lock:
+            dropped, self._dropped = self._dropped, 0
         if dropped:
             self._told(SpansLeft(outcome="dropped", spans=dropped))
 

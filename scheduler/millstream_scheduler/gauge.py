@@ -64,6 +64,7 @@ class Gauge:
             await anyio.sleep(self._interval_s)
 
     async def _sample(self) -> None:
+        asked = self._mono()
         try:
             depths = [await runs.depth(self._connection, lane) for lane in self._lanes]
             # A worker serves every lane of its queue, and says so in each.
@@ -73,19 +74,27 @@ class Gauge:
             return
 
         self._outage.answered()
+        if not self._term.trusted:
+            return  # another one samples by now
+
         self._rates.look(
             self._mono(),
             added=sum(depth.added for depth in depths),
             gone=sum(depth.gone for depth in depths),
             running=sum(depth.running for depth in depths),
         )
-        reading = _reading(self._queue, depths, workers, self._rates)
-        self._readings.keep(reading)
+        took_s = self._mono() - asked
+        reading = _reading(self._queue, depths, workers, self._rates, took_s)
+        self._readings.keep(reading, took_s)
         self._emit(reading)
 
 
 def _reading(
-    queue: str, depths: Sequence[LaneDepth], workers: Sequence[Agent], rates: Rates
+    queue: str,
+    depths: Sequence[LaneDepth],
+    workers: Sequence[Agent],
+    rates: Rates,
+    took_s: float,
 ) -> QueueSampled:
     return QueueSampled(
         queue=queue,
@@ -103,4 +112,5 @@ def _reading(
         slots=sum(worker.concurrency for worker in workers),
         arrival_rate=rates.arrival_rate,
         service_s=rates.service_s,
+        took_s=took_s,
     )

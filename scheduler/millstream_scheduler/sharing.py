@@ -39,6 +39,7 @@ class Sharing:
         self._token = token
         self._readings = readings
         self._interval_s = interval_s
+        self._mono = mono
         self._publishing = Outage("publish", emit, mono)
         self._following = Outage("follow", emit, mono)
 
@@ -68,6 +69,7 @@ class Sharing:
             self._publishing.answered()
 
     async def _follow(self) -> None:
+        asked = self._mono()
         try:
             found = await samples.published(self._connection, self._seat)
         except StoreError as error:
@@ -75,5 +77,7 @@ class Sharing:
             return
 
         self._following.answered()
+        # The answer may have stood in a buffer for as long as this process stood still.
+        took_s = self._mono() - asked
         for each in found:
-            self._readings.keep(each.reading, each.age_s)
+            self._readings.keep(each.reading, each.age_s + took_s)

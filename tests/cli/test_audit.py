@@ -83,7 +83,9 @@ def test_the_trail_is_listed_exported_and_verified(
 
     part = acted("audit", "export", "--after", "2").out.encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(part)))
-    assert acted("audit", "verify", "-f", "-", "--json").json["entries"] == 1
+    found = acted("audit", "verify", "-f", "-", "--json").json
+    # What is missing in front of an export shows in where it begins, and nowhere else.
+    assert (found["entries"], found["first"], found["seq"]) == (1, 3, 3)
 
 
 def test_an_end_that_was_kept_elsewhere_must_still_stand(
@@ -121,6 +123,44 @@ def test_what_was_taken_out_changed_or_cut_off_is_named(
     assert (gap.code, "entry 2" in gap.err) == (7, True)
 
 
+def test_a_trail_whose_end_was_taken_away_does_not_hold(
+    acted: Millstream, redis_server: RedisServer
+) -> None:
+    """Else who deletes one key has every entry pass for one that was written just now."""
+    with redis_server.client() as redis:
+        redis.delete(TRAIL.keys[1])
+        said = acted("audit", "verify")
+        assert (said.code, "entry 1: it stands behind the end" in said.err) == (7, True)
+        redis.hset(TRAIL.keys[1], mapping={"seq": "many", "hash": "x"})
+        said = acted("audit", "verify")
+    assert (said.code, "its two ends cannot be read" in said.err) == (7, True)
+
+
+def test_an_entry_that_was_put_behind_the_end_is_named(
+    acted: Millstream, redis_server: RedisServer
+) -> None:
+    """Nobody has written it but into the stream: a list shows it, so a proof must not."""
+    with redis_server.client() as redis:
+        (_, last), *_ = redis.xrevrange(TRAIL.keys[0], count=1)
+        forged = json.dumps({**json.loads(last[b"entry"]), "seq": 4, "actor": "bob"})
+        redis.xadd(TRAIL.keys[0], {"entry": forged, "hash": "x"}, id="4-0")
+    said = acted("audit", "verify")
+    assert (said.code, "entry 4" in said.err) == (7, True)
+
+
+def test_entries_that_are_none_are_named_and_read_once(
+    acted: Millstream, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever pages by the number of an entry reads those between two numbers for ever."""
+    monkeypatch.setattr(audit, "_PAGE", 4)
+    with redis_server.client() as redis:
+        for part in range(1, 9):
+            redis.xadd(TRAIL.keys[0], {"nothing": "of ours"}, id=f"3-{part}")
+    for command in ("list", "export", "verify"):
+        said = acted("audit", command)
+        assert (said.code, "cannot be read" in said.err) == (7, True)
+
+
 def test_what_is_no_entry_is_no_bug_of_ours(acted: Millstream, redis_server: RedisServer) -> None:
     with redis_server.client() as redis:
         redis.xadd(TRAIL.keys[0], {"entry": "nonsense", "hash": "x"}, id="4-0")
@@ -129,7 +169,8 @@ def test_what_is_no_entry_is_no_bug_of_ours(acted: Millstream, redis_server: Red
 
 
 def test_an_empty_trail_holds(millstream: Millstream) -> None:
-    assert millstream("audit", "verify", "--json").json == {"entries": 0, "seq": 0, "hash": ""}
+    empty = {"entries": 0, "first": 1, "seq": 0, "hash": ""}
+    assert millstream("audit", "verify", "--json").json == empty
     assert millstream("audit", "export").out == ""
     assert millstream("audit", "verify", "--anchor", "nonsense").code == 2
 

@@ -9,6 +9,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
+from millstream.errors import StaleReading
 from millstream.events import QueueSampled, StoreFailed, StoreRecovered
 from millstream.model.limit import Asked
 from millstream.model.outcome import Completed
@@ -215,6 +216,43 @@ async def test_a_reading_costs_one_call_a_lane(bench: Bench, monkeypatch: Any) -
     assert reading.waiting == 200
     # The other two ask for the workers, of which there are none here.
     assert sent == ["EVALSHA", "TIME", "ZRANGEBYSCORE"]
+
+
+async def test_a_reading_is_as_old_as_the_question(bench: Bench, monkeypatch: Any) -> None:
+    """Redis counted at once and answered late: how late is not the age of nothing."""
+    clock = [100.0]
+    readings = Readings(["default"], stale_s=30, mono=lambda: clock[0])
+    gauge, term, told = slow_gauge(bench, readings, clock)
+
+    async def late(send: Send, command: Sequence[Any]) -> Any:
+        clock[0] += 20
+        return await send(*command)
+
+    bench.intercept(monkeypatch, late)
+    await gauge._sample()
+
+    took = clock[0] - 100
+    assert took > 30
+    assert [event.took_s for event in told.of(QueueSampled)] == [took]
+    with pytest.raises(StaleReading):
+        readings.fresh("default")
+
+    bench.intercept(monkeypatch, lambda send, command: send(*command))
+    term.end()
+    await gauge._sample()
+    assert len(told.of(QueueSampled)) == 1
+
+
+def slow_gauge(
+    bench: Bench, readings: Readings, clock: list[float]
+) -> tuple[Gauge, Term, Transcript]:
+    term, told = Term(1, anyio.current_time), Transcript()
+    term.trust(anyio.current_time() + 600)
+    gauge = Gauge(
+        bench.store, "default", [bench.lane], term, readings, interval_s=60, emit=told,
+        mono=lambda: clock[0],
+    )  # fmt: skip
+    return gauge, term, told
 
 
 async def test_no_reading_is_made_up_while_redis_is_away(bench: Bench, monkeypatch: Any) -> None:

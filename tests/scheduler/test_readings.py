@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import msgspec
 import pytest
 
 from millstream.errors import StaleReading, StoreError
@@ -12,7 +13,8 @@ from millstream.store.connection import Connection
 from millstream.store.leadership import Seat
 from millstream.store.samples import Sample
 from millstream_scheduler.readings import Readings
-from tests.scheduler.replicas import replicas
+from millstream_scheduler.sharing import Sharing
+from tests.scheduler.replicas import Transcript, replicas
 
 SEAT = Seat(("default", "mail"))
 
@@ -75,6 +77,27 @@ def test_queues_of_others_are_not_kept() -> None:
     assert readings.samples() == []
 
 
+async def test_what_stood_in_a_buffer_is_as_old_as_it_is(
+    store: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower that was frozen while it asked must not take an old answer for a new one."""
+    clock = Clock()
+    readings = knowing(clock)
+    sharing = Sharing(
+        store, SEAT, "b", readings, interval_s=60, emit=Transcript(), mono=clock
+    )  # fmt: skip
+
+    async def slowly(*_: object) -> list[Sample]:
+        clock.now += 40
+        return [Sample(reading(), 1.0)]
+
+    monkeypatch.setattr(samples, "published", slowly)
+    await sharing._follow()
+
+    with pytest.raises(StaleReading, match="41 s old"):
+        readings.fresh("default")
+
+
 # -- between schedulers ------------------------------------------------------------------------
 
 
@@ -100,6 +123,19 @@ async def test_who_does_not_lead_publishes_nothing(store: Connection) -> None:
     assert not await samples.publish(store, SEAT, "b", fence, [Sample(reading(), 0.0)])
     assert not await samples.publish(store, SEAT, "a", fence + 1, [Sample(reading(), 0.0)])
     assert await samples.published(store, SEAT) == []
+
+
+async def test_a_sample_of_a_time_to_come_is_of_no_known_age(store: Connection) -> None:
+    """A replica took over whose clock is behind: what looks new may be as old as it likes."""
+    seconds, _ = await store.client.time()
+    written = (int(seconds) + 3600) * 1000
+    data = msgspec.json.encode({"samples": [Sample(reading(), 0.0)]})
+    key = "millstream:{scheduler}:samples:default,mail"
+    await store.client.set(key, b"%d %s" % (written, data))
+    assert await samples.published(store, SEAT) == []
+
+    await store.client.set(key, b"%d %s" % (written - 3600_000, data))
+    assert len(await samples.published(store, SEAT)) == 1
 
 
 async def test_a_sample_of_another_shape_is_refused_and_ends_nothing(store: Connection) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import anyio
 import pytest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from millstream.errors import ConfigError
 from millstream.events import LeaseRenewed
@@ -206,6 +208,83 @@ def test_a_broken_gauge_is_an_error_of_metrics_alone(health: Health) -> None:
         assert ask(probes.http_port, "/health").status == 200
 
 
+class Slow(Collector):
+    """Takes its time to be read, and counts how often it is."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.begun = threading.Semaphore(0)
+        self.go_on = threading.Event()
+
+    def collect(self) -> Iterator[Metric]:
+        self.count += 1
+        self.begun.release()
+        self.go_on.wait(20)
+        yield GaugeMetricFamily("reads", "", value=self.count)
+
+    def describe(self) -> list[Metric]:
+        return []
+
+
+@pytest.fixture
+def slow(health: Health) -> Iterator[tuple[Slow, Probes]]:
+    """Metrics that take their time, and who serves them."""
+    collector, registry = Slow(), Registry()
+    registry.register(collector)
+    with Probes(health, registry, http_port=None, metrics_port=0, host=LOOPBACK) as probes:
+        yield collector, probes
+        collector.go_on.set()
+
+
+def test_metrics_are_read_once_for_all_who_wait(slow: tuple[Slow, Probes]) -> None:
+    """Side by side, a flood of scrapes would leave the event loop no processor."""
+    collector, probes = slow
+    with ExitStack() as stack:
+        asked = [
+            stack.enter_context(closing(say(probes.metrics_port, b"GET /metrics HTTP/1.0\r\n\r\n")))
+            for _ in range(20)
+        ]
+        assert collector.begun.acquire(timeout=10)
+        until_threads(20)
+        collector.go_on.set()
+        assert all(b"reads " in heard(each) for each in asked)
+
+    # Once for the first, once for all who came meanwhile, and for who had not asked by then.
+    read = collector.count
+    assert 2 <= read < 10
+    assert f"reads {read + 1}.0" in ask(probes.metrics_port, "/metrics").body.decode()
+
+
+def until_threads(count: int) -> None:
+    """Return once so many conversations are under way."""
+    deadline = threading.Event()
+    for _ in range(1000):
+        if conversations() >= count:
+            return
+        deadline.wait(0.01)
+    raise AssertionError(f"{conversations()} conversations")
+
+
+def conversations() -> int:
+    return sum(thread.name == "millstream-probe" for thread in threading.enumerate())
+
+
+def test_those_that_were_cut_count_as_long_as_they_work(
+    slow: tuple[Slow, Probes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread cannot be ended from outside: those that read metrics go on to their end."""
+    monkeypatch.setattr(module, "_CONNECTIONS", 8)
+    collector, probes = slow
+    with ExitStack() as stack:
+        flood = [
+            stack.enter_context(closing(say(probes.metrics_port, b"GET /metrics HTTP/1.0\r\n\r\n")))
+            for _ in range(3 * module._CONNECTIONS)
+        ]
+        assert heard(flood[-1]) == b""
+        assert conversations() <= 2 * module._CONNECTIONS
+        collector.go_on.set()
+
+
 # -- clients of all kinds ----------------------------------------------------------------------
 
 
@@ -265,6 +344,26 @@ def test_beyond_the_bound_the_oldest_client_gives_way(probes: Probes) -> None:
 
         assert ask(probes.http_port, "/health").status == 200
         assert heard(slow[0]) == b""
+
+
+def test_who_opens_many_connections_gives_way_to_who_opens_one(
+    probes: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a flood from one machine has the process killed by the probe of another."""
+    monkeypatch.setattr(module, "_CONNECTIONS", 8)
+    assert probes.http_port is not None
+    with ExitStack() as stack:
+        one = stack.enter_context(closing(say(probes.http_port, b"GET /health HTTP/1.0\r\n")))
+        assert ask(probes.http_port, "/health").status == 200  # so the first is being served
+        for _ in range(2 * module._CONNECTIONS):
+            flood = socket.create_connection(
+                (LOOPBACK, probes.http_port), timeout=10, source_address=("127.0.0.2", 0)
+            )
+            stack.enter_context(closing(flood)).sendall(b"GET /health HT")
+        assert ask(probes.http_port, "/health").status == 200
+        one.sendall(b"\r\n")
+
+        assert heard(one).startswith(b"HTTP/1.0 200 ")
 
 
 def test_a_request_without_end_is_refused(probes: Probes) -> None:

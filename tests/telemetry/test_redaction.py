@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from millstream.telemetry.redaction import CUT, HIDDEN, redact, redact_fields, redact_text
+from millstream.telemetry import redaction
+from millstream.telemetry.redaction import (
+    CUT,
+    HIDDEN,
+    is_clear,
+    redact,
+    redact_fields,
+    redact_text,
+)
 
 SECRET = "hunter2"
 
@@ -35,6 +45,10 @@ SECRET = "hunter2"
         "pwd",
         "access_key",
         "jwt",
+        "AccountKey",
+        "Ocp-Apim-Subscription-Key",
+        "encryption key",
+        "connectionString",
     ],
 )
 @pytest.mark.parametrize("value", [SECRET, [SECRET], {"value": SECRET}, SECRET.encode(), 1234])
@@ -97,6 +111,21 @@ def test_ordinary_fields_pass_unchanged() -> None:
         f"v1/verify/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}",
         f"x.eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}",
         f"refused eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}",
+        f'{{"password": "ab\\"{SECRET}", "n": 1}}',
+        f'password="ab {SECRET}',
+        f'password: "ab {SECRET}"',
+        f'Cookie: sid="{SECRET}"; Path=/',
+        f'Authorization: Digest username="eve", response="{SECRET}"',
+        f"mysql --db-password {SECRET} -h db",
+        f"<clientSecret>{SECRET}</clientSecret>",
+        f"DefaultEndpointsProtocol=https;AccountKey={SECRET};EndpointSuffix=test",
+        f"api key: {SECRET}",
+        f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----",
+        f"-----BEGIN PRIVATE KEY-----\n{SECRET}",
+        f"ms_abcdefghij234567_{SECRET * 6}",
+        f"v1/keys/ms_abcdefghij234567_{SECRET * 6}",
+        f"no such model for sk-ant-{SECRET * 6}",
+        f"ghp_{SECRET * 6}",
     ],
 )
 def test_secrets_inside_text_are_hidden(text: str) -> None:
@@ -163,9 +192,77 @@ def test_pairs_are_hidden_like_mappings() -> None:
     """Headers come as pairs from every HTTP library."""
     for pair in (("Authorization", SECRET), ["x-api-key", SECRET]):
         assert redact({"headers": [pair]}) == {"headers": [[pair[0], HIDDEN]]}
+    assert SECRET not in json.dumps(redact({"raw": [(b"authorization", SECRET.encode())]}))
 
 
 def test_words_that_only_look_like_secrets_pass() -> None:
     """A design, a signal and a token of a parser are what most messages are about."""
     fields = {"design": "x", "signal": "go", "author": "me", "text": "signal: go, author: me"}
     assert redact_fields(fields) == fields
+    for text in ("task-1/disk-usage", "sk-learn", "hf_hub", "a <b> c -- d --token", "keyboard: x"):
+        assert redact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "part", ['password="\\', "--", "<token", "api ", 'cookie: ="', "-----BEGIN "]
+)
+def test_no_text_makes_a_search_long(part: str) -> None:
+    """The steps of a search are not to be counted, so they are bounded by what stops a test."""
+    assert len(redact_text(part * (40_000 // len(part)))) < 10_000
+
+
+def test_a_name_of_a_megabyte_is_not_remembered() -> None:
+    """Names are looked up again and again; a thousand of these would be the memory of a worker."""
+    before = redaction._looked_up.cache_info().currsize
+    for number in range(3):
+        assert redact_fields({"token" + str(number) * 1_000_000: SECRET})
+    assert redaction._looked_up.cache_info().currsize == before
+
+
+_PARTS = (
+    "a",
+    "7",
+    ".",
+    "-",
+    "/",
+    ":",
+    ",",
+    "@",
+    " ",
+    "=",
+    "eyJ",
+    "token",
+    "pwd",
+    "://",
+    '"',
+    "ü",
+    "sk-",
+    "hf_",
+    "aB3-" * 6,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(("run_id", "took_s", "worker", "api_key", "max_tokens")),
+        st.lists(st.sampled_from(_PARTS), max_size=8).map("".join)
+        | st.integers()
+        | st.floats()
+        | st.booleans()
+        | st.none()
+        | st.binary(max_size=3),
+    )
+)
+@example({"run_id": "a" * 9000})
+@example({"took_s": math.nan})
+@example({"api_key": "hunter2"})
+@example({"run_id": "pwd:hunter2", "worker": "w"})
+def test_what_is_seen_to_be_clear_is_what_redaction_leaves(fields: dict[str, object]) -> None:
+    encoded = msgspec.json.encode(fields)
+    if is_clear(fields, encoded):
+        assert encoded == msgspec.json.encode(redact_fields(fields))
+
+
+def test_what_most_lines_say_is_seen_to_be_clear() -> None:
+    fields = {"run_id": "k3v9", "workflow": "noop", "state": "completed", "attempt": 1, "s": 1e-05}
+    assert is_clear(fields, msgspec.json.encode(fields))

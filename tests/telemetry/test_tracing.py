@@ -203,6 +203,40 @@ def test_what_failed_is_an_error_and_says_why_without_secrets() -> None:
         }  # fmt: skip
 
 
+def test_half_a_character_costs_no_span() -> None:
+    """Names of files bring them, and what leaves together is encoded together."""
+    told: list[Event] = []
+    with collecting() as collector:
+        tracing = opened(collector, told)
+        take = taken(tracing)
+        stepped(tracing, take, "open#0")
+        settled(tracing, take, "failed", "FileNotFoundError: 'caf\udce9'")
+        tracing.close()
+
+        assert {span.name for span in collector.spans} == {
+            "take research", "step open", "run research"
+        }  # fmt: skip
+    assert told == [SpansLeft(outcome="exported", spans=3)]
+
+
+def test_names_and_facts_leave_without_secrets() -> None:
+    """An address as the key of a step is in the log without its password, and no less here."""
+    with collecting() as collector:
+        tracing = opened(collector)
+        take = taken(tracing)
+        stepped(tracing, take, "https://u:hunter2@host/x?token=hunter2#0")
+        tracing(
+            StepRetried(
+                run_id="r1", key="https://u:hunter2@host/x#0", attempt=1, pause_s=1.0, error="no",
+                trace=take.trace,
+            )
+        )  # fmt: skip
+        tracing.close()
+
+        assert len(collector.spans) == 3
+        assert "hunter2" not in str(collector.spans)
+
+
 def test_a_batch_is_linked_to_every_call_that_it_was_computed_for() -> None:
     with collecting() as collector:
         tracing = opened(collector)
@@ -319,7 +353,8 @@ def test_a_collector_that_hangs_costs_spans_and_no_time(monkeypatch: pytest.Monk
 
     tracing.close()
     assert not stuck.let_go.is_set()
-    assert told == []
+    # Told while it hangs: it may do so until this process ends.
+    assert told == [SpansLeft(outcome="dropped", spans=5)] * 2
 
     stuck.let_go.set()
     deadline = threading.Event()

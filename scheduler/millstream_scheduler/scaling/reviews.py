@@ -2,17 +2,18 @@
 
 An autoscaler asks every fifteen seconds for each of its metrics, and each question would be a
 question to the API server. Verdicts are believed for ten seconds, both kinds, so a right that is
-taken away ends soon; those who ask the same thing at once share one answer. A review that fails is
-no verdict, and is not remembered.
+taken away ends soon; those who ask the same thing at once share one answer, also when it is that
+there is none. A review that fails is no verdict, and is not remembered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 
+from millstream.errors import KubernetesUnavailable
 from millstream_scheduler.scaling.front_proxy import Caller
 
 #: Seconds that a verdict is believed, as in Kubernetes' own servers.
@@ -41,6 +42,15 @@ class Request:
         return {field: value for field, value in named.items() if value}
 
 
+@dataclass(slots=True)
+class _Asking:
+    """A review that is under way."""
+
+    over: anyio.Event = field(default_factory=anyio.Event)
+    #: Why it failed; None also when whoever asked was cut off.
+    failure: KubernetesUnavailable | None = None
+
+
 class Reviews:
     """Asks ``may`` and remembers."""
 
@@ -53,7 +63,7 @@ class Reviews:
         self._may = may
         self._mono = mono
         self._known: dict[tuple[Caller, Request], tuple[float, bool]] = {}
-        self._asking: dict[tuple[Caller, Request], anyio.Event] = {}
+        self._asking: dict[tuple[Caller, Request], _Asking] = {}
 
     async def allowed(self, caller: Caller, request: Request) -> bool:
         """Whether a caller may. Raises `KubernetesUnavailable`."""
@@ -65,19 +75,24 @@ class Reviews:
             until, verdict = self._known.get(key, (float("-inf"), False))
             if self._mono() < until:
                 return verdict
-            if key not in self._asking:
+            if (asking := self._asking.get(key)) is None:
                 return await self._ask(key)
-            # Whether that one fails or not: then this one asks.
-            await self._asking[key].wait()
+            await asking.over.wait()
+            if (failure := asking.failure) is not None:
+                # To ask again, one after the other, would make each wait for all before it.
+                raise KubernetesUnavailable(failure.wanted, failure.reason)
 
     async def _ask(self, key: tuple[Caller, Request]) -> bool:
-        answered = self._asking[key] = anyio.Event()
+        asking = self._asking[key] = _Asking()
         asked = self._mono()
         try:
             verdict = await self._may(*key)
+        except KubernetesUnavailable as failure:
+            asking.failure = failure
+            raise
         finally:
             del self._asking[key]
-            answered.set()
+            asking.over.set()
 
         self._known.pop(key, None)
         self._known[key] = (asked + KEEP_S, verdict)

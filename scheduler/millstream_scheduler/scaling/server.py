@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 
@@ -37,11 +39,15 @@ _BODY = 1024
 
 
 class Refused(MillstreamError):
-    """A request is not answered; ``status`` says what kind of no it is."""
+    """A request is not answered; ``status`` says what kind of no it is.
 
-    def __init__(self, status: HTTPStatus, message: str) -> None:
+    ``leaves``: its connection is closed, and another one may do.
+    """
+
+    def __init__(self, status: HTTPStatus, message: str, *, leaves: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.leaves = leaves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +58,8 @@ class MetricsServer:
     reviews: Reviews
     #: None as long as nobody knows whose word counts.
     proxy: Callable[[], FrontProxy | None]
+    #: Whether what a client has shown is verified against that one's authority.
+    believes: Callable[[ssl.SSLObject], bool]
     emit: Emit
     wall: Callable[[], datetime]
 
@@ -154,9 +162,7 @@ class MetricsServer:
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "it is not known yet which front proxy to believe; the API server has not said",
             )
-        transport = asked.transport
-        certificate = transport.get_extra_info("peercert") if transport else None
-        caller = proxy.caller(certificate, asked.headers)
+        caller = proxy.caller(self._certificate(asked), asked.headers)
         if caller is None:
             raise Refused(
                 HTTPStatus.UNAUTHORIZED,
@@ -169,6 +175,25 @@ class MetricsServer:
                 f"{'/' * bool(wanted.subresource)}{wanted.subresource} of {wanted.group}"
                 f" in namespace {wanted.namespace}; grant it with a role",
             )
+
+    def _certificate(self, asked: web.Request) -> Mapping[str, Any] | None:
+        """Return what the client has shown, if it is of use now.
+
+        A connection may be older than the authority, or outlive what it was opened with.
+        """
+        transport = asked.transport
+        shown: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport else None
+        certificate: Mapping[str, Any] | None = shown.getpeercert() if shown is not None else None
+        if shown is None or not certificate:
+            return None
+        until = ssl.cert_time_to_seconds(certificate["notAfter"])
+        if not self.believes(shown) or until <= self.wall().timestamp():
+            raise Refused(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "what this connection was opened with counts no more; open another one",
+                leaves=True,
+            )
+        return certificate
 
 
 def _described(part: web.UrlMappingMatchInfo) -> documents.Described:
@@ -228,13 +253,18 @@ async def _fine(_: web.Request) -> web.StreamResponse:
 @web.middleware
 async def _refusing(request: web.Request, handler: _Answers) -> web.StreamResponse:
     """Make a document of every refusal."""
+    leaves = False
     try:
         return await handler(request)
     except MillstreamError as error:
         status, message = _status(error), str(error)
+        leaves = isinstance(error, Refused) and error.leaves
     except web.HTTPException as error:
         status, message = HTTPStatus(error.status), error.reason
-    return _json(documents.refusal(status, message), status=status)
+    answer = _json(documents.refusal(status, message), status=status)
+    if leaves:
+        answer.force_close()
+    return answer
 
 
 def _status(error: MillstreamError) -> HTTPStatus:
