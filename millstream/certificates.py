@@ -9,6 +9,7 @@ of a connection that lasts it can be asked whether its client is still believed.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from millstream.events import CertificateRead, Emit
 FILES_S = 10.0
 #: Files that could not be read so many times in a row are told of.
 _NEWS = 2
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +84,12 @@ class Certificates:
             self._trusted = trusted
 
     def believes(self, connection: ssl.SSLObject) -> bool:
-        """Whether what a client showed was verified against the authority of the moment."""
-        return getattr(connection.context, "authority", None) == self.shown.authority
+        """Whether all that a client was verified against is believed at the moment.
+
+        An authority that came beside it, as one does before it takes its place, ends nothing.
+        """
+        before, now = getattr(connection.context, "authority", None), self.shown.authority
+        return before == now or (bool(_each(before)) and _each(before) <= _each(now))
 
     def refresh(self) -> None:
         """Look whether the files have changed, and show what is in them."""
@@ -186,6 +192,10 @@ class _Listening(ssl.SSLContext):
     def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
         """Begin a connection."""
         return self._of_the_moment().wrap_bio(*args, **options)
+
+
+def _each(authority: bytes | None) -> frozenset[bytes]:
+    return frozenset(_CERTIFICATE.findall(authority or b""))
 
 
 def _reason(error: Exception) -> object:
