@@ -2,9 +2,9 @@
 
 What is listened with never changes; it hands every new connection to the context of the moment.
 Half of a pair that is being exchanged, or a file that cannot be read, changes nothing: what was
-shown before is shown on, and an event tells of it once. A client that takes up a session of before,
-which is not verified again, can do so until the next look at the files, and not behind a change;
-of a connection that lasts it can be asked whether its client is still believed.
+shown before is shown on, and an event tells of it once. A client that was verified against an
+authority which is gone is no longer believed. A client that takes up a session of before, which is
+not verified again, can do so until the next look at the files, and not behind a change.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from millstream.events import CertificateRead, Emit
 
 #: How soon exchanged files are noticed. They are exchanged weeks before they run out.
 FILES_S = 10.0
-#: Files that could not be read so many times in a row are told of.
+#: Files that are missing so many times in a row are told of: once, they are being exchanged.
 _NEWS = 2
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -66,7 +66,7 @@ class Certificates:
         self._clients = clients
         self._emit = emit
         self._said: str | None = None
-        #: How often in a row the files could not be read.
+        #: How often in a row files were missing.
         self._missed = 0
         self._trusted: bytes | None = None
         #: What is shown at the moment.
@@ -95,30 +95,21 @@ class Certificates:
         """Look whether the files have changed, and show what is in them."""
         try:
             found = self._found()
-        except ConfigError as error:
-            self._missed += 1
-            # Once is no news: the old file is removed before the new one is made.
-            if self._missed == _NEWS:
-                self._tell(str(error))
-            return
-
-        self._missed = 0
-        self._follow(found)
-
-    def _follow(self, found: Shown) -> None:
-        try:
             context = self._context(found)
             if self._found() != found:
                 return  # it was exchanged while it was read: the next look finds the whole
         except ConfigError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
+            missing = isinstance(error.__cause__, FileNotFoundError)
+            self._missed = self._missed + 1 if missing else _NEWS
+            # Once is no news: the old file is removed before the new one is made.
+            if self._missed >= _NEWS:
                 self._tell(str(error))
             return
 
-        mended, self._said = self._said is not None, None
+        back, self._said, self._missed = self._said is not None, None, 0
         # Also where nothing has changed: it remembers sessions, which so are forgotten.
         self._current = context
-        if found != self.shown or mended:
+        if found != self.shown or back:
             self.shown = found
             self._emit(CertificateRead())
 

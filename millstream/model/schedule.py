@@ -7,9 +7,11 @@ does with it is decided by `millstream_scheduler.plan`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import UnionType
 from typing import Any, TypeVar
 
 from millstream.errors import InvalidSchedule
@@ -22,6 +24,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: The shortest interval, in seconds. What comes more often than that is a loop, not a schedule.
 SHORTEST_S = 1.0
 _YEAR_S = 366 * 86400.0
+#: What some fields are; the others are words, or checked where a run is made of them.
+_KINDS: Mapping[str, type | UnionType] = {
+    "cron": str, "every": int | float, "timezone": str, "start": datetime, "end": datetime,
+    "jitter": int | float, "catch_up_limit": int, "timeout": int | float,
+}  # fmt: skip
 #: The most runs that one round may start for a schedule which has fallen behind.
 MOST_CAUGHT_UP = 1000
 
@@ -81,6 +88,7 @@ class Schedule:
         """
         check_name(self.name)
         ids.check_queue(self.queue)
+        self._check_kinds()
         if (self.cron is None) == (self.every is None):
             raise InvalidSchedule(
                 self.name, "give it either a cron line or an interval (every)", field="cron"
@@ -103,6 +111,14 @@ class Schedule:
     def run_id(self, tick: float) -> str:
         """Return the id of the run of a tick: the same whoever computes it."""
         return f"{self.name}@{stamp(tick)}"
+
+    def _check_kinds(self) -> None:
+        """Refuse what a scheduler could not read back."""
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            sound = isinstance(value, kind) and not isinstance(value, bool)
+            if value is not None and not sound:
+                raise InvalidSchedule(self.name, f"{name} may not be {value!r}")
 
     def _outside(self, name: str, value: float, bounds: str) -> InvalidSchedule:
         return InvalidSchedule(self.name, f"{name} is {value:g}, and must be {bounds}", field=name)

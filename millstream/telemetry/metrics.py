@@ -39,6 +39,7 @@ from millstream.events import (
     OperatorActed,
     QueueSampled,
     RequestServed,
+    RoomAwaited,
     RunLost,
     RunSettled,
     RunTaken,
@@ -50,6 +51,7 @@ from millstream.events import (
     StepRetried,
     StoreFailed,
     StoreRecovered,
+    TaskLeft,
     TickFired,
     TicksSkipped,
     ToolCalled,
@@ -248,7 +250,11 @@ class MetricsSubscriber:
                 inference.model_event(self._series, event)
             case DeviceSampled() | DeviceRanOut() | DeviceFailed() | ModelLoaded() | ModelEvicted():
                 inference.device_event(self._series, event)
-            case MessageSent() | MessageReceived() | AgentDiscovered() | Scored() | SpansLeft():
+            case MessageSent() | MessageReceived() | TaskLeft() | AgentDiscovered():
+                self._surroundings(event)
+            case Scored() | SpansLeft():
+                self._surroundings(event)
+            case RoomAwaited():
                 self._surroundings(event)
             case QueueSampled():
                 self._queue_sampled(event)

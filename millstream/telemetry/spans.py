@@ -8,11 +8,12 @@ Nothing global is set. It does not know what a span is about.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import overload
+from typing import Any, overload
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -38,6 +39,8 @@ WAITING = 4096
 BATCH = 512
 CLOSE_S = 2.0
 _LONGEST_STATUS = 500
+#: Bytes of a collector's answer.
+_LONGEST_ANSWER = 64 * 1024
 
 
 class Kind(IntEnum):
@@ -131,10 +134,30 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
     logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
     path = "/v1/traces"
     base = endpoint.rstrip("/")
-    return OTLPSpanExporter(base if base.endswith(path) else base + path, timeout=EXPORT_S)
+    return OTLPSpanExporter(
+        base if base.endswith(path) else base + path, timeout=EXPORT_S, session=_session()
+    )
 
 
 # -- details -----------------------------------------------------------------------------------
+
+
+def _session() -> Any:
+    """Return what requests are sent with; None where a provider of credentials brings its own."""
+    if any(name.endswith("_CREDENTIAL_PROVIDER") for name in os.environ):
+        return None
+    import requests  # noqa: PLC0415 - comes with the exporter
+
+    session = requests.Session()
+    session.hooks["response"].append(_cut_short)
+    return session
+
+
+def _cut_short(answer: Any, *_: Any, **__: Any) -> None:
+    """Read no answer that is long, or does not say how long it is: only its status counts."""
+    length = answer.headers.get("Content-Length", "")
+    if not (length.isdigit() and int(length) <= _LONGEST_ANSWER):
+        answer.close()
 
 
 @overload

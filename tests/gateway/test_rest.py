@@ -116,7 +116,8 @@ async def test_runs_are_listed_page_by_page(gateway: Served) -> None:
     for n in range(10):
         await gateway.post(f"/runs/a{n}/cancel")
 
-    for query, count in (("", 40), ("&workflow=add", 35), ("&state=cancelled&state=scheduled", 20)):
+    for query, count in (("", 40), ("&workflow=add", 35), ("&state=cancelled&state=scheduled", 20),
+                         ("&limited=true", 0)):  # fmt: skip
         found: list[str] = []
         cursor = ""
         for _ in range(20):

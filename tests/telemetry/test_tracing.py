@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Sequence
+from contextlib import closing, suppress
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -317,6 +319,35 @@ def test_a_collector_that_refuses_is_counted_and_raises_nothing() -> None:
         tracing.close()
 
     assert told == [SpansLeft(outcome="failed", spans=1)]
+
+
+@pytest.mark.parametrize(
+    "way", ["", "Transfer-Encoding: chunked\r\n", "Content-Length: 9999999999\r\n"]
+)
+def test_an_answer_without_end_is_not_read(way: str) -> None:
+    """What is no collector may answer with all that it has, and it would stay in memory."""
+    told: list[Event] = []
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        answering = threading.Thread(target=_answer_without_end, args=(listener, way), daemon=True)
+        answering.start()
+        tracing = open_tracing(
+            f"http://127.0.0.1:{listener.getsockname()[1]}", "w", "1", told.append
+        )
+        assert tracing is not None
+        taken(tracing)
+        tracing.close()
+        answering.join(20)
+
+    assert told == [SpansLeft(outcome="exported", spans=1)]
+
+
+def _answer_without_end(listener: socket.socket, way: str) -> None:
+    connection, _ = listener.accept()
+    with closing(connection), suppress(OSError):
+        connection.recv(65536)
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{way}\r\n".encode())
+        while True:
+            connection.sendall(b"ffff\r\n".ljust(65543, b"x"))
 
 
 class Stuck(SpanExporter):

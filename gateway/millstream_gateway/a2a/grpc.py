@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 from a2a.server.context import ServerCallContext
-from a2a.server.request_handlers.grpc_handler import GrpcHandler, GrpcServerCallContextBuilder
+from a2a.server.request_handlers.grpc_handler import GrpcServerCallContextBuilder
 from a2a.server.request_handlers.request_handler import RequestHandler
 from a2a.types import a2a_pb2_grpc
 from a2a.utils.constants import VERSION_HEADER
@@ -28,6 +28,7 @@ from millstream.events import Emit, RequestServed
 from millstream_gateway.a2a.bindings import check_version
 from millstream_gateway.a2a.callers import Caller, context_of
 from millstream_gateway.a2a.grpc_tls import credentials
+from millstream_gateway.a2a.statuses import GrpcErrors
 from millstream_gateway.auth.guard import credential
 from millstream_gateway.auth.principals import Principal, Role
 from millstream_gateway.auth.rates import Rates
@@ -89,7 +90,7 @@ class GrpcPort:
         emit: Emit,
         mono: Callable[[], float],
     ) -> None:
-        self._handler = GrpcHandler(agent, _Contexts())
+        self._handler = GrpcErrors(agent, _Contexts())
         self._guard = guard
         self._rates = rates
         self._served = tuple(served)

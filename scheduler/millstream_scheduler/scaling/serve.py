@@ -6,7 +6,7 @@ service that does not answer is in the way of everybody's namespaces.
 
 from __future__ import annotations
 
-import ssl
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -16,6 +16,7 @@ from aiohttp import web
 from millstream.certificates import FILES_S, Certificates
 from millstream.errors import ConfigError, KubernetesUnavailable, MillstreamError
 from millstream.events import CertificateRead, Emit
+from millstream_scheduler.scaling.doors import Doors
 from millstream_scheduler.scaling.front_proxy import FrontProxy
 
 FindsProxy = Callable[[], Awaitable[FrontProxy]]
@@ -25,6 +26,7 @@ FindsProxy = Callable[[], Awaitable[FrontProxy]]
 PROXY_S = 60.0
 RETRY_S = 5.0
 _CLOSE_S = 2.0
+_BACKLOG = 128
 
 
 class Trusted:
@@ -74,27 +76,34 @@ async def listening(
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLOSE_S)
     await runner.setup()
     try:
-        number = await _listen(runner, host, port, certificates.listening)
-        async with anyio.create_task_group() as group:
-            group.start_soon(certificates.follow_forever, FILES_S)
-            group.start_soon(_follow_proxy, trusted)
-            yield number
-            group.cancel_scope.cancel()
+        with _listener(host, port) as listener:
+            assert runner.server is not None  # it was set up
+            doors = Doors(runner.server, certificates.listening)
+            async with anyio.create_task_group() as group:
+                group.start_soon(doors.admit_forever, listener)
+                group.start_soon(certificates.follow_forever, FILES_S)
+                group.start_soon(_follow_proxy, trusted)
+                yield int(listener.getsockname()[1])
+                group.cancel_scope.cancel()
     finally:
         with anyio.move_on_after(_CLOSE_S + 1, shield=True):
             await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext) -> int:
-    site = web.TCPSite(runner, host, port, ssl_context=context)
+def _listener(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        await site.start()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
     except (OSError, OverflowError) as error:
+        listener.close()
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error}; choose another port with --metrics-api"
             " (0 picks a free one, -1 opens none)"
         ) from error
-    return int(runner.addresses[0][1])
+    listener.setblocking(False)
+    return listener
 
 
 async def _follow_proxy(trusted: Trusted) -> None:
