@@ -71,6 +71,8 @@ class Harness:
         self._worker: Any = None
         self._countdown: int | None = None
         self._dead = anyio.Event()
+        #: The worker has crashed, and the one that takes over is not there yet.
+        self._dying = False
 
     async def __aenter__(self) -> Self:
         enter = self._stack.enter_async_context
@@ -124,8 +126,11 @@ class Harness:
         self._countdown = records
 
     def crash(self) -> None:
-        """Have the worker die now; another takes over."""
+        """Have the worker die now; another takes over. One that is dead already dies no more."""
         self._countdown = None
+        if self._dying:
+            return
+        self._dying = True
         self._worker.crash()
         self._dead.set()
 
@@ -150,6 +155,7 @@ class Harness:
             dead = self._worker
             await dead.bury(self._connection)
             await self._start()
+            self._dying = False
 
 
 def _load(module: str) -> Any:

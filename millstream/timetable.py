@@ -7,6 +7,9 @@ the clock what Debian's cron does:
 * a time that comes twice fires the first time only, unless its minutes or its hours begin with
   ``*``: those go by time that passes, and fire in both hours, or in neither of the skipped ones.
 
+A line with seconds fires at these seconds of the minutes that the rest of it gives, so that a
+change of the clock means the same for both kinds.
+
 Promise: pure. Two processes with the same time zone data compute the same moments, from wherever
 they begin. An interval needs neither the package nor a zone.
 """
@@ -41,6 +44,9 @@ _LOOK_BACK_S = 120.0
 #: A cron line gives a moment again, or an earlier one, at most so often: around a change of
 #: the clock.
 _MOST_REPEATS = 1000
+_HOUR_S, _DAY_S = 3600, 86400
+#: The year 9999, in which time ends for a datetime.
+_LATEST = 253_370_764_800
 
 
 class Timetable:
@@ -55,10 +61,14 @@ class Timetable:
         self._start = _moment(schedule.start, self._zone)
         self._end = _moment(schedule.end, self._zone)
         if self._start is not None and self._end is not None and self._end < self._start:
-            raise InvalidSchedule(schedule.name, "it ends before it starts")
+            raise InvalidSchedule(schedule.name, "it ends before it starts", field="end")
+        self._seconds = [0]
         if self._cron is not None:
             self._cron = _NICKNAMES.get(self._cron.strip().lower(), self._cron)
-            self._simulated(0)
+            read = self._simulated(0)
+            fields = self._cron.split()
+            if len(fields) == 6:
+                self._seconds, self._cron = sorted(read.seconds), " ".join(fields[1:])
 
     def after(self, moment: float) -> float | None:
         """Return the first tick after a moment; None when there is none, or not in 50 years."""
@@ -107,7 +117,7 @@ class Timetable:
     # -- below ---------------------------------------------------------------------------------
 
     def _over(self, tick: float) -> bool:
-        return self._end is not None and tick > self._end
+        return tick > (_LATEST if self._end is None else min(self._end, _LATEST))
 
     def _after(self, moment: float) -> Iterator[float]:
         return self._intervals(moment) if self._cron is None else self._crons(moment)
@@ -123,22 +133,64 @@ class Timetable:
         # A local time that comes twice is told from its twin by nothing that a cron line knows:
         # begun in the second hour, it gives times of the first one again.
         last, repeats = moment, 0
-        for found in self._simulated(math.floor(moment)):
-            tick = found.timestamp()
-            if tick > last:
-                last, repeats = tick, 0
-                yield tick
+        # Of the minute that is under way some seconds may be left.
+        for minute in self._minutes(math.floor(moment / 60) * 60 - 1):
+            ticks = [minute + second for second in self._seconds if minute + second > last]
+            if ticks:
+                last, repeats = ticks[-1], 0
+                yield from ticks
             elif (repeats := repeats + 1) > _MOST_REPEATS:
                 return
 
-    def _simulated(self, moment: int) -> Iterator[datetime]:
+    def _minutes(self, begin: int) -> Iterator[float]:
+        """Yield the minutes of a line after a moment; those of a second hour may come again.
+
+        Hours are passed over whole, which leads astray where a clock was changed within one: then
+        it is begun anew there, and at the next full hour.
+        """
+        while True:
+            for found in self._simulated(begin):
+                tick = found.timestamp()
+                anew = next((at for at in self._rough(int(tick)) if begin < at < tick), None)
+                if anew is not None:
+                    begin = anew
+                    break
+                begin = max(begin, int(tick))
+                yield tick
+            else:
+                return
+
+    def _rough(self, tick: int) -> tuple[int, ...]:
+        """Return from where to begin anew after a change of the clock, a day ago at most.
+
+        Nowhere, if it was changed at a full hour to a full hour.
+        """
+        low, high = tick - _DAY_S, tick
+        before = self._offset_s(low)
+        if self._offset_s(high) == before:
+            return ()
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._offset_s(middle) == before:
+                low = middle
+            else:
+                high = middle
+        left = -(high + self._offset_s(high)) % _HOUR_S
+        full = not left and (high + before) % _HOUR_S == 0
+        return () if full else (high - 1, high + left - 1)
+
+    def _offset_s(self, moment: int) -> int:
+        offset = datetime.fromtimestamp(moment, self._zone).utcoffset()
+        return 0 if offset is None else round(offset.total_seconds())
+
+    def _simulated(self, moment: int) -> Any:
         cronsim = _cronsim()
-        begin = datetime.fromtimestamp(moment, self._zone)
+        begin = datetime.fromtimestamp(min(moment, _LATEST), self._zone)
         try:
-            found: Iterator[datetime] = cronsim.CronSim(self._cron, begin)
+            found: Any = cronsim.CronSim(self._cron, begin)
         except cronsim.CronSimError as error:
             raise InvalidSchedule(
-                self._name, f"cron line {self._cron!r} cannot be read: {error}"
+                self._name, f"cron line {self._cron!r} cannot be read: {error}", field="cron"
             ) from None
         return found
 
@@ -151,6 +203,7 @@ def _zone(schedule: Schedule) -> ZoneInfo:
             schedule.name,
             f"time zone {schedule.timezone!r} is not known here; use an IANA name such as"
             " Europe/Berlin (where a system has no zones: pip install tzdata)",
+            field="timezone",
         ) from None
 
 

@@ -214,6 +214,12 @@ _TOOLS = (
         asks={"{{server}}": _latest("millstream_circuit_open", "server")},
     ),
     Panel(
+        title="Calls that wait for room at a server",
+        why="Of servers with a limit; they hold the slots of their runs meanwhile.",
+        unit="short",
+        asks={"{{server}} {{queue}}": _total("millstream_tool_calls_waiting", "server, queue")},
+    ),
+    Panel(
         title="Inputs of a batch, half of them",
         why="The more, the better the device is used.",
         unit="short",

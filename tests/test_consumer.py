@@ -11,6 +11,7 @@ import pytest
 
 from millstream.errors import StoreError, StoreUnavailable
 from millstream.events import Event, StoreFailed
+from millstream.model.outcome import Completed
 from millstream.store import arrivals, commits, deliveries, leases, runs
 from millstream.store.arrivals import Arrival
 from millstream.store.connection import Connection
@@ -104,6 +105,71 @@ async def test_suspects_are_held_one_at_a_time_until_one_gets_on() -> None:
             await _until(lambda: len(begun) == 3)
             assert begun[2].delivery.level == "suspect"
             group.cancel_scope.cancel()
+    await connection.aclose()
+
+
+async def test_all_slots_are_filled_though_nothing_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A take brings half of them at most. The rest is not left until a run has something to say."""
+    # Nobody looks because of the time.
+    monkeypatch.setattr("millstream_worker.consumer.TURN_S", 3600.0)
+    connection = Connection("memory://slots")
+    lane = Lane("default")
+    await deliveries.ensure_groups(connection, lane)
+    news = [runs.NewRun(id=f"r{n}", workflow="w", arguments=b"{}") for n in range(12)]
+    await runs.enqueue(connection, lane, 0, news)
+    lease = Lease(10.0, lambda: 0.0)
+    consumer = Consumer(
+        connection, lane, "w1", Slots(7), lease, emit=lambda _: None, retention_s=1.0
+    )
+    begun: list[Held] = []
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            consumer.open(begun.append)
+            group.start_soon(consumer.commit_forever)
+            await _until(lambda: len(begun) == 7)
+            group.cancel_scope.cancel()
+    await connection.aclose()
+
+
+async def test_one_half_runs_while_the_other_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or worker and server would take turns, and each would wait for the other."""
+    connection = Connection("memory://halves")
+    lane = Lane("default")
+    await deliveries.ensure_groups(connection, lane)
+    news = [runs.NewRun(id=f"r{n:02}", workflow="w", arguments=b"{}") for n in range(40)]
+    await runs.enqueue(connection, lane, 0, news)
+    lease = Lease(10.0, lambda: 0.0)
+    consumer = Consumer(
+        connection, lane, "w1", Slots(8), lease, emit=lambda _: None, retention_s=1.0
+    )
+    ended = 0
+    meanwhile: list[int] = []
+    commit = commits.commit
+
+    async def end(held: Held) -> None:
+        nonlocal ended
+        ended += 1
+        held.end(Completed(b"null"), (), lambda _: consumer.forget(held))
+
+    def start(held: Held) -> None:
+        group.start_soon(end, held)
+
+    async def watched(*args: Any, **options: Any) -> commits.CommitReply:
+        before = ended
+        reply = await commit(*args, **options)
+        await anyio.wait_all_tasks_blocked()
+        meanwhile.append(ended - before)
+        return reply
+
+    monkeypatch.setattr(commits, "commit", watched)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            consumer.open(start)
+            group.start_soon(consumer.commit_forever)
+            await _until(lambda: ended == 40)
+            group.cancel_scope.cancel()
+    # The first has nothing beside it, nor has the last.
+    assert meanwhile[:10] == [0, *[4] * 9]
     await connection.aclose()
 
 

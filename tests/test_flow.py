@@ -15,7 +15,9 @@ import pytest
 from millstream import Client, Context, Enqueue, IdConflict, Limit, QueueFull, RunState, Workflows
 from millstream.errors import UsageError
 from millstream.model.ids import in_lane, lane_of
+from millstream.model.selection import Selection
 from millstream.store import keyring
+from millstream.store.keys import Lane
 from millstream.testing import Harness
 
 _names = itertools.count(1)
@@ -79,6 +81,47 @@ async def test_a_run_over_its_limit_waits_and_others_do_not() -> None:
         assert await first.result(timeout=10) == "a"
         assert await second.result(timeout=10) == "a"
         assert (await bench.client.depth()).limited == 0
+
+
+async def test_those_in_line_are_listed_by_themselves_a_page_at_a_time() -> None:
+    """An operator asks who is held up by limits; where they stand is a place of its own."""
+    bank = Bank()
+    async with Harness(bank.app) as bench:
+        client = bench.client
+        first = await client.enqueue("transfer", {"account": "a", "wait": True}, id="first")
+        await bank.begun.wait()
+        await client.enqueue_many(
+            [Enqueue("transfer", {"account": "a"}, id=f"r{number}") for number in range(5)]
+        )
+        while (await client.depth()).limited < 5:
+            await anyio.lowlevel.checkpoint()
+
+        lined = [f"r{number}" for number in range(5)]
+        assert sorted(run.id for run in await client.list(limited=True)) == lined
+        wanted = Selection(limited=True)
+        assert sorted(run.id for run in await client.select(wanted=wanted)) == lined
+        assert await client.list(limited=True, states=[RunState.RUNNING]) == []
+        assert sorted(await paged(client, limited=True)) == lined
+        assert sorted(await paged(client)) == ["first", *lined]
+        bank.open.set()
+        await first.result(timeout=10)
+
+
+async def paged(client: Client, **wanted: Any) -> list[str]:
+    """Return the ids of runs, a page of two at a time."""
+    page = await client.page(limit=2, **wanted)
+    found = [status.id for status in page.runs]
+    while page.cursor is not None:
+        page = await client.page(limit=2, cursor=page.cursor, **wanted)
+        found += [status.id for status in page.runs]
+    return found
+
+
+async def test_runs_that_wait_for_their_turn_are_met_page_by_page(client: Client) -> None:
+    """A mark that names a run in a backlog leads on, like one that names an entry of a stream."""
+    asked = [Enqueue("w", id=f"{tenant}{n}", tenant=tenant) for tenant in "ab" for n in range(18)]
+    await client.enqueue_many(asked)
+    assert sorted(await paged(client)) == sorted(f"{each.id}" for each in asked)
 
 
 async def test_never_more_than_the_limit_are_inside() -> None:
@@ -177,6 +220,18 @@ async def test_a_burst_becomes_one_run_with_the_last_arguments(client: Client, l
     assert await client.arguments(runs[0]) == {"n": 2}
 
 
+async def test_the_name_of_a_burst_outlasts_its_wait(client: Client) -> None:
+    """Who comes while the run waits names that run, however much longer a later one has it wait."""
+    await client.enqueue("w", debounce="save", window=1, longest=10)
+    run = await client.enqueue("w", debounce="save", window=100, longest=1000)
+    due = (await run.status()).times.due
+    now_s, _ = await client._connection.client.time()
+    kept_ms = await client._connection.client.pttl(f"{Lane('default').prefix}debounce:save")
+
+    assert due is not None
+    assert kept_ms / 1000 > due - now_s > 90
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -250,6 +305,33 @@ def test_an_id_is_made_to_fit_its_lane() -> None:
     for lane in range(7):
         assert lane_of(in_lane("run", lane, 7), 7) == lane
     assert in_lane("run", 0, 1) == "run"
+
+
+async def test_runs_of_one_key_stand_in_one_lane_and_share_its_limits() -> None:
+    """A limit holds within a lane. Whose runs must not be more in all names what they share."""
+    bank = Bank()
+    async with Harness(bank.app) as bench:
+        await bench.client.resize("default", lanes=4)
+        asked = [Enqueue("report", tenant="a", lane_key="acme") for _ in range(12)]
+        runs = await bench.client.enqueue_many(asked)
+        runs.append(await bench.client.enqueue("report", tenant="a", lane_key="acme"))
+        assert {lane_of(run.id, 4) for run in runs} == {lane_of("acme", 4)}
+        assert len({run.id for run in runs}) == len(runs)
+        for run in runs:
+            await run.result(timeout=10)
+    assert bank.most == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    "more", [{"id": "x"}, {"dedupe": "x", "window": 5.0}, {"debounce": "x", "window": 5.0}]
+)
+async def test_a_key_of_a_lane_stands_for_no_id(client: Client, more: dict[str, Any]) -> None:
+    """An id says which lane it is, and so does a name that happens once."""
+    with pytest.raises(UsageError, match="lane_key"):
+        await client.enqueue("w", lane_key="k", **more)
+    with pytest.raises(UsageError, match="lane_key"):
+        await client.enqueue("w", lane_key="")
+    assert (await client.depth()).waiting == 0
 
 
 async def test_a_limited_run_stays_on_the_version_that_began_it() -> None:

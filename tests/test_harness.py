@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio.lowlevel
 import pytest
 
 from millstream import Context, RetryPolicy, RunFailed, Workflows
@@ -52,6 +53,20 @@ async def test_a_crash_after_any_step_repeats_none(step: int) -> None:
         # The last record and the end may leave in one turn: then nobody is left to notice.
         assert bench.crashes == 1 or step == 5
     assert effects == [0, 1, 2, 3, 4]
+
+
+async def test_a_crash_before_another_worker_has_taken_over_is_none() -> None:
+    """Else the one that comes is buried alive, and what it holds hangs."""
+    effects: list[int] = []
+    async with Harness(_app(effects)) as bench:
+        bench.crash()
+        for _ in range(36):
+            await anyio.lowlevel.checkpoint()
+            bench.crash()
+        assert await bench.run("count", {"upto": 3}) == [0, 1, 4]
+        assert bench.crashes in {1, 2}
+        bench.crash()
+        assert await bench.run("count", {"upto": 1}) == [0]
 
 
 async def test_a_sleep_of_an_hour_takes_no_time() -> None:

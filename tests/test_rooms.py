@@ -96,6 +96,26 @@ async def test_a_permit_is_used_again_without_asking(
         assert len(said) <= 2
 
 
+async def test_how_many_wait_is_told_and_who_finds_room_says_nothing(store: Connection) -> None:
+    """A gauge shows who is held up; a call that is not costs no event."""
+    told: list[Any] = []
+    one = Quota(concurrency=1)
+    async with Rooms(store, "a", LEASE_S, emit=told.append) as rooms:
+        place = rooms.room("default", "tools/x", one)
+        async with place:
+            told.clear()
+            async with anyio.create_task_group() as group:
+                group.start_soon(Inside().visit, rooms, "second", one)
+                group.start_soon(Inside().visit, rooms, "third", one)
+                while len(told) < 2:
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+        async with place:
+            pass
+    assert [event.waiting for event in told] == [1, 2, 1, 0]
+    assert {(event.queue, event.room) for event in told} == {("default", "tools/x")}
+
+
 async def test_who_waits_for_one_room_holds_up_no_other(store: Connection) -> None:
     inside = Inside()
     async with (

@@ -127,6 +127,29 @@ async def test_applying_changes_what_differs_and_keeps_what_was_paused(memory_ur
         assert [change for _, change in again] == [Change.UNCHANGED]
 
 
+async def test_a_schedule_is_changed_by_who_has_read_it(store_url: str) -> None:
+    """As it stands now, and not over what somebody else wrote meanwhile; a lost reply is none."""
+    later = replace(NIGHTLY, cron="0 3 * * *", arguments={"day": 2})
+    async with Client(store_url) as client:
+        await client.schedules.create(NIGHTLY, paused=True)
+        changed = await client.schedules.change(NIGHTLY, later)
+        again = await client.schedules.change(NIGHTLY, later)
+
+        assert (changed.schedule, changed.paused, again) == (later, True, changed)
+        for wanted, refusal in (
+            (replace(NIGHTLY, cron="0 4 * * *"), ScheduleConflict),
+            (replace(NIGHTLY, cron="0 0 30 2 *"), InvalidSchedule),
+            (replace(NIGHTLY, name="other"), InvalidSchedule),
+        ):
+            with pytest.raises(refusal):
+                await client.schedules.change(NIGHTLY, wanted)
+        assert await client.schedules.get("nightly") == changed
+        await client.schedules.delete("nightly")
+        with pytest.raises(UnknownSchedule):
+            await client.schedules.change(later, NIGHTLY)
+        assert await client.schedules.list() == []
+
+
 async def test_a_lost_reply_is_no_conflict(
     memory_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ class Sizes:
     backlog_small: int = 10_000
     backlog_large: int = 1_000_000
     backlog_window: int = 8_000
+    tenants: int = 1_000
     held: int = 100
 
 
@@ -51,6 +52,7 @@ QUICK = Sizes(
     backlog_small=2_000,
     backlog_large=10_000,
     backlog_window=1_000,
+    tenants=100,
     held=20,
 )
 
@@ -98,10 +100,11 @@ def measures() -> dict[str, Measure]:
         lanes,
         latency,
         recovery,
+        tenants,
         tools,
     )
 
-    parts = (enqueue, drain, latency, tools, idle, backlog, lanes, recovery)
+    parts = (enqueue, drain, latency, tools, idle, backlog, tenants, lanes, recovery)
     return {each.name: each for part in parts for each in part.MEASURES}
 
 

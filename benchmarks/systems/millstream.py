@@ -14,6 +14,8 @@ from millstream import Client, Context, Enqueue, Run, Workflows
 app = Workflows()
 #: Calls that one run makes of the null tool, one after the other.
 CALLS = int(os.environ.get("BENCH_CALLS", "20"))
+#: So many tenants have their runs enqueued in turn; one is as good as none.
+TENANTS = int(os.environ.get("BENCH_TENANTS", "1"))
 
 
 @app.workflow()
@@ -77,7 +79,8 @@ class Millstream(Adapter):
 
     async def enqueue_many(self, job: str, count: int) -> None:
         """Enqueue runs, a few hundred in one round trip."""
-        await self._client.enqueue_many([Enqueue(job, _arguments(job, n)) for n in range(count)])
+        runs = [Enqueue(job, _arguments(job, n), tenant=_tenant(n)) for n in range(count)]
+        await self._client.enqueue_many(runs)
 
     async def result(self, handle: Any) -> None:
         """Wait for the result of a run."""
@@ -86,6 +89,10 @@ class Millstream(Adapter):
 
 def _arguments(job: str, number: int) -> dict[str, int] | None:
     return {"number": number} if job == "hold" else None
+
+
+def _tenant(number: int) -> str | None:
+    return f"tenant-{number % TENANTS}" if TENANTS > 1 else None
 
 
 ADAPTER = Millstream

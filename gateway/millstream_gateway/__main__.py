@@ -29,7 +29,7 @@ async def serve(config: GatewayConfig) -> None:
     metrics = Probes(
         watched.health,
         watched.registry,
-        http_port=None,
+        http_port=None if config.probes < 0 else config.probes,
         metrics_port=None if config.metrics < 0 else config.metrics,
         host=config.host,
     )
@@ -71,7 +71,13 @@ async def _refuse_unknown(
 async def _say_ports(gateway: Gateway, metrics: Probes) -> None:
     await gateway.started.wait()
     grpc = None if gateway.grpc is None else gateway.grpc.port
-    for name, port in (("http", gateway.port), ("grpc", grpc), ("metrics", metrics.metrics_port)):
+    ports = {
+        "https" if gateway.secure else "http": gateway.port,
+        "grpc": grpc,
+        "probes": metrics.http_port,
+        "metrics": metrics.metrics_port,
+    }
+    for name, port in ports.items():
         if port is not None:
             print(f"{name} on port {port}", file=sys.stderr, flush=True)  # noqa: T201 - for people
 

@@ -15,6 +15,7 @@ import anyio
 from aiohttp import web
 
 from millstream import __version__
+from millstream.certificates import FILES_S, Certificates
 from millstream.client import Client
 from millstream.errors import ConfigError
 from millstream.events import Emit
@@ -38,10 +39,13 @@ from millstream_gateway.auth.rates import Places, Rates
 from millstream_gateway.auth.tokens import Tokens
 from millstream_gateway.config import GatewayConfig
 from millstream_gateway.dashboard import table as pages_table
+from millstream_gateway.dashboard.choices import Choices
 from millstream_gateway.dashboard.deeds import Deeds
 from millstream_gateway.dashboard.flow import Flow
 from millstream_gateway.dashboard.pages import Pages
+from millstream_gateway.dashboard.planning import Planning
 from millstream_gateway.dashboard.rendering import Rendering
+from millstream_gateway.dashboard.starting import Starting
 from millstream_gateway.dashboard.views import Views
 from millstream_gateway.dashboard.visitors import Visitors
 from millstream_gateway.listener import IDLE_S, listening
@@ -61,6 +65,7 @@ from millstream_gateway.rest.stream import Streams
 from millstream_gateway.routes import Table
 from millstream_gateway.serve import Duty, Gateway
 from millstream_gateway.server import Api, Bounds
+from millstream_gateway.tls import tls_of
 
 #: Streams and waiting requests of all callers together, as a share of the connections.
 _OPEN_SHARE = 0.75
@@ -85,6 +90,8 @@ class Parts:
     audit: Audit | None = None
     body_s: float = _BODY_S
     idle_s: float = IDLE_S
+    #: How soon exchanged certificates are noticed.
+    files_s: float = FILES_S
 
 
 def compose(config: GatewayConfig, parts: Parts) -> Gateway:
@@ -95,7 +102,8 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
     guard, duties = _guarded(config, parts, keyring)
     visitors = Visitors(guard, keyring, parts.connection)
     shared = _shared(config, parts, drain, guard)
-    agent = a2a.compose(_agent_settings(config, queues), shared)
+    tls = tls_of(config, parts.emit)
+    agent = a2a.compose(_agent_settings(config, queues, tls), shared)
     routes, tell_person, more = _table(config, parts, shared, visitors, agent)
     api = Api(
         routes,
@@ -117,7 +125,10 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
         connections=config.connections,
         grace_s=config.grace,
         idle_s=parts.idle_s,
+        tls=None if tls is None else tls.listening,
     )
+    if tls is not None:
+        duties.append(functools.partial(tls.follow_forever, parts.files_s))
     return Gateway(
         parts.connection,
         listens if agent.grpc is None else functools.partial(_both, listens, agent.grpc),
@@ -129,6 +140,7 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
         health=parts.health,
         emit=parts.emit,
         grace_s=config.grace,
+        secure=tls is not None,
     )
 
 
@@ -151,7 +163,9 @@ def _shared(
     )
 
 
-def _agent_settings(config: GatewayConfig, queues: Sequence[str]) -> a2a.Settings:
+def _agent_settings(
+    config: GatewayConfig, queues: Sequence[str], tls: Certificates | None
+) -> a2a.Settings:
     return a2a.Settings(
         identity=Identity(
             name=config.agent_name,
@@ -168,6 +182,7 @@ def _agent_settings(config: GatewayConfig, queues: Sequence[str]) -> a2a.Setting
         heartbeat_s=config.heartbeat if config.acp_registry else None,
         host=config.host,
         port=config.grpc,
+        tls=tls,
         bounds=GrpcBounds(calls=config.connections, message=config.max_body, grace_s=config.grace),
     )
 
@@ -181,6 +196,7 @@ def _table(
 ) -> tuple[Table, Callable[[Exception], web.Response], list[Duty]]:
     """Return all routes, what tells people of errors, and what has to run for it all."""
     acting = Acting(parts.client, shared.audit)
+    new_id = functools.partial(ids.new_run_id, parts.random)
     lists = Lists(parts.client, parts.connection)
     runs = Runs(
         parts.client,
@@ -189,7 +205,7 @@ def _table(
         enqueues=shared.enqueues,
         places=shared.places,
         drain=shared.drain,
-        new_id=functools.partial(ids.new_run_id, parts.random),
+        new_id=new_id,
     )
     queues = Queues(parts.client, parts.connection, acting, lists)
     operate = Handlers(
@@ -209,13 +225,7 @@ def _table(
         schedules=operate.schedules,
         rendering=rendering,
     )
-    deeds = Deeds(
-        runs=runs,
-        queues=queues,
-        bulk=operate.bulk,
-        operating=operate.operating,
-        schedules=operate.schedules,
-    )
+    deeds = _deeds(operate, runs, rendering, Choices(parts.connection), new_id)
     routes = [
         *probing.routes(parts.health),
         *described.routes(
@@ -230,6 +240,25 @@ def _table(
         *pages_table.routes(pages, views, deeds, streams),
     ]
     return Table(routes), pages.refused, [host.serve_forever]
+
+
+def _deeds(
+    operate: Handlers,
+    runs: Runs,
+    rendering: Rendering,
+    choices: Choices,
+    new_id: Callable[[], str],
+) -> Deeds:
+    """Return what the forms of the pages do."""
+    return Deeds(
+        runs=runs,
+        queues=operate.queues,
+        bulk=operate.bulk,
+        operating=operate.operating,
+        schedules=operate.schedules,
+        planning=Planning(schedules=operate.schedules, choices=choices, rendering=rendering),
+        starting=Starting(runs=runs, choices=choices, rendering=rendering, new_id=new_id),
+    )
 
 
 @asynccontextmanager

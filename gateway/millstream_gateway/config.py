@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from millstream.config import DEFAULT_REDIS, setting
@@ -21,8 +22,21 @@ class GatewayConfig:
     )
     http: int = setting(8080, "port of the API, the pages and the probes", lowest=0, highest=65535)
     grpc: int = setting(8081, "port of A2A over gRPC", lowest=-1, highest=65535)
+    probes: int = setting(
+        -1,
+        "port of the probes alone, without TLS; they also are on the API's",
+        lowest=-1,
+        highest=65535,
+    )
     metrics: int = setting(9090, "port of the Prometheus metrics", lowest=-1, highest=65535)
     host: str = setting("0.0.0.0", "address the ports listen on")  # noqa: S104 - callers are elsewhere
+    tls_cert: Path | None = setting(
+        None, "file with the certificate that HTTP and gRPC are served with"
+    )
+    tls_key: Path | None = setting(None, "file with its key")
+    tls_client_ca: Path | None = setting(
+        None, "file with the authorities of callers, who then have to show a certificate"
+    )
     grace: float = setting(20.0, "seconds that requests get after SIGTERM", lowest=0)
     patience: float = setting(
         2.0, "seconds to insist while Redis does not answer", lowest=0, highest=20

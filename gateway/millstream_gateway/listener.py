@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 IDLE_S = 75.0
 #: What is left of a request that was answered before it was read is read for so long.
 _LINGER_S = 2.0
+#: A connection is counted once it speaks HTTP; until then this bounds it.
+_HANDSHAKE_S = 10.0
+_BACKLOG = 128
 _LINE_BYTES = 8190
 _HEADERS = 64
 
@@ -53,8 +57,9 @@ async def listening(
     connections: int,
     grace_s: float,
     idle_s: float = IDLE_S,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
-    """Serve HTTP for this block, on the port that is yielded.
+    """Serve HTTP for this block, on the port that is yielded; with ``tls`` over TLS.
 
     On the way out nothing new is accepted, and requests under way get ``grace_s`` seconds.
     """
@@ -74,17 +79,29 @@ async def listening(
     runner = web.ServerRunner(server, shutdown_timeout=grace_s)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = await _listen(server, host, port, tls)
         try:
-            await site.start()
-        except (OSError, OverflowError) as error:
-            raise ConfigError(
-                f"cannot listen on {host}:{port}: {error}; choose another port with --http"
-                " (0 picks a free one)"
-            ) from error
-        yield runner.addresses[0][1]
+            yield site.sockets[0].getsockname()[1]
+        finally:
+            site.close()
     finally:
         await runner.cleanup()
+
+
+async def _listen(
+    server: _Server, host: str, port: int, tls: ssl.SSLContext | None
+) -> asyncio.Server:
+    # Not by aiohttp's site: it waits a minute for a handshake that does not come.
+    handshake_s = None if tls is None else _HANDSHAKE_S
+    try:
+        return await asyncio.get_running_loop().create_server(
+            server, host, port, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=handshake_s
+        )
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error}; choose another port with --http"
+            " (0 picks a free one)"
+        ) from error
 
 
 def _silent() -> logging.Logger:

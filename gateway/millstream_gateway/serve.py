@@ -52,11 +52,14 @@ class Gateway:
         health: Health,
         emit: Emit,
         grace_s: float,
+        secure: bool = False,
     ) -> None:
         self._connection = connection
         self._listening = listening
         #: What listens beside it.
         self.grpc = grpc
+        #: Whether both speak TLS.
+        self.secure = secure
         self._duties = duties
         self._busy = busy
         self._queues = tuple(queues)

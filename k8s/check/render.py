@@ -26,6 +26,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "metrics-api-external": ("cert-manager", "metrics-api"),
     "gpu": ("cert-manager", "metrics-api", "metrics-api-external"),
     "scale-to-zero": ("cert-manager", "metrics-api", "metrics-api-external"),
+    "gateway-mtls": ("cert-manager",),
     "istio": ("cert-manager",),
     "istio-faults": ("cert-manager", "istio"),
     "external-secrets-redis": ("redis-standalone", "external-secrets"),

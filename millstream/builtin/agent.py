@@ -9,13 +9,22 @@ that takes messages and gives text or tool calls will do.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from millstream.errors import OutcomeUnknown, ToolError, UsageError
+import msgspec
+
+from millstream.errors import (
+    NotEncodable,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    ToolError,
+    UsageError,
+)
 from millstream.model.tool import ToolInfo
 from millstream.workflow import Context
 
@@ -63,11 +72,12 @@ class Used:
         given = self.input_tokens * self.prices.get("input", 0.0)
         return (given + self.output_tokens * self.prices.get("output", 0.0)) / 1e6
 
-    def add(self, usage: Mapping[str, Any]) -> None:
-        """Count one answer of the model."""
+    def add(self, usage: Any) -> None:
+        """Count one answer of the model. What is no count is none."""
+        said = usage if isinstance(usage, Mapping) else {}
         self.turns += 1
-        self.input_tokens += int(usage.get("prompt_tokens") or 0)
-        self.output_tokens += int(usage.get("completion_tokens") or 0)
+        self.input_tokens += _count(said.get("prompt_tokens"))
+        self.output_tokens += _count(said.get("completion_tokens"))
 
 
 async def agent(  # noqa: PLR0917 - a workflow is given its arguments by name
@@ -95,6 +105,8 @@ async def agent(  # noqa: PLR0917 - a workflow is given its arguments by name
     """
     if max_turns < 1 or (max_cost is not None and not prices):
         raise UsageError("an agent needs at least one turn, and prices where max_cost bounds it")
+    if stray := sorted(set(prices or {}) - {"input", "output"}):
+        raise UsageError(f"prices are of input and output, not of {', '.join(stray)}")
     bounds = Bounds(turns=max_turns, tokens=max_tokens, seconds=max_seconds, cost=max_cost)
     used = Used(prices=prices or {})
     kit = await _toolkit(ctx, servers or [], tools)
@@ -106,9 +118,9 @@ async def agent(  # noqa: PLR0917 - a workflow is given its arguments by name
     while True:
         asked = {**(options or {}), **({"stream": True} if stream else {})}
         answer = await _turn(ctx, model, messages, kit, used.turns + 1, asked)
-        used.add(answer.get("usage") or {})
-        messages.append(_said(answer))
-        calls = answer.get("tool_calls") or []
+        used.add(answer.get("usage"))
+        calls = _calls_of(answer)
+        messages.append(_said(answer, calls))
         if not calls:
             return _result("answered", answer, used)
         stopped = bounds.exceeded(used, ctx.now() - began)
@@ -117,7 +129,8 @@ async def agent(  # noqa: PLR0917 - a workflow is given its arguments by name
         texts = await ctx.gather(*(_called(ctx, kit, call, max_tool_text) for call in calls))
         used.calls += len(calls)
         for call, text in zip(calls, texts, strict=True):
-            messages.append({"role": "tool", "tool_call_id": call.get("id", ""), "content": text})
+            called = str(call.get("id") or "")
+            messages.append({"role": "tool", "tool_call_id": called, "content": text})
 
 
 # -- the model -----------------------------------------------------------------------------------
@@ -137,11 +150,23 @@ async def _turn(  # noqa: PLR0917 - what a turn is made of
     return dict(answer) if isinstance(answer, Mapping) else {"text": str(answer)}
 
 
-def _said(answer: Mapping[str, Any]) -> dict[str, Any]:
+def _calls_of(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what the model calls; what cannot even be answered is no call."""
+    calls = answer.get("tool_calls")
+    found = calls if isinstance(calls, list | tuple) else ()
+    return [call for call in found if isinstance(call, Mapping)]
+
+
+def _said(answer: Mapping[str, Any], calls: list[Mapping[str, Any]]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": answer.get("text") or ""}
-    if answer.get("tool_calls"):
-        message["tool_calls"] = answer["tool_calls"]
+    if calls:
+        message["tool_calls"] = calls
     return message
+
+
+def _count(value: Any) -> int:
+    sound = isinstance(value, int | float) and math.isfinite(value)
+    return max(0, int(value)) if sound else 0
 
 
 def _result(stopped: str, answer: Mapping[str, Any], used: Used) -> dict[str, Any]:
@@ -201,14 +226,16 @@ async def _called(ctx: Context, kit: Mapping[str, _Kit], call: Mapping[str, Any]
 
     `OutcomeUnknown` is not told: the model would call again, and the effect might be there twice.
     """
-    function = call.get("function") or {}
+    function = call.get("function")
+    if not isinstance(function, Mapping):
+        return "error: a call names a function"
     name = str(function.get("name", ""))
     found = kit.get(name)
     if found is None:
         return f"error: there is no tool {name!r}"
     try:
-        arguments = json.loads(function.get("arguments") or "{}")
-    except ValueError as error:
+        arguments = _arguments(function.get("arguments"))
+    except (ValueError, RecursionError) as error:
         return f"error: the arguments are not JSON: {error}"
     if not isinstance(arguments, dict):
         return "error: the arguments are no JSON object"
@@ -216,8 +243,15 @@ async def _called(ctx: Context, kit: Mapping[str, _Kit], call: Mapping[str, Any]
         answer = await ctx.tool(found.server, found.info.name, arguments)
     except OutcomeUnknown:
         raise
-    except ToolError as error:
+    except (ToolError, NotEncodable, PayloadTooLarge) as error:
         return f"error: {error}"
     text = answer.text or json.dumps(answer.data, ensure_ascii=False)
     told = f"error: {text}" if answer.is_error else text
     return told if len(told) <= most else told[:most] + _CUT.format(more=len(told) - most)
+
+
+def _arguments(given: Any) -> Any:
+    """Return what the model calls a tool with: a text of JSON, or from some what it stands for."""
+    if isinstance(given, str):
+        return msgspec.json.decode(given) if given.strip() else {}
+    return {} if given is None else given

@@ -91,6 +91,10 @@ Longest = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", help="With --debounce: begin so long after the first at most."),
 ]
+LaneKey = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="Runs of one key stand in one lane, for limits and turns."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -122,6 +126,7 @@ async def enqueue(
     debounce: Debounce = None,
     window: Window = None,
     longest: Longest = None,
+    lane_key: LaneKey = None,
 ) -> Exit:
     """Enqueue a run; print its id, or with --wait its result."""
     queue = one_queue(config)
@@ -129,8 +134,7 @@ async def enqueue(
     async with tracing_of(config) as tracing, client_of(config, tracing=tracing) as client:
         await client.check()
         if not force:
-            remedy = again(config, "worker", "APP", queue=queue)
-            await _expect_a_worker(client, out, queue, workflow, version, remedy)
+            await _expect_a_worker(client, out, config, workflow, version)
         run = await client.enqueue(
             workflow,
             arguments,
@@ -148,17 +152,16 @@ async def enqueue(
             debounce=debounce,
             window=window,
             longest=longest,
+            lane_key=lane_key,
         )
+        look = again(config, "runs", "show", run.id, queue=queue)
         if not run.created:
             out.note(f"run {run.id!r} was already there; nothing was added")
-        look = again(config, "runs", "show", run.id, queue=queue)
         if watch:
             return await watched_to_the_end(run, out, look=look)
         if wait:
             return await waited(run, out, wait_timeout, look)
-
-    out.document(_named(run)) if out.json else out.say(run.id)
-    return Exit.OK
+    return _told(run, out)
 
 
 def read_arguments(pairs: Sequence[str], text: str | None, file: str | None) -> Any:
@@ -241,17 +244,24 @@ async def _tell_events(run: Run, tell: Callable[[str], None]) -> None:
         return  # what is told on the way is a courtesy; the result says what went wrong
 
 
-async def _expect_a_worker(  # noqa: PLR0917 - four say what is asked for, two how to tell
-    client: Client, out: Output, queue: str, workflow: str, version: str | None, remedy: str
+async def _expect_a_worker(
+    client: Client, out: Output, config: EnqueueConfig, workflow: str, version: str | None
 ) -> None:
+    queue = one_queue(config)
     agents = await client.agents(queue)
     known = {name for agent in agents for name in agent.workflows}
     if not agents:
+        remedy = again(config, "worker", "APP", queue=queue)
         out.note(f"no worker serves queue {queue!r} now; the run waits for one: {remedy}")
     elif (f"{workflow}@{version}" if version else workflow) not in known | {
         name.partition("@")[0] for name in known
     }:
         raise UnknownWorkflow(workflow, version, ", ".join(sorted(known)))
+
+
+def _told(run: Run, out: Output) -> Exit:
+    out.document(_named(run)) if out.json else out.say(run.id)
+    return Exit.OK
 
 
 def _named(run: Run) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from millstream.cli.output import Listing, Output, Row
 from millstream.cli.selecting import (
     Attribute,
     Cause,
+    Limited,
     Since,
     States,
     Tenant,
@@ -59,6 +60,7 @@ async def list_runs(
     since: Since = None,
     until: Until = None,
     attribute: Attribute = None,
+    limited: Limited = False,
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, max=10_000, help="At most so many.")
     ] = 50,
@@ -73,7 +75,7 @@ async def list_runs(
     interval: Interval = 2.0,
 ) -> None:
     """List runs, the newest first."""
-    wanted = selection(state, workflow, tenant, cause, since, until, attribute)
+    wanted = selection(state, workflow, tenant, cause, since, until, attribute, limited=limited)
     wide = wants_wide(output)
 
     async with client_of(config) as client:
@@ -110,6 +112,7 @@ async def _page(
         page = await client.page(
             queue,
             states=wanted.states,
+            limited=wanted.limited,
             matches=wanted.matches,
             limit=limit - len(found),
             cursor=following,

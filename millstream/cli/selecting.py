@@ -34,6 +34,9 @@ Attribute = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=VALUE", help="Only with this attribute; may be repeated."),
 ]
+Limited = Annotated[
+    bool, typer.Option("--limited", help="Only those that wait for a permit of a limit.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -49,6 +52,8 @@ def selection(  # noqa: PLR0917 - one for each flag
     since: str | None = None,
     until: str | None = None,
     attribute: Sequence[str] | None = None,
+    *,
+    limited: bool = False,
 ) -> Selection:
     """Return which runs the flags mean. Raises `UsageError`."""
     chosen = {"states": states(state)} if state else {}
@@ -60,6 +65,7 @@ def selection(  # noqa: PLR0917 - one for each flag
         since=_moment("--since", since),
         until=_moment("--until", until),
         attributes=pairs(attribute or ()),
+        limited=limited,
     )
 
 

@@ -22,6 +22,8 @@ _NO_ARGUMENTS = b"{}"
 def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
     """Return what is written. Raises `UsageError`: nothing was sent."""
     ids.check_queue(asked.queue)
+    if asked.lane_key is not None:
+        _check_lane_key(asked)
     plain = asked.arguments is None and asked.workflow != builtin.PIPELINE
     data = _NO_ARGUMENTS if plain else _encoded(asked, limits)
     return runs.NewRun(
@@ -39,6 +41,12 @@ def new_run(asked: Enqueue, limits: Limits, random: Random) -> runs.NewRun:
         chosen=asked.id is not None,
         once=_once(asked) if asked.dedupe or asked.debounce or asked.window else None,
     )
+
+
+def _check_lane_key(asked: Enqueue) -> None:
+    _text("lane_key", asked.lane_key or "")
+    if asked.id is not None or asked.dedupe is not None or asked.debounce is not None:
+        raise UsageError("an id, dedupe or debounce says which lane it is; leave lane_key out")
 
 
 def _encoded(asked: Enqueue, limits: Limits) -> bytes:

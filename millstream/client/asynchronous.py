@@ -146,25 +146,30 @@ class Client(Operations, Overview):
         debounce: str | None = None,
         window: float | None = None,
         longest: float | None = None,
+        lane_key: str | None = None,
     ) -> Run:
         """Accept a run: when this returns, it will reach an end.
 
         The same id, workflow and arguments again return the same run, with ``created`` False;
         anything else under that id raises `IdConflict`. ``attributes`` are a few words to find it
-        by; they stay as they were first given. ``dedupe`` and ``debounce``: see `Enqueue`. Raises
+        by; they stay as they were first given. The rest: see `Enqueue`. Raises
         `NotEncodable`, `PayloadTooLarge`, `KeyOccupied`, `QueueFull`, `StoreError`.
         """
         asked = Enqueue(
             workflow, arguments, id, queue, priority, delay, tenant, timeout, version, trace,
-            attributes or _NONE, dedupe, debounce, window, longest,
+            attributes or _NONE, dedupe, debounce, window, longest, lane_key,
         )  # fmt: skip
         if self._tracing is None:
-            new = new_run(asked, self._limits, self._random)
-            return self._handle(asked, new, await self._queues.send(queue, new))
+            return await self._send(asked)
 
         with contextlib.ExitStack() as spans:
-            new = new_run(traced(self._tracing, spans, asked), self._limits, self._random)
-            return self._handle(asked, new, await self._queues.send(queue, new))
+            return await self._send(traced(self._tracing, spans, asked))
+
+    async def _send(self, asked: Enqueue) -> Run:
+        new = new_run(asked, self._limits, self._random)
+        if asked.lane_key is not None:
+            new = await self._queues.beside(asked.queue, new, asked.lane_key)
+        return self._handle(asked, new, await self._queues.send(asked.queue, new))
 
     async def enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
         """Accept many runs, a few hundred in one round trip.
@@ -179,6 +184,9 @@ class Client(Operations, Overview):
 
     async def _enqueue_many(self, asked: Iterable[Enqueue]) -> list[Run]:
         wanted = [(item, new_run(item, self._limits, self._random)) for item in asked]
+        for at, (item, new) in enumerate(wanted):
+            if item.lane_key is not None:
+                wanted[at] = item, await self._queues.beside(item.queue, new, item.lane_key)
         by_queue: dict[str, list[runs.NewRun]] = {}
         for item, new in wanted:
             by_queue.setdefault(item.queue, []).append(new)

@@ -44,6 +44,8 @@ class Enqueue:
     debounce: str | None = None
     window: float | None = None
     longest: float | None = None
+    #: Runs of one key stand in one lane, so that limits and turns hold for all of them.
+    lane_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

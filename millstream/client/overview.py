@@ -97,16 +97,17 @@ class Overview:
         since: float | None = None,
         until: float | None = None,
         attributes: Attributes | None = None,
+        limited: bool = False,
         limit: int = 100,
     ) -> Sequence[RunStatus]:
         """Return runs of a queue that match, at most ``limit``; see `Selection`, and `page`."""
         wanted = Selection(
             states=selection.states(states), workflow=workflow, tenant=tenant, cause=cause,
-            since=since, until=until, attributes=checked(attributes or {}),
+            since=since, until=until, attributes=checked(attributes or {}), limited=limited,
         )  # fmt: skip
         ask = functools.partial(
             listing.list_runs, self._connection,
-            states=wanted.states, limit=limit, matches=wanted.matches,
+            states=wanted.states, limit=limit, matches=wanted.matches, limited=limited,
         )  # fmt: skip
         found = [status for part in await self._each(queue, ask) for status in part]
         found.sort(key=lambda status: status.times.enqueued, reverse=True)
@@ -118,6 +119,7 @@ class Overview:
         *,
         states: Iterable[RunState] = tuple(RunState),
         dead: bool = False,
+        limited: bool = False,
         matches: Callable[[RunStatus], bool] = lambda _: True,
         limit: int = 100,
         cursor: str | None = None,
@@ -126,9 +128,10 @@ class Overview:
 
         By state, and within a state and a lane the newest first. A page costs a bounded number of
         look-ups: it may be short, even empty, and still not be the last. ``dead``: dead letters.
+        ``limited``: only runs that wait for a permit, found where they wait.
         """
         wanted = frozenset(states)
-        places = paging.places_of(wanted, dead=dead)
+        places = paging.places_of(wanted, dead=dead, limited=limited)
         lanes = await self._queues.lanes(queue)
 
         def fits(status: RunStatus) -> bool:
@@ -149,6 +152,7 @@ class Overview:
             page = await self.page(
                 queue,
                 states=chosen.states,
+                limited=chosen.limited,
                 matches=chosen.matches,
                 limit=limit - len(found),
                 cursor=cursor,

@@ -15,7 +15,7 @@ from millstream.errors import UsageError
 from millstream.model.run import RunState, RunStatus
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
-from millstream.store.places import DEAD, Position, page_of, states_places
+from millstream.store.places import DEAD, Position, is_stream, page_of, states_places
 
 Matches = Callable[[RunStatus], bool]
 #: Entry ids of streams, and ids of runs: what a position may name.
@@ -61,9 +61,9 @@ async def page(  # noqa: PLR0917 - where, from where on, and what is wanted
     return RunPage(tuple(found), None)
 
 
-def places_of(states: frozenset[RunState], *, dead: bool) -> tuple[str, ...]:
+def places_of(states: frozenset[RunState], *, dead: bool, limited: bool) -> tuple[str, ...]:
     """Return where to look: for runs in some states, or among the dead letters."""
-    return (DEAD,) if dead else states_places(states)
+    return (DEAD,) if dead else states_places(states, limited=limited)
 
 
 def _written(lane: Lane, at: Position) -> str:
@@ -84,7 +84,7 @@ def _read(cursor: str, lanes: int, places: Sequence[str]) -> tuple[int, Position
         and found.place in places
         and _MEMBER.fullmatch(found.member)
         and math.isfinite(found.score)
-        and (":" not in found.place or re.fullmatch(r"\d{1,19}-\d{1,19}", found.member))
+        and (not is_stream(found.place) or re.fullmatch(r"\d{1,19}-\d{1,19}", found.member))
     )
     if not sound:
         raise UsageError(f"cursor {cursor[:40]!r} does not belong to this list")

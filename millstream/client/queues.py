@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,8 +21,9 @@ from millstream.client.following import Following
 from millstream.client.waiting import Ended, Waiting
 from millstream.errors import MillstreamError, StoreUnavailable, UsageError
 from millstream.model import ids
-from millstream.model.limits import LIMITS, MIB
+from millstream.model.limits import LIMITS
 from millstream.store import layouts, once, results, runs
+from millstream.store.asked import MOST_BYTES, batches
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 
@@ -58,10 +59,6 @@ class _Queue:
         return by_lane
 
 
-#: The most that leaves in one call, unless a single run is larger.
-MOST_BYTES = 8 * MIB
-
-
 class Queues:
     """The queues that one client has to do with."""
 
@@ -89,6 +86,11 @@ class Queues:
     async def layout(self, queue: str) -> layouts.Layout:
         """Return how a queue is laid out now."""
         return (await self._looked_up(queue)).layout
+
+    async def beside(self, queue: str, new: runs.NewRun, key: str) -> runs.NewRun:
+        """Return a run under an id that stands in the lane of a key, as far as is known here."""
+        lanes = (await self._queue(queue)).layout.lanes
+        return new._replace(id=ids.in_lane(new.id, ids.lane_of(key, lanes), lanes))
 
     async def resize(self, queue: str, lanes: int) -> layouts.Layout:
         """Give a queue another number of lanes. See `layouts.resize`."""
@@ -198,7 +200,7 @@ class Queues:
 
         Raises the first error, once nothing is under way any more.
         """
-        calls = ((lane, batch) for lane, part in by_lane.items() for batch in _batches(part))
+        calls = ((lane, batch) for lane, part in by_lane.items() for batch in batches(part))
         sent: list[_Sent] = []
         failures: list[Exception] = []
 
@@ -282,7 +284,7 @@ class Queues:
 
         known: set[int] = set()
         for lane, part in by_lane.items():
-            for batch in _batches(part):
+            for batch in batches(part):
                 for new, owner in zip(batch, await self._owners(lane, batch), strict=True):
                     if owner is not None and id(new) not in known:
                         known.add(id(new))
@@ -335,16 +337,3 @@ class Queues:
             raise UsageError("the client is not open; use it as: async with Client(url) as client")
 
         return self._group
-
-
-def _batches(news: Sequence[runs.NewRun]) -> Iterator[list[runs.NewRun]]:
-    batch: list[runs.NewRun] = []
-    size = 0
-    for new in news:
-        size += len(new.arguments)
-        if batch and (len(batch) >= LIMITS.batch or size > MOST_BYTES):
-            yield batch
-            batch, size = [], len(new.arguments)
-        batch.append(new)
-    if batch:
-        yield batch

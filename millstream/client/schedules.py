@@ -27,6 +27,8 @@ from millstream.store.schedules import Stored, Written
 from millstream.timetable import Timetable
 
 T = TypeVar("T")
+#: Raises `ScheduleConflict` or `UnknownSchedule` where what stands may not be replaced.
+Over = Callable[[str, Stored | None], None]
 #: How often one tries anew who is overtaken by others.
 _TRIES = 20
 #: Times that are shown ahead, in a list and by itself.
@@ -81,7 +83,20 @@ class Schedules:
         Raises `ScheduleConflict` when the name has another one, `InvalidSchedule` for what could
         never fire, `PayloadTooLarge` and others for arguments that no run could have.
         """
-        applied = await self._put(schedule, paused=paused, replaces=False)
+        applied = await self._put(schedule, paused=paused, over=_nothing)
+        return applied.status
+
+    async def change(self, before: Schedule, wanted: Schedule) -> ScheduleStatus:
+        """Have a schedule say something else, if it still says ``before``; a paused one stays so.
+
+        Raises `ScheduleConflict` when somebody else was faster, `UnknownSchedule` when it is gone,
+        and whatever `create` raises. Its name cannot be changed.
+        """
+        if wanted.name != before.name:
+            raise InvalidSchedule(
+                wanted.name, f"it is the one called {before.name!r}, and stays so", field="name"
+            )
+        applied = await self._put(wanted, paused=False, over=functools.partial(_only, before))
         return applied.status
 
     async def apply(self, wanted: Iterable[Schedule]) -> Sequence[Applied]:
@@ -93,7 +108,7 @@ class Schedules:
         now = await self._now()
         for schedule in checked:
             _first(schedule, now)
-        return [await self._put(schedule, paused=False, replaces=True) for schedule in checked]
+        return [await self._put(schedule, paused=False, over=_anything) for schedule in checked]
 
     async def list(self, *, after: str = "", limit: int = 100) -> Sequence[ScheduleStatus]:
         """Return schedules by name, those behind ``after``, at most ``limit``."""
@@ -166,7 +181,7 @@ class Schedules:
         return checked
 
     @audited("write schedule", of_schedule)
-    async def _put(self, schedule: Schedule, *, paused: bool, replaces: bool) -> Applied:
+    async def _put(self, schedule: Schedule, *, paused: bool, over: Over) -> Applied:
         wanted = self._checked(schedule)
         spec = schedules.encode(wanted)
         name = wanted.name
@@ -174,8 +189,7 @@ class Schedules:
             stored = await self._insist(functools.partial(schedules.read, self._connection, name))
             if stored is not None and stored.spec == spec:
                 return Applied(_status(stored, _AHEAD_ALONE), Change.UNCHANGED)
-            if stored is not None and not replaces:
-                raise ScheduleConflict(name, "is there already, and says something else")
+            over(name, stored)
             now = await self._now()
             progress = _begun(wanted, stored, now, paused=paused)
             revision = stored.revision if stored is not None else 0
@@ -220,8 +234,28 @@ class Schedules:
 def _first(schedule: Schedule, now: float) -> float:
     tick = Timetable(schedule).after(now)
     if tick is None:
-        raise InvalidSchedule(schedule.name, "it would never fire: no time of it is to come")
+        raise InvalidSchedule(
+            schedule.name,
+            "it would never fire: no time of it is to come",
+            field="cron" if schedule.end is None else "end",
+        )
     return tick
+
+
+def _nothing(name: str, stored: Stored | None) -> None:
+    if stored is not None:
+        raise ScheduleConflict(name, "is there already, and says something else")
+
+
+def _anything(_name: str, _stored: Stored | None) -> None:
+    return
+
+
+def _only(before: Schedule, name: str, stored: Stored | None) -> None:
+    if stored is None:
+        raise UnknownSchedule(name)
+    if stored.schedule != before:
+        raise ScheduleConflict(name, "was changed by somebody else meanwhile; look at it again")
 
 
 def _begun(wanted: Schedule, stored: Stored | None, now: float, *, paused: bool) -> Progress:

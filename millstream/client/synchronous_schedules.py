@@ -29,6 +29,10 @@ class SyncSchedules(Generic[Handle]):
         """Make a schedule. See `Schedules.create`."""
         return self.portal.call(partial(self.schedules.create, schedule, paused=paused))
 
+    def change(self, before: Schedule, wanted: Schedule) -> ScheduleStatus:
+        """Have a schedule say something else. See `Schedules.change`."""
+        return self.portal.call(self.schedules.change, before, wanted)
+
     def apply(self, wanted: Iterable[Schedule]) -> Sequence[Applied]:
         """Make schedules, or change those that differ. See `Schedules.apply`."""
         return self.portal.call(self.schedules.apply, wanted)

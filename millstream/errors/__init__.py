@@ -23,6 +23,7 @@ from millstream.errors.agents import (
     AgentOutcomeUnknown,
     AgentRejected,
     AgentTimeout,
+    AgentUntrusted,
 )
 from millstream.errors.audit import BrokenTrail, Unaudited
 from millstream.errors.backups import BrokenBackup, StoreInUse
@@ -65,6 +66,7 @@ from millstream.errors.trials import TrialConflict, UnknownTrial
 
 __all__ = [
     "AgentError", "AgentNotReached", "AgentOutcomeUnknown", "AgentRejected", "AgentTimeout",
+    "AgentUntrusted",
     "BadSelector", "BrokenBackup", "BrokenTrail", "CallError", "ChildFailed", "ConfigError",
     "Continued", "DeadlineExceeded", "DuplicateKey", "IdConflict", "InferenceError",
     "InferenceFailed", "InferenceOverloaded", "InferenceRejected", "InferenceUnavailable",

@@ -19,8 +19,12 @@ class AgentRejected(AgentError):
     """The call can never succeed: an agent that is not declared, or one that refuses it."""
 
 
+class AgentUntrusted(AgentRejected):
+    """The agent's card has no signature of a key that is trusted with it. It was sent nothing."""
+
+
 class AgentTimeout(AgentError):
-    """The task did not end in time. It may go on at the agent."""
+    """The task did not end in time. It may go on at the agent as long as the run does."""
 
 
 class AgentOutcomeUnknown(AgentError):

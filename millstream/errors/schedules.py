@@ -8,10 +8,12 @@ from millstream.errors.root import UsageError
 class InvalidSchedule(UsageError):
     """A schedule that could never do what it says."""
 
-    def __init__(self, name: str, reason: str) -> None:
+    def __init__(self, name: str, reason: str, *, field: str | None = None) -> None:
         super().__init__(f"schedule {name!r} cannot be: {reason}")
         self.name = name
         self.reason = reason
+        #: Which of its fields is wrong, where it is one.
+        self.field = field
 
 
 class UnknownSchedule(UsageError):

@@ -40,8 +40,10 @@ from millstream.events.surroundings import (
     AgentDiscovered,
     MessageReceived,
     MessageSent,
+    RoomAwaited,
     Scored,
     SpansLeft,
+    TaskLeft,
 )
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "OperatorActed",
     "QueueSampled",
     "RequestServed",
+    "RoomAwaited",
     "RunLost",
     "RunSettled",
     "RunTaken",
@@ -81,6 +84,7 @@ __all__ = [
     "StepRetried",
     "StoreFailed",
     "StoreRecovered",
+    "TaskLeft",
     "TickFired",
     "TicksSkipped",
     "ToolCalled",
@@ -296,6 +300,7 @@ Event = (
     | AgentDiscovered
     | Scored
     | SpansLeft
+    | TaskLeft
     | LeaderChanged
     | TickFired
     | TicksSkipped
@@ -308,6 +313,7 @@ Event = (
     | GatewayStarted
     | GatewayDraining
     | RequestServed
+    | RoomAwaited
     | OperatorActed
 )
 

@@ -111,6 +111,6 @@ class MetricAsked(_Event, frozen=True, kw_only=True):
 
 
 class CertificateRead(_Event, frozen=True, kw_only=True):
-    """The certificates of the metrics API changed. ``error``: the new ones are of no use."""
+    """The certificates that a port is served with changed. ``error``: the new ones are no use."""
 
     error: str | None = None

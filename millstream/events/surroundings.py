@@ -1,4 +1,4 @@
-"""What happens around runs: messages of agents, scores, spans on their way."""
+"""What happens around runs: messages of agents, scores, waits for room, spans on their way."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ class MessageReceived(Happening, frozen=True, kw_only=True):
     took_s: float | None = None
 
 
+class TaskLeft(Happening, frozen=True, kw_only=True):
+    """A run had ended, and its task at another agent could not be stopped: it may go on there."""
+
+    run_id: str
+    queue: str
+    agent: str
+    #: Empty where the agent may have a task of which only the conversation is known.
+    task: str
+    reason: str
+
+
 class AgentDiscovered(Happening, frozen=True, kw_only=True):
     """Somebody asked for an agent with a capability."""
 
@@ -35,6 +46,14 @@ class Scored(Happening, frozen=True, kw_only=True):
     workflow: str
     queue: str
     value: float
+
+
+class RoomAwaited(Happening, frozen=True, kw_only=True):
+    """So many calls of this process wait for room at what its queue's workers share."""
+
+    queue: str
+    room: str
+    waiting: int
 
 
 class SpansLeft(Happening, frozen=True, kw_only=True):

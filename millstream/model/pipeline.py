@@ -8,7 +8,7 @@ does not know how a step is run.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -28,17 +28,22 @@ from millstream.model.actions import (
 from millstream.model.expressions import names_in, names_in_condition
 
 MOST_STEPS = 1_000
+#: Items of all maps of a pipeline together: what has an effect is recorded, and so has its bound.
+MOST_ITEMS = 10_000
 _DEEPEST = 8
+_LONGEST_WAIT_S = 10 * 366 * 86400
 _MOST_AT_A_TIME = 1_000
 _ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 _COMMON = {"id", "after", "on_error"}
 _RESERVED = {"input"}
+#: What the call of a model takes beside the options of its backend.
+_NO_OPTIONS = {"key", "timeout", "retry", "model", "inputs", "self"}
 
 
 def read(steps: Any, result: Any = None) -> Block:
     """Return a pipeline. Raises `InvalidPipeline`, which names everything that is wrong with it."""
     reader = _Reader()
-    block = reader.block(steps, result, frozenset(_RESERVED), "steps", 0)
+    block, _ = reader.block(steps, result, frozenset(_RESERVED), "steps", 0)
     if reader.problems:
         raise InvalidPipeline(reader.problems)
     return block
@@ -53,10 +58,11 @@ class _Reader:
 
     def block(
         self, steps: Any, result: Any, outer: frozenset[str], place: str, depth: int
-    ) -> Block:
+    ) -> tuple[Block, set[str]]:
+        """Return a block, and the results outside of it that it needs."""
         if depth > _DEEPEST:
             self._wrong(place, f"nested deeper than {_DEEPEST} levels")
-            return Block()
+            return Block(), set()
         raw = self._sound(steps, place)
         ids = [one["id"] for one in raw]
         for twice in sorted({each for each in ids if ids.count(each) > 1 or each in outer}):
@@ -66,8 +72,10 @@ class _Reader:
         for one in raw:
             here = f"{place}.{one['id']}"
             read[one["id"]][1].update(self._known(self._after(one, here), frozenset(ids), here))
-        self._names(result, f"{place}: result", known)
-        return Block(generations=self._ordered(read, set(ids), place), result=result)
+        needs = self._names(result, f"{place}: result", known)
+        needs.update(*(each for _, each in read.values()))
+        generations = self._ordered(read, set(ids), place)
+        return Block(generations=generations, result=result), needs - set(ids)
 
     def _sound(self, steps: Any, place: str) -> list[Mapping[str, Any]]:
         """Return the steps that have an id, in their order."""
@@ -92,7 +100,7 @@ class _Reader:
     ) -> tuple[PipelineStep, set[str]]:
         here = f"{place}.{raw['id']}"
         on_error = raw.get("on_error", "fail")
-        if on_error not in {"fail", "continue"}:
+        if on_error not in ["fail", "continue"]:
             self._wrong(here, f"on_error is 'fail' or 'continue', not {on_error!r}")
         action, needs = self._action(raw, known, here, depth)
         step = PipelineStep(id=raw["id"], action=action, tolerated=on_error == "continue")
@@ -113,7 +121,7 @@ class _Reader:
             self._wrong(here, f"needs exactly one of {', '.join(_FIELDS)}")
             return WaitAction(seconds=0, signal=None, timeout=None), set()
         kind = kinds[0]
-        for stray in sorted(set(raw) - _COMMON - _FIELDS[kind] - {kind}):
+        for stray in sorted(set(raw) - _COMMON - _FIELDS[kind] - {kind}, key=str):
             self._wrong(here, f"{kind} takes no {stray!r}")
         if kind == "map":
             return self._map(raw, known, here, depth)
@@ -132,10 +140,13 @@ class _Reader:
         attempts = raw.get("attempts")
         if attempts is not None and not (_whole(attempts) and 1 <= attempts <= 100):
             self._wrong(here, "attempts is a whole number from 1 to 100")
+        arguments = raw.get("arguments", {})
+        if not isinstance(arguments, Mapping):
+            self._wrong(here, "arguments is an object")
         return ToolAction(
             server=server,
             tool=tool,
-            arguments=raw.get("arguments", {}),
+            arguments=arguments,
             timeout=self._seconds(raw, "timeout", here),
             attempts=attempts,
         )
@@ -144,8 +155,10 @@ class _Reader:
         if "inputs" not in raw:
             self._wrong(here, "infer needs inputs")
         options = raw.get("options", {})
-        if not isinstance(options, Mapping):
-            self._wrong(here, "options is an object")
+        try:
+            checked_options(options)
+        except InvalidPipeline as error:
+            self._wrong(here, *error.problems)
         return InferAction(
             model=self._text(raw["infer"], here, "infer"),
             inputs=raw.get("inputs"),
@@ -158,7 +171,7 @@ class _Reader:
         fits = isinstance(asked, Mapping) and (
             set(asked) == {"seconds"} or ("signal" in asked and set(asked) <= {"signal", "timeout"})
         )
-        if not fits:
+        if not fits or None in (asked.get("seconds", 0), asked.get("signal", "")):
             self._wrong(here, "wait is {'seconds': n} or {'signal': name, 'timeout': n}")
             asked = {"seconds": 0}
         if "seconds" in asked and not isinstance(asked["seconds"], Mapping):
@@ -188,7 +201,7 @@ class _Reader:
             self._wrong(here, *error.problems)
         blocks = []
         for way in ("then", "else"):
-            block, more = self._inner(raw.get(way, []), None, known, f"{here}.{way}", depth)
+            block, more = self.block(raw.get(way, []), None, known, f"{here}.{way}", depth + 1)
             blocks.append(block)
             needs |= more
         return ChoiceAction(condition=raw["if"], then=blocks[0], otherwise=blocks[1]), needs
@@ -205,16 +218,10 @@ class _Reader:
             limit = 1
         needs = self._names(raw["map"], here, known)
         inner = known | {name}
-        body, more = self._inner(raw.get("steps"), raw.get("result"), inner, f"{here}.steps", depth)
+        inside = f"{here}.steps"
+        body, more = self.block(raw.get("steps"), raw.get("result"), inner, inside, depth + 1)
         action = MapAction(over=raw["map"], name=name, limit=limit, body=body)
         return action, (needs | more) - {name}
-
-    def _inner(
-        self, steps: Any, result: Any, known: frozenset[str], place: str, depth: int
-    ) -> tuple[Block, set[str]]:
-        """Return a block inside a step, and the outer results that it needs."""
-        block = self.block(steps, result, known, place, depth + 1)
-        return block, {name for name in _mentioned([steps, result]) if name in known}
 
     def _ordered(
         self, read: Mapping[str, tuple[PipelineStep, set[str]]], ids: set[str], place: str
@@ -226,11 +233,14 @@ class _Reader:
             self._wrong(place, f"steps wait for each other: {' <- '.join(error.args[1])}")
             return ()
         generations = []
+        order = {name: number for number, name in enumerate(read)}
         while sorter.is_active():
             ready = sorter.get_ready()
             sorter.done(*ready)
             # In the order in which they were written, so that a replay finds the same branches.
-            generations.append(tuple(read[name][0] for name in read if name in set(ready)))
+            generations.append(
+                tuple(read[name][0] for name in sorted(ready, key=order.__getitem__))
+            )
         return tuple(generations)
 
     def _names(self, template: Any, here: str, known: frozenset[str]) -> set[str]:
@@ -250,8 +260,9 @@ class _Reader:
         value = raw.get(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            self._wrong(here, f"{name} is a number of seconds, not {value!r}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < _LONGEST_WAIT_S:
+            self._wrong(here, f"{name} is a number of seconds, up to ten years, not {value!r}")
             return None
         return float(value)
 
@@ -276,12 +287,13 @@ _FIELDS: Mapping[str, set[str]] = {
 }
 
 
-def _mentioned(value: Any) -> Iterator[str]:
-    """Yield every name that anything in here refers to, conditions and inner steps included."""
-    try:
-        yield from names_in(value)
-    except InvalidPipeline:
-        return  # told where it stands
+def checked_options(options: Any) -> Mapping[str, Any]:
+    """Return the options of a model's call, or raise `InvalidPipeline`."""
+    if not isinstance(options, Mapping):
+        raise InvalidPipeline(["options is an object"])
+    if taken := sorted(_NO_OPTIONS & set(options)):
+        raise InvalidPipeline([f"options may not have {', '.join(taken)}"])
+    return options
 
 
 def _whole(value: Any) -> bool:

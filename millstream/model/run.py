@@ -106,12 +106,17 @@ class RunStatus:
     parent: str | None = None
 
     @property
+    def is_limited(self) -> bool:
+        """Whether it waits for a permit of a limit."""
+        return self.limited_by is not None and self.state is RunState.QUEUED
+
+    @property
     def waits_for(self) -> str | None:
         """Why it does not run: for want of a message, of a permit, or of a worker that can."""
         if self.awaits and self.state is RunState.PARKED:
             more = f" and {len(self.awaits) - 3} more" if len(self.awaits) > 3 else ""
             return ", ".join(map(described, self.awaits[:3])) + more
-        if self.limited_by is not None and self.state is RunState.QUEUED:
+        if self.is_limited:
             return f"a permit of limit {self.limited_by}"
         if not self.refusals or self.state not in {RunState.SCHEDULED, RunState.QUEUED}:
             return None

@@ -7,9 +7,11 @@ does with it is decided by `millstream_scheduler.plan`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import UnionType
 from typing import Any, TypeVar
 
 from millstream.errors import InvalidSchedule
@@ -22,6 +24,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: The shortest interval, in seconds. What comes more often than that is a loop, not a schedule.
 SHORTEST_S = 1.0
 _YEAR_S = 366 * 86400.0
+#: What some fields are; the others are words, or checked where a run is made of them.
+_KINDS: Mapping[str, type | UnionType] = {
+    "cron": str, "every": int | float, "timezone": str, "start": datetime, "end": datetime,
+    "jitter": int | float, "catch_up_limit": int, "timeout": int | float,
+}  # fmt: skip
 #: The most runs that one round may start for a schedule which has fallen behind.
 MOST_CAUGHT_UP = 1000
 
@@ -81,8 +88,11 @@ class Schedule:
         """
         check_name(self.name)
         ids.check_queue(self.queue)
+        self._check_kinds()
         if (self.cron is None) == (self.every is None):
-            raise InvalidSchedule(self.name, "give it either a cron line or an interval (every)")
+            raise InvalidSchedule(
+                self.name, "give it either a cron line or an interval (every)", field="cron"
+            )
         if self.every is not None and not SHORTEST_S <= self.every <= 10 * _YEAR_S:
             raise self._outside("every", self.every, f"{SHORTEST_S:g} s to ten years")
         if not 0 <= self.jitter <= 86400:
@@ -102,8 +112,16 @@ class Schedule:
         """Return the id of the run of a tick: the same whoever computes it."""
         return f"{self.name}@{stamp(tick)}"
 
+    def _check_kinds(self) -> None:
+        """Refuse what a scheduler could not read back."""
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            sound = isinstance(value, kind) and not isinstance(value, bool)
+            if value is not None and not sound:
+                raise InvalidSchedule(self.name, f"{name} may not be {value!r}")
+
     def _outside(self, name: str, value: float, bounds: str) -> InvalidSchedule:
-        return InvalidSchedule(self.name, f"{name} is {value:g}, and must be {bounds}")
+        return InvalidSchedule(self.name, f"{name} is {value:g}, and must be {bounds}", field=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +169,9 @@ def check_name(name: str) -> str:
     """Return the name of a schedule, or raise `InvalidSchedule`."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidSchedule(
-            name, "its name must be 1 to 100 of letters, digits and . _ -, a letter or digit first"
+            name,
+            "its name must be 1 to 100 of letters, digits and . _ -, a letter or digit first",
+            field="name",
         )
     return name
 

@@ -21,6 +21,8 @@ class Selection:
     #: When it was enqueued, in epoch seconds: not before, and before.
     since: float | None = None
     until: float | None = None
+    #: It waits, queued, for a permit of a limit.
+    limited: bool = False
     #: All of these are written on it.
     attributes: Attributes = field(default_factory=dict)
 
@@ -34,6 +36,7 @@ class Selection:
             and (self.cause is None or (status.error or "").partition(":")[0] == self.cause)
             and (self.since is None or enqueued >= self.since)
             and (self.until is None or enqueued < self.until)
+            and not (self.limited and not status.is_limited)
             and among(self.attributes, status.attributes)
         )
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from millstream.model.limits import LIMITS, MIB
 from millstream.model.run import Priority
+
+#: The most that leaves in one call, unless a single run is larger.
+MOST_BYTES = 8 * MIB
 
 
 class Full(NamedTuple):
@@ -62,3 +67,17 @@ class Resized:
 
 #: What becomes of a run that is to be accepted: see `runs.enqueue`.
 Answer = bool | str | Full | Stands
+
+
+def batches(news: Sequence[NewRun]) -> Iterator[list[NewRun]]:
+    """Yield runs as they leave together, in one call."""
+    batch: list[NewRun] = []
+    size = 0
+    for new in news:
+        size += len(new.arguments)
+        if batch and (len(batch) >= LIMITS.batch or size > MOST_BYTES):
+            yield batch
+            batch, size = [], len(new.arguments)
+        batch.append(new)
+    if batch:
+        yield batch

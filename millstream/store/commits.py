@@ -143,6 +143,14 @@ def start_child(held: Delivery, key: str, record: bytes, child: Child, version: 
     return ["C", *place, child.id, child.queue, child.start]
 
 
+def entrust(held: Delivery, key: str, record: bytes, task: bytes, version: str) -> Item:
+    """Journal a record, and note what another agent does for its step; empty: nothing any more.
+
+    What is still noted when the run ends is withdrawn, see `withdrawals`.
+    """
+    return ["T", held.run_id, held.fence, version, key, record, task]
+
+
 def admit(held: Delivery, asked: Sequence[Asked]) -> Item:
     """Ask whether a run may go on under its limits; if not, its delivery ends with this.
 

@@ -105,9 +105,10 @@ class Lane:
 
     @property
     def outbox(self) -> str:
-        """Stream: what is to be said in other lanes: start of a child, its end, cancel down a tree.
+        """Stream: what is to be said elsewhere: start of a child, its end, cancel down a tree.
 
-        Field ``kind`` says which. An entry leaves when it was heard, see `millstream.store.outbox`.
+        And that tasks of other agents are left. Field ``kind`` says which. An entry leaves when it
+        was heard, see `millstream.store.outbox`.
         """
         return self.prefix + "outbox"
 

@@ -28,17 +28,20 @@ async def list_runs(
     states: frozenset[RunState],
     limit: int,
     matches: Callable[[RunStatus], bool] = lambda _: True,
+    *,
+    limited: bool = False,
 ) -> list[RunStatus]:
     """Return at most ``limit`` runs in these states that match, the newest first.
 
     Each of the places where runs stand is looked through until so many are found there.
+    ``limited``: only those that wait for a permit, which stand together.
     """
 
     def wanted(status: RunStatus) -> bool:
         return status.state in states and matches(status)
 
     found: dict[str, RunStatus] = {}
-    for place in states_places(states):
+    for place in states_places(states, limited=limited):
         for status in await _in_place(connection, lane, place, limit, wanted):
             found[status.id] = status
 

@@ -1,4 +1,4 @@
-"""What one lane has to say in another: start this child, it has ended so, cancel what I started.
+"""What one lane has to say elsewhere: start this child, it has ended so, stop what I started.
 
 An entry is written by the very script that makes it true, and stands until the other lane has
 heard it. Whoever serves the lane delivers: at once, or at the next sweep. It may be heard twice,
@@ -8,7 +8,7 @@ that is open.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -17,7 +17,8 @@ from redis.exceptions import ResponseError
 from millstream.errors import SealingError
 from millstream.model.limits import LIMITS
 from millstream.model.message import MessageKind
-from millstream.store import layouts, messages, runs
+from millstream.model.run import RunState
+from millstream.store import layouts, messages, runs, withdrawals
 from millstream.store.connection import Connection
 from millstream.store.foreign import is_foreign, sifted
 from millstream.store.keys import Lane
@@ -117,6 +118,7 @@ class _Page:
         While a start stands nobody is cancelled: a child must be there before it can be.
         """
         heard = await self._tell_ends([x for x in self._entries if x.kind == b"end"])
+        heard += await self._leave_tasks([x for x in self._entries if x.kind == b"tasks"])
         starts = [x for x in self._entries if x.kind == b"start"]
         started = await self._start(starts)
         heard += started
@@ -202,19 +204,24 @@ class _Page:
             for child, own, (args, asked) in zip(children, given, rows, strict=True)
         ]
 
+    async def _leave_tasks(self, entries: Sequence[_Entry]) -> list[bytes]:
+        """Have the tasks withdrawn that other agents do for runs which have ended."""
+        for entry in entries:
+            run_id = entry.text("run")
+            with self._connection.translated():
+                pipe = self._connection.client.pipeline(transaction=False)
+                pipe.hget(self._lane.run(run_id), "state")
+                (state,) = sifted(await pipe.execute(raise_on_error=False), None)
+            if state is not None and not RunState(state.decode()).final:
+                continue  # somebody has started it once more: it needs them
+            async for page in self._noted(run_id, "!*"):
+                left = [withdrawals.left(run_id, each) for each in page.values()]
+                await withdrawals.put(self._connection, self._lane.queue, left)
+        return [entry.id for entry in entries]
+
     async def _cancel_children(self, run_id: str) -> None:
         """Cancel the children of a run that have not ended."""
-        cursor = 0
-        while True:
-            with self._connection.translated():
-                try:
-                    cursor, page = await self._connection.client.hscan(
-                        self._lane.received(run_id), cursor, match="+*", count=LIMITS.batch
-                    )
-                except ResponseError as error:
-                    if is_foreign(error):
-                        return  # who its children are is lost
-                    raise
+        async for page in self._noted(run_id, "+*"):
             by_lane: dict[Lane, list[str]] = {}
             for field, queue in page.items():
                 child = field[1:].decode()
@@ -222,6 +229,22 @@ class _Page:
                     by_lane.setdefault(Lane(queue.decode(), number), []).append(child)
             for lane, children in by_lane.items():
                 await runs.cancel(self._connection, lane, children, self._retention_s)
+
+    async def _noted(self, run_id: str, fields: str) -> AsyncIterator[Mapping[bytes, bytes]]:
+        """Yield what is noted of a run under such fields, beside its messages; page by page."""
+        cursor = 0
+        while True:
+            with self._connection.translated():
+                try:
+                    cursor, page = await self._connection.client.hscan(
+                        self._lane.received(run_id), cursor, match=fields, count=LIMITS.batch
+                    )
+                except ResponseError as error:
+                    if is_foreign(error):
+                        return  # what was noted is lost
+                    raise
+            if page:
+                yield page
             if not cursor:
                 return
 

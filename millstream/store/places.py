@@ -47,8 +47,13 @@ class Page:
     next: Position | None
 
 
-def states_places(states: frozenset[RunState]) -> tuple[str, ...]:
-    """Return the places where runs in these states stand, in the order they are gone through."""
+def states_places(states: frozenset[RunState], *, limited: bool = False) -> tuple[str, ...]:
+    """Return the places where runs in these states stand, in the order they are gone through.
+
+    ``limited``: only where runs wait for a permit.
+    """
+    if limited:
+        return (_LIMITED,) if RunState.QUEUED in states else ()
     found = [f"running:{level}" for level in LEVELS] if RunState.RUNNING in states else []
     if RunState.QUEUED in states:
         found += [f"queued:{level}" for level in LEVELS]
@@ -56,6 +61,11 @@ def states_places(states: frozenset[RunState]) -> tuple[str, ...]:
         found.append(_LIMITED)
     found += [state for state in (RunState.SCHEDULED, RunState.PARKED) if state in states]
     return (*found, *(("ended",) if states & FINAL else ()))
+
+
+def is_stream(place: str) -> bool:
+    """Whether the members of a place are entries of a stream; elsewhere they are ids of runs."""
+    return ":" in place and place != _LIMITED and not place.endswith(_BACKLOG)
 
 
 async def page_of(  # noqa: PLR0917 - where, from where on, and what is wanted

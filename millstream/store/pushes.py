@@ -8,19 +8,19 @@ again: so everybody is told at least once. It does not know what is told, nor ho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
 from millstream.errors import UsageError
+from millstream.store import claims
+from millstream.store.claims import Due
 from millstream.store.connection import Connection
 from millstream.store.conversations import KEPT_S, WISH, Subject, sealed
-from millstream.store.scripts import call
 from millstream.store.sealing import opened
 
-#: Wishes about one task, and how many are claimed at once: what ``lua/claim.lua`` says.
+#: Wishes about one task.
 MOST = 20
-CLAIMED = 20
 _PROGRESS = "q:"
 
 
@@ -73,12 +73,7 @@ class Errand:
 DUE = "millstream:{pushes}:due"
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
-    keys: tuple[str, ...] = field(default=(DUE,))
-
-
-_DUE = _Due()
+_DUE = Due(DUE)
 
 
 async def put(connection: Connection, subject: Subject, wish: Wish, progress: Progress) -> None:
@@ -94,7 +89,7 @@ async def put(connection: Connection, subject: Subject, wish: Wish, progress: Pr
         pipe.hsetnx(subject.key, f"{_PROGRESS}{wish.id}", msgspec.json.encode(progress))
         pipe.expire(subject.key, KEPT_S)
         await pipe.execute()
-        await connection.client.zadd(_DUE.keys[0], {Errand(subject, wish.id).member: 0})
+        await connection.client.zadd(DUE, {Errand(subject, wish.id).member: 0})
 
 
 def errands(key: str, row: Mapping[bytes, bytes]) -> list[Errand]:
@@ -134,7 +129,7 @@ async def drop(connection: Connection, errand: Errand) -> None:
     names = [f"{WISH}{errand.wish_id}", f"{_PROGRESS}{errand.wish_id}"]
     with connection.translated():
         await connection.client.hdel(errand.subject.key, *names)
-        await connection.client.zrem(_DUE.keys[0], errand.member)
+        await connection.client.zrem(DUE, errand.member)
 
 
 def _wish(connection: Connection, subject: Subject, name: str, data: bytes) -> Wish:
@@ -147,8 +142,7 @@ def _wish(connection: Connection, subject: Subject, name: str, data: bytes) -> W
 
 async def claim(connection: Connection, lease_s: float) -> Sequence[Errand]:
     """Take some of what is due, and keep others from it for so long. Raises `StoreError`."""
-    with connection.translated():
-        found = await call(connection.scripts, "claim", _DUE, [round(lease_s * 1000)])
+    found = await claims.claim(connection, _DUE, lease_s)
     return [Errand.of(member.decode()) for member in found]
 
 
@@ -164,13 +158,10 @@ async def proceed(connection: Connection, errand: Errand, progress: Progress) ->
 
 async def postpone(connection: Connection, errand: Errand, seconds: float) -> None:
     """Have an errand looked after again in a while, unless it is gone. Raises `StoreError`."""
-    with connection.translated():
-        now, micros = await connection.client.time()
-        due = int(now) * 1000 + int(micros) // 1000 + round(seconds * 1000)
-        await connection.client.zadd(_DUE.keys[0], {errand.member: due}, xx=True)
+    await claims.postpone(connection, _DUE, errand.member, seconds)
 
 
 async def finish(connection: Connection, errand: Errand) -> None:
     """Look after an errand no more. Raises `StoreError`."""
     with connection.translated():
-        await connection.client.zrem(_DUE.keys[0], errand.member)
+        await connection.client.zrem(DUE, errand.member)

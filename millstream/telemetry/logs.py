@@ -26,7 +26,7 @@ from millstream.errors import ConfigError
 from millstream.events import Emit, Event
 from millstream.model.trace import trace_id_of
 from millstream.telemetry.lines import Clock, Lines
-from millstream.telemetry.redaction import redact_fields
+from millstream.telemetry.redaction import is_clear, redact_fields
 from millstream.telemetry.severities import above, severity
 
 LogFormat = Literal["json", "console"]
@@ -54,11 +54,12 @@ def make_logger(
         raise ConfigError(f"log format {log_format!r} is unknown; use json or console")
 
     stream = sys.stderr if stream is None else stream
+    as_json = log_format == "json"
     wrapped = structlog.wrap_logger(
         Lines(stream),
         processors=[
             structlog.processors.format_exc_info,
-            _Finished(wall, _as_json if log_format == "json" else _for_people(stream)),
+            _JsonLine(wall, _as_json) if as_json else _Finished(wall, _for_people(stream)),
         ],
         wrapper_class=_telling(structlog.make_filtering_bound_logger(LEVELS[level.lower()])),
         context_class=dict,
@@ -236,7 +237,7 @@ class _Finished:
     def __call__(self, logger: WrappedLogger, method: str, entry: EventDict) -> str:
         """Finish what somebody said: the last processor of structlog."""
         event = redact_fields({"event": entry.pop("event")})["event"]
-        return self.of_event(logger, method, event, entry)
+        return _Finished.of_event(self, logger, method, event, entry)
 
     def of_event(
         self, logger: WrappedLogger, method: str, event: Any, fields: Mapping[str, Any]
@@ -247,6 +248,23 @@ class _Finished:
             return str(self._render(logger, method, entry | redact_fields(fields)))
         except Exception as error:  # noqa: BLE001 - a strange field must not end the run
             return json.dumps({**entry, "unrenderable": type(error).__name__})
+
+
+class _JsonLine(_Finished):
+    """The same in JSON. Most events are names and numbers: that is seen once they are encoded."""
+
+    def of_event(
+        self, logger: WrappedLogger, method: str, event: Any, fields: Mapping[str, Any]
+    ) -> str:
+        """Finish an entry whose name holds no secret."""
+        try:
+            encoded = _encoder.encode(fields)
+        except Exception:  # noqa: BLE001 - a strange field: what is said of it instead is said below
+            encoded = b""
+        if not fields or not is_clear(fields, encoded):
+            return super().of_event(logger, method, event, fields)
+        head = f'{{"timestamp":"{self._clock()}","level":"{method}","event":"{event}",'
+        return head + encoded[1:].decode()
 
 
 _encoder = msgspec.json.Encoder()

@@ -39,6 +39,7 @@ from millstream.events import (
     OperatorActed,
     QueueSampled,
     RequestServed,
+    RoomAwaited,
     RunLost,
     RunSettled,
     RunTaken,
@@ -50,6 +51,7 @@ from millstream.events import (
     StepRetried,
     StoreFailed,
     StoreRecovered,
+    TaskLeft,
     TickFired,
     TicksSkipped,
     ToolCalled,
@@ -171,7 +173,7 @@ TABLE: tuple[Row, ...] = (
     Row(name="millstream_queue_demand", kind="gauge", help="Runs that want to be running: waiting, running and due, or the arrival rate times the service time where that is larger. What a fleet is scaled by.", labels=_QUEUE, sampled="demand"),
     Row(name="millstream_queue_sample_age_seconds", kind="gauge", help="Age of the queue's last reading. Its gauges are absent while the reading is stale.", labels=_QUEUE, sampled="age"),
     Row(name="millstream_metrics_api_requests_total", kind="counter", help="Metrics that the Kubernetes metrics API was asked for, by the status of its answer.", labels=("group", "status")),
-    Row(name="millstream_certificate_reads_total", kind="counter", help="Times the certificates of the metrics API had changed: ok, or error when the new ones are of no use.", labels=("status",)),
+    Row(name="millstream_certificate_reads_total", kind="counter", help="Times the certificates of the metrics API, or of the gateway, had changed: ok, or error when the new ones are of no use.", labels=("status",)),
     *surroundings.ROWS,
     *requests.ROWS,
     Row(name=OVERFLOW, kind="counter", help="Times a label value was counted as `other`, or a queue left out, because there are too many. `all`: too many combinations.", labels=("label",)),
@@ -248,7 +250,11 @@ class MetricsSubscriber:
                 inference.model_event(self._series, event)
             case DeviceSampled() | DeviceRanOut() | DeviceFailed() | ModelLoaded() | ModelEvicted():
                 inference.device_event(self._series, event)
-            case MessageSent() | MessageReceived() | AgentDiscovered() | Scored() | SpansLeft():
+            case MessageSent() | MessageReceived() | TaskLeft() | AgentDiscovered():
+                self._surroundings(event)
+            case Scored() | SpansLeft():
+                self._surroundings(event)
+            case RoomAwaited():
                 self._surroundings(event)
             case QueueSampled():
                 self._queue_sampled(event)

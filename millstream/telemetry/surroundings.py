@@ -1,4 +1,4 @@
-"""The metrics of an agent beside its runs: other agents, scores, its machine, its traces.
+"""The metrics of an agent beside its runs: other agents, scores, who waits for room, its machine, its traces.
 
 Most names are those that dashboards of agent systems already use. The rows stand in the one table; here is how their events become numbers.
 """
@@ -12,8 +12,10 @@ from millstream.events import (
     AgentDiscovered,
     MessageReceived,
     MessageSent,
+    RoomAwaited,
     Scored,
     SpansLeft,
+    TaskLeft,
 )
 from millstream.telemetry.series import Row, Series
 from millstream.telemetry.usage import CpuShare, memory_bytes
@@ -32,11 +34,14 @@ ROWS: tuple[Row, ...] = (
     Row(name="a2a_messages_received_total", kind="counter", help="A2A messages received, by kind and sender.", labels=("message_type", "sender")),
     Row(name="a2a_message_latency_seconds", kind="histogram", help="Time between an A2A message and its answer.", labels=("message_type",), buckets=_LATENCY),
     Row(name="agent_discovery_requests_total", kind="counter", help="Requests for an agent's card, by the capability that was asked for.", labels=("capability", "status")),
+    Row(name="millstream_tool_calls_waiting", kind="gauge", help="Calls that wait here for room at an MCP server with a `limit`; they hold the slots of their runs.", labels=("queue", "server")),
     Row(name="millstream_spans_total", kind="counter", help="Spans of traces: exported, failed (the collector did not take them) or dropped (too many waited).", labels=("outcome",)),
 )
 # fmt: on
 
-Surrounding = MessageSent | MessageReceived | AgentDiscovered | Scored | SpansLeft
+Surrounding = (
+    MessageSent | MessageReceived | TaskLeft | AgentDiscovered | Scored | RoomAwaited | SpansLeft
+)
 
 
 class Surroundings:
@@ -58,12 +63,17 @@ class Surroundings:
             case MessageReceived():
                 count("a2a_messages_received_total", event.kind, event.sender)
                 self._latency(event.kind, event.took_s)
+            case TaskLeft():
+                count("a2a_messages_sent_total", "cancel_failed", event.agent)
             case AgentDiscovered():
                 count("agent_discovery_requests_total", event.capability, event.status)
             case Scored():
                 self._scores.append(event.value)
                 mean = sum(self._scores) / len(self._scores)
                 self._series.set("customer_satisfaction_score", mean)
+            case RoomAwaited():
+                where = (event.queue, event.room.removeprefix("tools/"))
+                self._series.set("millstream_tool_calls_waiting", event.waiting, *where)
             case SpansLeft():
                 count("millstream_spans_total", event.outcome, by=event.spans)
             case _ as never:

@@ -13,6 +13,7 @@ from random import Random, SystemRandom
 from typing import TYPE_CHECKING
 
 from millstream import __version__
+from millstream.certificates import Certificates
 from millstream.client.queues import Queues
 from millstream.errors import ConfigError
 from millstream.events import Emit
@@ -179,8 +180,7 @@ async def metrics_api(
         yield None
         return
 
-    from millstream_scheduler.scaling.certificates import Certificates  # noqa: PLC0415 - aiohttp
-    from millstream_scheduler.scaling.kubernetes import Kubernetes  # noqa: PLC0415 - see above
+    from millstream_scheduler.scaling.kubernetes import Kubernetes  # noqa: PLC0415 - aiohttp
     from millstream_scheduler.scaling.reviews import Reviews  # noqa: PLC0415 - see above
     from millstream_scheduler.scaling.serve import Trusted, listening  # noqa: PLC0415 - see above
     from millstream_scheduler.scaling.server import MetricsServer  # noqa: PLC0415 - see above

@@ -6,6 +6,7 @@ give the same plan, so that two schedulers that work at the same time do the sam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -73,6 +74,27 @@ def plan(schedule: Schedule, progress: Progress, now: float, *, busy: bool) -> P
     counted = {why: count for why, count in skipped.items() if count}
     return Plan(
         fire=tuple(fire), cancel=cancel, progress=after, due=times.due(after, now), skipped=counted
+    )
+
+
+def uncounted(progress: Progress, fired: Sequence[float]) -> list[float]:
+    """Return those of the ticks that a schedule has passed over without having counted them.
+
+    It was changed while they got their runs, as when it was paused just then. A tick that it will
+    come to is left to that.
+    """
+    last = -math.inf if progress.last is None else progress.last
+    coming = math.inf if progress.next is None else progress.next
+    return [tick for tick in fired if last < tick < coming]
+
+
+def counted(schedule: Schedule, progress: Progress, fired: Sequence[float]) -> Progress:
+    """Return how far a schedule has come, with the runs of some more ticks."""
+    return replace(
+        progress,
+        last=fired[-1],
+        last_run=schedule.run_id(fired[-1]),
+        fired=progress.fired + len(fired),
     )
 
 

@@ -2,7 +2,8 @@
 
 Promise: a tick's run has an id that follows from the tick, so that enqueueing it again is no
 second run; and a schedule moves on only under the revision at which it was read, after its run
-stands. Whatever is cut off in between is done again by the next leader, and finds what there is.
+stands. Whatever is cut off in between is done again by the next leader, and finds what there is. A
+schedule that somebody changes in between has its runs counted all the same.
 
 A round costs what is due, a page at a time: one call to read, one a queue to enqueue, one to
 write. The clock is that of Redis.
@@ -29,14 +30,17 @@ from millstream.store import runs, schedules
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.schedules import Stored, Written
+from millstream.timetable import Timetable
 from millstream_scheduler.outage import Outage
-from millstream_scheduler.plan import Plan, asks_for_run, plan
+from millstream_scheduler.plan import Plan, asks_for_run, counted, plan, uncounted
 from millstream_scheduler.term import Term
 
 #: How soon a schedule is noticed that was made, or moved forward, meanwhile.
 LOOK_S = 1.0
 #: How long one that cannot fire is left alone.
 _BROKEN_S = 60.0
+#: How often one tries anew who is overtaken by others.
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Ticker:
         self._emit = emit
         self._mono = mono
         self._outage = Outage("tick", emit, mono)
+        #: What was planned in a round that was cut off: its runs may stand, and not count.
+        self._cut_off: Sequence[_Planned] = ()
 
     async def tick_forever(self) -> None:
         """Fire what is due, as soon as it is."""
@@ -91,6 +97,9 @@ class Ticker:
     async def _tick(self) -> float:
         """Do one page; return how long to wait before the next."""
         asked = self._mono()
+        for each in self._cut_off:
+            await self._count(each)
+        self._cut_off = ()
         found = await schedules.due(self._connection)
         moments = await self._advance(found.schedules, found.now) if found.schedules else []
         if found.next_due is not None:
@@ -110,6 +119,7 @@ class Ticker:
             else:
                 planned.append(each)
         # First the runs, then the schedules: what is cut off in between is done again.
+        self._cut_off = planned
         full = await self._fire(planned)
         fired: list[_Planned] = []
         for each in planned:
@@ -125,8 +135,12 @@ class Ticker:
                 full_queue = QueueFull(each.schedule.queue, *refused)
                 written.append(self._let_alone(stored, now, full_queue))
         done = await schedules.write(self._connection, written)
+        self._cut_off = ()
         ours = {each.name for each, moved in zip(written, done, strict=True) if moved}
         self._tell([each for each in fired if each.stored.name in ours], now)
+        for each in fired:
+            if each.stored.name not in ours:
+                await self._count(each)
         return [each.due for each in written if each.due is not None]
 
     # -- decide --------------------------------------------------------------------------------
@@ -170,6 +184,30 @@ class Ticker:
             full |= {new.id: answer for new, answer in sent if isinstance(answer, runs.Full)}
         return full
 
+    async def _count(self, planned: _Planned) -> None:
+        """Count the runs of a schedule that somebody may have changed since it was read."""
+        for _ in range(_TRIES if planned.plan.fire else 0):
+            stored = await schedules.read(self._connection, planned.stored.name)
+            if stored is None:
+                return
+            missed = uncounted(stored.progress, planned.plan.fire)
+            ticks = [tick for tick in missed if await self._stands(planned.schedule, tick)]
+            if not ticks:
+                return
+            now = (await schedules.due(self._connection, 0)).now
+            progress = counted(planned.schedule, stored.progress, ticks)
+            due = Timetable(stored.schedule).due(progress, now)
+            written = Written(stored.name, stored.revision, progress, due)
+            if (await schedules.write(self._connection, [written]))[0]:
+                self._tell_fired(planned, ticks, now)
+                return
+
+    async def _stands(self, schedule: Schedule, tick: float) -> bool:
+        async def ask(lane: Lane) -> bool:
+            return await runs.status(self._connection, lane, schedule.run_id(tick)) is not None
+
+        return await self._queues.look(schedule.queue, schedule.run_id(tick), ask, False)
+
     async def _cancel(self, queue: str, run_id: str) -> None:
         async def ask(lane: Lane) -> str:
             (answer,) = await runs.cancel(self._connection, lane, [run_id], self._retention_s)
@@ -184,15 +222,18 @@ class Ticker:
 
     def _tell(self, planned: Sequence[_Planned], now: float) -> None:
         for each in planned:
-            for tick in each.plan.fire:
-                self._emit(
-                    TickFired(
-                        schedule=each.stored.name,
-                        run_id=each.schedule.run_id(tick),
-                        workflow=each.schedule.workflow,
-                        queue=each.schedule.queue,
-                        late_s=max(0.0, now - tick),
-                    )
-                )
+            self._tell_fired(each, each.plan.fire, now)
             for why, count in each.plan.skipped.items():
                 self._emit(TicksSkipped(schedule=each.stored.name, reason=why, count=count))
+
+    def _tell_fired(self, planned: _Planned, ticks: Sequence[float], now: float) -> None:
+        for tick in ticks:
+            self._emit(
+                TickFired(
+                    schedule=planned.stored.name,
+                    run_id=planned.schedule.run_id(tick),
+                    workflow=planned.schedule.workflow,
+                    queue=planned.schedule.queue,
+                    late_s=max(0.0, now - tick),
+                )
+            )

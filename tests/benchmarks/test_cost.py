@@ -37,8 +37,9 @@ BOUNDS = {
 
 UNITS = 400
 #: Calls of Python and of builtins per recorded step of a function, and per call of a tool, with a
-#: part of what is counted for the run around them.
-PARTS = {"chain": (49.0, 38.0), "calls": (298.0, 190.0)}
+#: part of what is counted for the run around them. How many of the latter are answered in one turn
+#: is up to the machine: eight times they took from 282 to 299.
+PARTS = {"chain": (49.0, 38.0), "calls": (310.0, 195.0)}
 
 
 @pytest.fixture(scope="module")

@@ -140,6 +140,41 @@ async def test_a_bound_stops_it(bound: dict[str, Any], stopped: str, turns: int)
     assert sum(shop.done.values()) == turns - 1
 
 
+RUBBISH: list[Any] = [
+    "no list",
+    {"function": {"name": "shop__buy"}},
+    ["no call", None, 7],
+    [{"id": None, "function": "shop__buy"}],
+    [{"id": 5, "function": {"name": ["shop__buy"], "arguments": "{}"}}],
+    [{"id": "c", "function": {"name": "shop__buy", "arguments": "[" * 100_000}}],
+    [{"id": "c", "function": {"name": "shop__buy", "arguments": '{"item": NaN}'}}],
+    [{"id": "c", "function": {"name": "shop__buy", "arguments": '{"item": "\\ud800"}'}}],
+    [{"id": "c", "function": {"name": "shop__buy", "arguments": 12}}],
+    [{"id": "c", "function": {"name": "shop__buy", "arguments": ["tea"]}}],
+]
+
+
+async def test_no_answer_of_a_model_ends_its_run() -> None:
+    """What is no call is none, and what is a wrong one is told; neither buys anything."""
+    usage = {"prompt_tokens": "many", "completion_tokens": -5}
+    models = {
+        f"m{number}": Scripted({"tool_calls": calls_, "usage": usage}, {"text": "sorry"})
+        for number, calls_ in enumerate(RUBBISH)
+    }
+    # Some models give what others write as JSON.
+    call = {"id": "c", "function": {"name": "shop__buy", "arguments": {"item": "tea"}}}
+    models["good"] = Scripted({"tool_calls": [call], "usage": None}, {"text": "done"})
+    shop = Shop()
+    async with Harness(app, tools=shop.tools, models=models) as bench:
+        for name in models:
+            found = await bench.run("agent", {**TASK, "model": name})
+            assert found["stopped"] == "answered"
+            assert found["usage"]["output_tokens"] in {0, 10}
+        with pytest.raises(RunFailed, match="prices are of input and output"):
+            await bench.run("agent", {**TASK, "model": "good", "prices": {"in": 3.0}})
+    assert shop.done == {"tea": 1}
+
+
 async def test_what_a_model_does_wrong_is_told_to_it() -> None:
     """It can mend that; only what nobody can mend ends the run."""
     wrong = calls(

@@ -128,3 +128,40 @@ def test_its_name_is_taken() -> None:
     mine.workflow("pipeline")(idle)
     with pytest.raises(Exception, match="'pipeline' is built in"):
         with_builtin(mine)
+
+
+UNFIT: list[tuple[dict[str, Any], str, str]] = [
+    ({"tool": "web/fetch", "arguments": {"$ref": "input.list"}}, "NotAnObject", "an object"),
+    ({"wait": {"seconds": {"$ref": "input.list"}}}, "NotANumber", "number of seconds"),
+    ({"map": {"$ref": "input.text"}, "steps": []}, "NotAList", "takes a list"),
+    (
+        {"infer": "length", "inputs": "a", "options": {"$ref": "input.taken"}},
+        *("InvalidPipeline", "may not have key"),
+    ),
+    (
+        {"infer": "length", "inputs": "a", "options": {"$ref": "input.list"}},
+        *("InvalidPipeline", "options is an object"),
+    ),
+]
+
+
+async def test_a_value_that_does_not_fit_is_named() -> None:
+    """What a reference leads to is known only when it is there."""
+    given = {"list": [1], "text": "t", "taken": {"key": "k"}}
+    async with Harness(app, tools=Web().tools, models={"length": len}) as bench:
+        for step, cause, says in UNFIT:
+            with pytest.raises(RunFailed, match=says) as failed:
+                await bench.run("pipeline", {"steps": [{"id": "a", **step}], "input": given})
+            assert failed.value.cause == cause
+
+
+async def test_maps_are_bounded_together() -> None:
+    """A list in a list in a list would keep a worker's loop busy for ever."""
+    inner = {"id": "inner", "map": {"$ref": "input.many"}, "as": "b", "steps": []}
+    outer = {"id": "outer", "map": {"$ref": "input.many"}, "as": "a", "steps": [inner]}
+    large = {"id": "large", "map": {"$ref": "input.many"}, "steps": [], "result": "x" * 500_000}
+    async with Harness(app) as bench:
+        for step, says in ((outer, "more than 10,000 items"), (large, "more than 32 MiB")):
+            arguments = {"steps": [step], "input": {"many": [0] * 120}}
+            with pytest.raises(RunFailed, match=says):
+                await bench.run("pipeline", arguments)

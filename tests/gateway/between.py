@@ -10,6 +10,8 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+CARD = "/.well-known/agent-card.json"
+
 
 @dataclass(slots=True)
 class Between:
@@ -20,8 +22,12 @@ class Between:
     asked: list[str] = field(default_factory=list)
     #: Answers to messages that are lost, once the message was delivered.
     lose: int = 0
-    #: Statuses that are answered instead of delivering anything.
+    #: Statuses that are answered instead of delivering a message.
     refuse: list[int] = field(default_factory=list)
+    #: The same, of cancellations.
+    refuse_cancels: list[int] = field(default_factory=list)
+    #: Changes cards on their way.
+    card: Callable[[bytes], bytes] = lambda body: body
     #: Told when a message was delivered, before its answer goes back.
     delivered: Callable[[], None] = lambda: None
 
@@ -43,12 +49,15 @@ async def between(base: str) -> AsyncIterator[Between]:
             if method == "SendMessage" and state.refuse:
                 return web.Response(status=state.refuse.pop(0))
             state.asked.append(method)
+            if method == "CancelTask" and state.refuse_cancels:
+                return web.Response(status=state.refuse_cancels.pop(0))
             async with http.request(
                 request.method, f"{base}{request.rel_url}", data=body, headers=request.headers
             ) as found:
+                content = await found.read()
                 answered = web.Response(
                     status=found.status,
-                    body=await found.read(),
+                    body=content if method != CARD else state.card(content),
                     headers={
                         name: found.headers[name]
                         for name in ("Content-Type", "ETag")

@@ -17,10 +17,11 @@ from aiohttp import web
 
 from millstream.errors import ConfigError
 from millstream.events import StoreFailed
+from millstream.public_keys import KeysUnreadable, parsed
 from millstream.store import api_keys, places
 from millstream.store.connection import Connection
 from millstream_gateway.auth.keyring import BELIEVED_S, Keyring
-from millstream_gateway.auth.keysets import Keys, KeysUnreadable, UrlSource, parsed, source_of
+from millstream_gateway.auth.keysets import Keys, UrlSource, source_of
 from millstream_gateway.auth.rates import Places, Rates
 from millstream_gateway.refusals import TooMany
 from tests.gateway.issuer import AUDIENCE, ISSUER, Issuer

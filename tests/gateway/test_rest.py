@@ -10,6 +10,7 @@ from millstream.events import OperatorActed, RequestServed
 from millstream.store import audit
 from tests.gateway.issuer import Issuer
 from tests.gateway.served import Served, served
+from tests.gateway.test_pages import token_of
 from tests.servers import RedisServer
 
 ADD = {"workflow": "add", "arguments": {"a": 2}}
@@ -115,7 +116,8 @@ async def test_runs_are_listed_page_by_page(gateway: Served) -> None:
     for n in range(10):
         await gateway.post(f"/runs/a{n}/cancel")
 
-    for query, count in (("", 40), ("&workflow=add", 35), ("&state=cancelled&state=scheduled", 20)):
+    for query, count in (("", 40), ("&workflow=add", 35), ("&state=cancelled&state=scheduled", 20),
+                         ("&limited=true", 0)):  # fmt: skip
         found: list[str] = []
         cursor = ""
         for _ in range(20):
@@ -236,7 +238,17 @@ async def test_a_change_that_could_not_be_noted_says_that_it_was_made(issuer: Is
             await gateway.post("/runs", {**ADD, "id": "r1", "delay": 1000})
             status, problem = await gateway.post("/runs/r1/cancel")
             _, run = await gateway.get("/runs/r1")
+        url = server.url_as("half", "secret")
+        async with served(url, issuer, insecure_open=True, jwt_keys=()) as gateway:
+            headers = {"Origin": gateway.url}
+            async with gateway.http.get(f"{gateway.url}/runs/r1") as answer:
+                form = {"token": token_of(await answer.text())}
+            async with gateway.http.post(
+                f"{gateway.url}/runs/r1/retry?queue=default", data=form, headers=headers
+            ) as answer:
+                shown, page = answer.status, await answer.text()
 
+    assert (shown, "That was done, and could not be noted" in page) == (500, True)
     assert (status, problem["type"]) == (500, "urn:millstream:unaudited")
     assert "cancel 'r1' was done (cancelled)" in problem["detail"]
     assert run["state"] == "cancelled"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from k8s.check import references, schemas, store
+from k8s.check import programs, references, schemas, store
 from k8s.check.__main__ import gitops, main
 from k8s.check.objects import Manifest, Place
 from k8s.check.quantities import quantity, redis_bytes
@@ -181,3 +181,16 @@ def test_each_region_has_a_redis_of_its_own_and_one_of_them_is_open(
     }
     assert replicas == {"region-a": None, "region-b": 0}
     assert jobs == {"region-a": False, "region-b": True}
+
+
+def test_probes_ask_the_port_that_lets_them_in(place: Callable[[str], Place]) -> None:
+    """The kubelet shows no certificate: on the port of the API every pod would be killed."""
+    found = place("gateway-mtls")
+    assert not list(programs.ports(found))
+    (gateway,) = [each for each in programs.processes(found) if each.command == "gateway"]
+
+    gateway.container["livenessProbe"]["httpGet"]["port"] = "http"
+    assert "on the port probes" in str(*programs.ports(found))
+    gateway.container["livenessProbe"]["httpGet"]["port"] = "probes"
+    del gateway.container["ports"][0]
+    assert "listens on 8082 for probes" in str(*programs.ports(found))

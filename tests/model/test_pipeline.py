@@ -115,6 +115,13 @@ def test_a_path_that_leads_nowhere_is_named(path: str) -> None:
         ([tool("a", {"x": {"$text": 7}})], "takes a string"),
         ([tool("a", {"x": {"$ref": "a b"}})], "is no reference"),
         ([tool(f"s{n}") for n in range(1_001)], "more than 1,000 steps"),
+        ([tool("a", on_error=[])], "on_error is"),
+        ([tool("a", ["no", "object"])], "arguments is an object"),
+        ([{"id": "a", "wait": {"seconds": None}}], "wait is"),
+        ([{"id": "a", "wait": {"signal": None}}], "wait is"),
+        ([{"id": "a", "wait": {"seconds": 1e300}}], "up to ten years"),
+        ([{"id": "a", "infer": "m", "inputs": 1, "options": {"key": "b"}}], "may not have key"),
+        ([{"id": "a", "infer": "m", "inputs": 1, "options": [1]}], "options is an object"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(steps: Any, says: str) -> None:
@@ -142,3 +149,31 @@ def test_depth_is_bounded() -> None:
         value = [value]
     with pytest.raises(InvalidPipeline, match="deeper than"):
         read([tool("a", {"x": value})])
+    condition: Any = True
+    for _ in range(10_000):
+        condition = {"not": condition}
+    with pytest.raises(InvalidPipeline, match="condition is nested deeper than"):
+        read([{"id": "a", "if": condition, "then": []}])
+
+
+def test_a_text_is_read_in_one_pass() -> None:
+    """A megabyte of openings without an end would keep a gateway busy for minutes."""
+    assert order(read([tool("a", {"x": {"$text": "${" * 500_000}})])) == [["a"]]
+    assert evaluate({"$text": "${n}, ${n"}, SCOPE) == "3, ${n"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [{"x": [ref("big")] * 40}, {"$text": "${big}" * 40}, [{"$text": "${n}"}, ref("all")]],
+)
+def test_what_a_template_comes_to_is_bounded(template: Any) -> None:
+    """A few lines that refer to the same again and again are more than a worker has memory."""
+    scope = {"n": 1, "big": "x" * 1_000_000, "all": ["x" * 1_000_000] * 40}
+    with pytest.raises(InvalidPipeline, match="more than 32 MiB"):
+        evaluate(template, scope)
+
+
+def test_what_says_nothing_of_its_own_is_not_copied() -> None:
+    """A map comes by its constants for every item."""
+    constant = {"rows": [[1, 2], [3, 4]]}
+    assert evaluate([constant, ref("n")], SCOPE)[0] is constant

@@ -77,6 +77,46 @@ def test_seconds_stand_first_when_there_are_six_fields() -> None:
     ]  # fmt: skip
 
 
+def test_a_change_of_the_clock_means_the_same_for_a_line_with_seconds() -> None:
+    """A line that was given seconds must not fire twice in October, nor not at all in March."""
+    table = times("15,45 30 2 * * *", timezone=BERLIN)
+
+    assert fired(table, "2026-03-28T12:00", 3) == [
+        "2026-03-29T01:00:15Z", "2026-03-29T01:00:45Z", "2026-03-30T00:30:15Z"
+    ]  # fmt: skip
+    assert fired(table, "2026-10-25T00:30:20", 2) == [
+        "2026-10-25T00:30:45Z", "2026-10-26T01:30:15Z"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("zone", "line", "after", "found"),
+    [
+        # Half an hour back at 02:00, and forward: the hours of that day begin as on any other.
+        ("Australia/Lord_Howe", "*/20 5 * * *", "2026-04-04T10:00", ["18:30", "18:50", "19:10"]),
+        ("Australia/Lord_Howe", "0 */2 * * *", "2026-04-04T12:00", ["13:00", "15:30", "17:30"]),
+        ("Australia/Lord_Howe", "*/20 5 * * *", "2026-10-03T10:00", ["18:00", "18:20", "18:40"]),
+        # An hour back at 03:45, and forward at 02:45: part of an hour comes twice, or never.
+        ("Pacific/Chatham", "*/30 2 * * *", "2026-04-04T12:00", ["12:15", "12:45", "13:15"]),
+        ("Pacific/Chatham", "*/25 2 * * *", "2026-04-04T12:50", ["13:05", "14:05", "13:15"]),
+        ("Pacific/Chatham", "0 */2 * * *", "2026-09-26T13:30", ["14:15", "16:15", "18:15"]),
+    ],
+)
+def test_a_clock_may_be_changed_within_an_hour(
+    zone: str, line: str, after: str, found: list[str]
+) -> None:
+    """Whole hours are passed over on the way to the next time, and must not be lost with that."""
+    assert [each[11:16] for each in fired(times(line, timezone=zone), after, 3)] == found
+
+
+@pytest.mark.parametrize("line", [{"every": 60}, {"cron": "0 0 * * *"}])
+def test_time_ends_with_the_year_9999(line: Any) -> None:
+    """A schedule that starts then has no next time, as one that ended; nothing breaks on it."""
+    table = times(**line, start=datetime(9999, 12, 31, tzinfo=UTC))
+
+    assert table.after(at("2026-01-01")) is None
+
+
 def test_an_interval_counts_from_its_start_and_includes_its_end() -> None:
     start = datetime(2026, 1, 1, 0, 0, 7, tzinfo=UTC)
     table = times(every=90, start=start, end=start + timedelta(seconds=180))
@@ -99,11 +139,14 @@ def test_a_bound_without_an_offset_is_meant_in_the_zone() -> None:
     assert fired(table, "2026-01-01T00:00", 1) == ["2026-06-30T22:00:00Z"]
 
 
-LINES = ("30 2 * * *", "0 */2 * * *", "*/20 * * * *", "0 0 * * 0", "15 1-3 * * *", "5 4 29 2 *")
-ZONES = ("UTC", BERLIN, "America/New_York", "Australia/Lord_Howe", "America/Sao_Paulo")
+LINES = ("30 2 * * *", "0 */2 * * *", "*/20 * * * *", "0 0 * * 0", "15 1-3 * * *", "*/10 5 * * *",
+         "5 4 29 2 *")  # fmt: skip
+ZONES = ("UTC", BERLIN, "America/New_York", "Australia/Lord_Howe", "Pacific/Chatham",
+         "America/Sao_Paulo")  # fmt: skip
 #: Around the changes of a clock, and everywhere else.
 MOMENTS = st.one_of(
-    st.integers(int(at("2026-03-28")), int(at("2026-03-31"))),
+    st.integers(int(at("2026-03-28")), int(at("2026-04-06"))),
+    st.integers(int(at("2026-09-26")), int(at("2026-10-05"))),
     st.integers(int(at("2026-10-24")), int(at("2026-11-02"))),
     st.integers(int(at("2015-01-01")), int(at("2036-01-01"))),
 )
@@ -124,7 +167,7 @@ def test_the_next_time_is_the_same_from_wherever_one_looks(
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from(LINES[:5]), st.sampled_from(ZONES), MOMENTS, st.integers(1, 20))
+@given(st.sampled_from(LINES[:6]), st.sampled_from(ZONES), MOMENTS, st.integers(1, 20))
 def test_the_newest_times_are_the_last_of_all(
     line: str, zone: str, moment: int, limit: int
 ) -> None:
@@ -181,6 +224,11 @@ REFUSED: list[dict[str, Any]] = [
     {"every": 60, "overlap": "perhaps"},
     {"every": 60, "start": LATER, "end": LATER - timedelta(days=1)},
     {"every": 60, "queue": "a b"},
+    {"every": "60"},
+    {"every": True},
+    {"cron": 5},
+    {"every": 60, "catch_up_limit": 150.5},
+    {"every": 60, "start": "2026-01-01"},
 ]
 
 

@@ -16,7 +16,7 @@ from tests.processes.fleet import wait_until
 from tests.scheduler.test_process import SchedulerProcess
 from tests.servers import RedisServer
 
-SECONDS = 40
+SECONDS = 60
 
 
 @pytest.fixture

@@ -197,6 +197,56 @@ async def test_a_change_keeps_a_tick_that_has_come(bench: Bench) -> None:
     assert await fired(bench) == {schedule.run_id(first): 1}
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_runs_that_stand_count_although_their_schedule_was_changed_meanwhile(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, resumed: bool
+) -> None:
+    """An operator pauses between a tick's run and its record: the run is there, and goes on."""
+    told, client = Transcript(), Client(connection=bench.store)
+    first = await made(bench.store)
+    overtaken = ticker(bench.store, told)
+    send_all = overtaken._queues.send_all
+
+    async def slowly(queue: str, news: Any) -> Any:
+        sent = await send_all(queue, news)
+        await client.schedules.pause("s")
+        if resumed:
+            await client.schedules.resume("s")
+        return sent
+
+    monkeypatch.setattr(overtaken._queues, "send_all", slowly)
+    await overtaken._tick()
+    progress = (await stood(bench.store)).progress
+
+    assert progress.paused is not resumed
+    assert await fired(bench) == each_once(first, progress)
+    assert progress.fired == len(told.of(TickFired)) == len(each_once(first, progress))
+
+
+async def test_runs_of_a_round_that_was_cut_off_count_although_the_next_finds_it_paused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis is away when the schedule is to move on, and an operator is quicker afterwards."""
+    first = await made(bench.store)
+    write = schedules.write
+
+    async def broken(store: Connection, written: Any) -> list[bool]:
+        raise StoreUnavailable("redis", "cut")
+
+    cut_off = ticker(bench.store)
+    monkeypatch.setattr(schedules, "write", broken)
+    with pytest.raises(StoreUnavailable):
+        await cut_off._tick()
+    monkeypatch.setattr(schedules, "write", write)
+    await Client(connection=bench.store).schedules.pause("s")
+    for _ in range(2):
+        await cut_off._tick()
+    progress = (await stood(bench.store)).progress
+
+    assert await fired(bench) == each_once(first, progress)
+    assert progress.fired == len(each_once(first, progress))
+
+
 @dataclass(slots=True)
 class World(Bench):
     """A lane of a store whose clock can be set forward."""

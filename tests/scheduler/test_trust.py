@@ -13,11 +13,11 @@ import anyio
 import pytest
 import trustme
 
+from millstream.certificates import Certificates
 from millstream.errors import KubernetesUnavailable
 from millstream.events import CertificateRead
 from millstream_scheduler import compose
 from millstream_scheduler.scaling import serve
-from millstream_scheduler.scaling.certificates import Certificates
 from millstream_scheduler.scaling.front_proxy import Caller
 from millstream_scheduler.scaling.kubernetes import Kubernetes
 from millstream_scheduler.scaling.reviews import Request, Reviews

@@ -32,13 +32,12 @@ class Operator:
     #: None: nothing is scheduled.
     schedule: Schedule | None
     laid_out: bool = False
-    #: How far the schedule had come when it was paused.
-    progress: Progress | None = None
+    paused: bool = False
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do."""
-        return self.laid_out and (self.schedule is None or self.progress is not None)
+        return self.laid_out and (self.schedule is None or self.paused)
 
 
 def drawn(seed: int) -> Operator:
@@ -68,20 +67,22 @@ def operator_main(operator: Operator, pause_at: float) -> Main:
             await _insist(lambda: client.schedules.create(schedule))
             await asyncio.sleep(max(0.0, pause_at - asyncio.get_running_loop().time()))
             await _insist(lambda: client.schedules.pause("tick"))
-            operator.progress = (await _insist(lambda: client.schedules.get("tick"))).progress
+            operator.paused = True
 
     return main
 
 
 def check_ticks(history: History) -> Iterator[tuple[str, str]]:
     """Every tick up to the last that fired has its run, once, and that has ended."""
-    schedule, progress = history.operator.schedule, history.operator.progress
-    if schedule is None or progress is None:
+    schedule, progress = history.operator.schedule, history.view.progress("tick")
+    if schedule is None or progress is None or not history.operator.paused:
         return
     found = {run_id for run_id in history.view.ids() if run_id.startswith("tick@")}
     ticks = set(_ticks(schedule, progress, range(1 - progress.fired, 1)))
-    # A run stands before its schedule moves on; one that was paused in between does not.
-    beyond = set(_ticks(schedule, progress, range(1, schedule.catch_up_limit)))
+    # A run stands before its schedule moves on. One that was paused in between counts it, unless
+    # the scheduler that knows of it has died.
+    died = any(x.scheduler and not x.alive for x in history.processes.values())
+    beyond = set(_ticks(schedule, progress, range(1, schedule.catch_up_limit))) if died else set()
     if ticks - found or found - ticks - beyond or progress.skipped:
         yield ("a tick has one run", f"{sorted(found ^ ticks)} differ; {progress}")
     for run_id in found:

@@ -45,6 +45,12 @@ def test_every_seed_keeps_every_promise(first: int) -> None:
         assert not verdict.broken, f"python -m tests.simulation --seed {seed} --trace"
 
 
+@pytest.mark.parametrize("seed", [1006])
+def test_a_seed_that_found_something_keeps_every_promise(seed: int) -> None:
+    """1006: paused between a tick's run and its record, a schedule did not count the run."""
+    assert not run(seed).broken
+
+
 @pytest.mark.parametrize("seed", [3, 77])
 def test_a_seed_tells_the_same_story_twice(seed: int) -> None:
     """A failure that cannot be seen again cannot be mended."""

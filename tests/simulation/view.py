@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from millstream.model import ids
+from millstream.model.schedule import Progress
+from millstream.store import schedules
 from millstream.store.keys import FRESH, GROUP, LEVELS, Lane
 from tests.simulation.network import Network
 
@@ -16,6 +20,7 @@ class View:
     """The lanes of a queue. They were there before the first run, and stay as many."""
 
     def __init__(self, network: Network, lanes: Sequence[Lane]) -> None:
+        self._db = network.server.dbs[0]
         self.lanes = [LaneView(network, lane) for lane in lanes]
 
     def of(self, run_id: str) -> LaneView:
@@ -60,6 +65,11 @@ class View:
         """Return what is kept of those who wait for a turn or a permit, or hold one."""
         waiting = {run_id.decode() for lane in self.lanes for run_id in lane.beside()}
         return waiting.union(*(lane.permits() for lane in self.lanes))
+
+    def progress(self, schedule: str) -> Progress | None:
+        """Return how far a schedule has come; None when there is none."""
+        found = self._db._dict.get(schedules.key(schedule).encode())
+        return found and msgspec.json.decode(found.value._values[b"progress"], type=Progress)
 
     def posted(self) -> int:
         """Return how much stands in the outboxes."""

@@ -15,6 +15,7 @@ from millstream.events import (
     LaneCleaned,
     LaneSwept,
     LeaseRenewed,
+    RoomAwaited,
     RunLost,
     StoreFailed,
     ToolCalled,
@@ -258,6 +259,17 @@ def test_a_breaker_that_probes_is_not_closed() -> None:
         seen.append(bench.value("millstream_circuit_open", server="s"))
 
     assert seen == [1, 1, 0]
+
+
+def test_calls_that_wait_for_room_are_told_by_their_server() -> None:
+    bench = Bench()
+
+    seen = []
+    for waiting in (1, 2, 0):
+        bench.emit(RoomAwaited(queue="q", room="tools/time", waiting=waiting))
+        seen.append(bench.value("millstream_tool_calls_waiting", queue="q", server="time"))
+
+    assert seen == [1, 2, 0]
 
 
 # -- the reference -----------------------------------------------------------------------------

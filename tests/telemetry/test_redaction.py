@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from millstream.telemetry import redaction
-from millstream.telemetry.redaction import CUT, HIDDEN, redact, redact_fields, redact_text
+from millstream.telemetry.redaction import (
+    CUT,
+    HIDDEN,
+    is_clear,
+    redact,
+    redact_fields,
+    redact_text,
+)
 
 SECRET = "hunter2"
 
@@ -208,3 +217,52 @@ def test_a_name_of_a_megabyte_is_not_remembered() -> None:
     for number in range(3):
         assert redact_fields({"token" + str(number) * 1_000_000: SECRET})
     assert redaction._looked_up.cache_info().currsize == before
+
+
+_PARTS = (
+    "a",
+    "7",
+    ".",
+    "-",
+    "/",
+    ":",
+    ",",
+    "@",
+    " ",
+    "=",
+    "eyJ",
+    "token",
+    "pwd",
+    "://",
+    '"',
+    "ü",
+    "sk-",
+    "hf_",
+    "aB3-" * 6,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(("run_id", "took_s", "worker", "api_key", "max_tokens")),
+        st.lists(st.sampled_from(_PARTS), max_size=8).map("".join)
+        | st.integers()
+        | st.floats()
+        | st.booleans()
+        | st.none()
+        | st.binary(max_size=3),
+    )
+)
+@example({"run_id": "a" * 9000})
+@example({"took_s": math.nan})
+@example({"api_key": "hunter2"})
+@example({"run_id": "pwd:hunter2", "worker": "w"})
+def test_what_is_seen_to_be_clear_is_what_redaction_leaves(fields: dict[str, object]) -> None:
+    encoded = msgspec.json.encode(fields)
+    if is_clear(fields, encoded):
+        assert encoded == msgspec.json.encode(redact_fields(fields))
+
+
+def test_what_most_lines_say_is_seen_to_be_clear() -> None:
+    fields = {"run_id": "k3v9", "workflow": "noop", "state": "completed", "attempt": 1, "s": 1e-05}
+    assert is_clear(fields, msgspec.json.encode(fields))

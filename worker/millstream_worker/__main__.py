@@ -86,6 +86,8 @@ async def serve(config: WorkerConfig, workflows: Workflows) -> None:
                     group.start_soon(
                         publish_forever, connection, config.queue, workflows, watched.emit
                     )
+                    withdrawer = compose.withdrawer(parts)
+                    group.start_soon(withdrawer.withdraw_forever, config.queue)
                     schedules = compose.schedules(connection)
                     group.start_soon(apply_schedules, schedules, workflows, watched.emit)
                     group.start_soon(

@@ -6,13 +6,17 @@ The conversation and the message have ids made from the step, the same for every
 worker. So when a worker dies between sending and writing down, whoever goes on finds the agent's
 task by the conversation instead of sending again. While the task goes on, the run is parked: it
 holds no slot and no memory of a worker.
+
+From the intent on the agent's task is noted beside the run. What is still noted when the run ends
+is withdrawn (`withdrawing`); so an operator's retry begins such a task anew, under other ids.
 """
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import anyio
@@ -23,12 +27,15 @@ from millstream.errors import (
     AgentOutcomeUnknown,
     AgentRejected,
     AgentTimeout,
+    AgentUntrusted,
     PayloadTooLarge,
 )
 from millstream.model.agent import AgentReply
 from millstream.model.backoff import RetryPolicy
 from millstream.model.journal import Record, RecordStatus
+from millstream.store import withdrawals
 from millstream_worker.agents.asked import MessageLost
+from millstream_worker.agents.replies import ASKS, ENDED, replied, reply_of, state_of
 from millstream_worker.parking import Parking
 from millstream_worker.steps import Recorder, Step, replayed
 
@@ -37,9 +44,6 @@ from millstream_worker.steps import Recorder, Step, replayed
 _SOONEST_S, _LATEST_S, _SHARE = 0.2, 30.0, 0.5
 #: Looks in a row that do not reach the agent: about a day.
 _MOST_MISSED = 3_000
-_ENDED = frozenset({"completed", "failed", "canceled", "rejected"})
-_ASKS = frozenset({"input_required", "auth_required"})
-_STATE = "TASK_STATE_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,15 @@ class AgentCall:
     timeout_s: float | None
     #: Made from the run and the step.
     key: str
+    #: Attempts made before an operator's retry: what was begun before them was withdrawn.
+    base: int = 0
+
+    def since(self, base: int) -> AgentCall:
+        """Return the call as it is made after an operator's retry: under a key of its own."""
+        if not base:
+            return self
+        key = hashlib.blake2b(f"{self.key}\n{base}".encode(), digest_size=16).hexdigest()
+        return replace(self, key=key)
 
     @property
     def context_id(self) -> str:
@@ -76,17 +89,6 @@ class AgentCall:
         if self.skill is not None:
             message["metadata"] = {"skill": self.skill}
         return message
-
-
-def parts_of(message: Any) -> list[dict[str, Any]]:
-    """Return a message as parts: texts as texts, anything else as data."""
-    several = message if isinstance(message, list | tuple) else [message]
-    return [
-        {"text": each, "mediaType": "text/plain"}
-        if isinstance(each, str)
-        else {"data": each, "mediaType": "application/json"}
-        for each in several
-    ]
 
 
 async def call_agent(
@@ -113,12 +115,14 @@ class _Calling:
         self._recorder = recorder
         self._parking = parking
         self._step = step
-        self._call = call
+        self._wanted = call
         self._began = recorder.wall() if record is None else record.began
         self._agents = recorder.environment.agents
         self._attempt = 0
-        #: What stands in the journal: which agent, and its task once that is known.
+        #: What stands in the journal: which agent, its task once that is known, and since which
+        #: retry of an operator.
         self._known: dict[str, Any] = {} if record is None else dict(record.value)
+        self._call = call.since(self._known.get("base", 0))
         self._waits = record is not None and record.status is RecordStatus.WAITING
         #: A message of an earlier worker, or one that got no answer: it may have arrived.
         self._lost = record is not None and not self._waits
@@ -134,7 +138,10 @@ class _Calling:
             if reply is None:
                 reply = await self._watched()
         except AgentError as error:
-            await self._recorder.fail(self._step, error, max(1, self._attempt), self._began)
+            # A task that may go on stays noted: also one that is given up here.
+            done = b"" if self._known and not (self._waits or self._lost) else None
+            attempts = max(1, self._attempt)
+            await self._recorder.fail(self._step, error, attempts, self._began, task=done)
         return await self._ended(reply)
 
     # -- send ----------------------------------------------------------------------------------
@@ -143,13 +150,16 @@ class _Calling:
         """Have the agent take the message; return its answer, if it has one already."""
         await self._recorder.ready()
         if not self._known:
-            self._known = {"agent": await self._agents.resolve(self._call.wanted)}
-            await self._write(RecordStatus.INTENT)
+            await self._intend(await self._agents.resolve(self._call.wanted))
         while True:
             self._attempt += 1
             await self._recorder.ready()
             try:
-                return await self._taken(await self._found() or await self._answer())
+                answer = await self._found() or await self._answer()
+                if self._withdrawn(answer):
+                    await self._intend(self._known["agent"])
+                    answer = await self._answer()
+                return await self._taken(answer)
             except MessageLost as lost:
                 self._lost = True
                 error: AgentError = AgentNotReached(str(lost), cause="AgentNotReached")
@@ -160,6 +170,21 @@ class _Calling:
                 raise self._given_up(error)
             self._recorder.retried(self._step, self._attempt, pause_s, error)
             await anyio.sleep(pause_s)
+
+    async def _intend(self, agent: str) -> None:
+        """Record that a task is to be begun."""
+        self._known = {"agent": agent}
+        if self._wanted.base:
+            self._known["base"] = self._wanted.base
+        self._call = self._wanted.since(self._wanted.base)
+        self._waits = self._lost = False
+        self._began = self._recorder.wall()
+        await self._write(RecordStatus.INTENT)
+
+    def _withdrawn(self, task: Mapping[str, Any]) -> bool:
+        """Whether a task was stopped because the run had ended, before an operator's retry."""
+        earlier = self._known.get("base", 0) < self._wanted.base
+        return earlier and not self._call.task and state_of(task) == "canceled"
 
     async def _found(self) -> dict[str, Any] | None:
         """Return the task of a message that may have arrived; None where it is to be sent."""
@@ -178,7 +203,7 @@ class _Calling:
         said = task.get("history") or []
         if any(each.get("messageId") == self._call.key for each in said if isinstance(each, dict)):
             return task
-        if _state(task) in _ASKS:
+        if state_of(task) in ASKS:
             return None  # it still asks
         raise self._unknown("it does not ask any more, and does not say what it was told")
 
@@ -194,13 +219,13 @@ class _Calling:
 
     async def _taken(self, answer: Mapping[str, Any]) -> AgentReply | None:
         if "status" not in answer:
-            return _replied(self._known["agent"], answer)
+            return replied(self._known["agent"], answer)
         task_id = answer.get("id")
         if not isinstance(task_id, str) or not task_id:
             raise AgentRejected("its task has no id", cause="AgentRejected")
-        if _state(answer) in _ENDED | _ASKS:
+        if state_of(answer) in ENDED | ASKS:
             # A page of tasks has no artifacts in it, and an answer may be older than its task.
-            return _reply(self._known["agent"], await self._looked(task_id) or answer)
+            return reply_of(self._known["agent"], await self._looked(task_id) or answer)
         self._known["task"] = task_id
         await self._write(RecordStatus.WAITING)
         self._waits = True
@@ -214,8 +239,10 @@ class _Calling:
         while True:
             task = await self._looked(self._known["task"])
             missed = 0 if task is not None else missed + 1
-            if task is not None and _state(task) in _ENDED | _ASKS:
-                return _reply(self._known["agent"], task)
+            if task is not None and self._withdrawn(task):
+                return await self._begun_anew()
+            if task is not None and state_of(task) in ENDED | ASKS:
+                return reply_of(self._known["agent"], task)
             if missed > _MOST_MISSED:
                 raise AgentNotReached(
                     f"agent {self._known['agent']} does not say what became of its task",
@@ -223,14 +250,20 @@ class _Calling:
                 )
             await self._rest()
 
+    async def _begun_anew(self) -> AgentReply:
+        await self._intend(self._known["agent"])
+        with self._parking.acting:
+            reply = await self._sent()
+        return reply or await self._watched()
+
     async def _looked(self, task_id: str) -> dict[str, Any] | None:
         """Return a task as it is; None when the agent is away. Looking has no effect."""
         with self._parking.acting:
             await self._recorder.ready()
             try:
                 return await self._agents.task(self._known["agent"], task_id)
-            except (AgentNotReached, MessageLost):
-                return None
+            except (AgentNotReached, AgentUntrusted, MessageLost):
+                return None  # also while its signature is not right: its task goes on
 
     async def _rest(self) -> None:
         now = self._recorder.wall()
@@ -253,7 +286,9 @@ class _Calling:
         record = self._recorder.record(
             self._step, status, dict(self._known), began=self._began, attempts=self._attempt
         )
-        await self._recorder.write(self._step, record)
+        task = self._known.get("task", self._call.task)
+        noted = withdrawals.Task(self._known["agent"], task, self._call.context_id)
+        await self._recorder.write(self._step, record, task=withdrawals.noted(noted))
 
     async def _ended(self, reply: AgentReply) -> AgentReply:
         took_s = max(0.0, self._recorder.wall() - self._began)
@@ -265,11 +300,12 @@ class _Calling:
             began=self._began,
             took_s=took_s,
         )
+        attempts = max(1, self._attempt)
         try:
-            await self._recorder.write(self._step, record)
+            await self._recorder.write(self._step, record, task=b"")
         except PayloadTooLarge as error:
             rejected = AgentRejected(str(error), cause="AgentRejected")
-            await self._recorder.fail(self._step, rejected, max(1, self._attempt), self._began)
+            await self._recorder.fail(self._step, rejected, attempts, self._began, task=b"")
         return reply
 
     def _pause(self, error: AgentError) -> float | None:
@@ -289,44 +325,3 @@ class _Calling:
             f" looked for by contextId {self._call.context_id}",
             cause="AgentOutcomeUnknown",
         )
-
-
-def _state(task: Mapping[str, Any]) -> str:
-    status = task.get("status")
-    state = status.get("state") if isinstance(status, Mapping) else ""
-    return str(state).removeprefix(_STATE).lower()
-
-
-def _reply(agent: str, task: Mapping[str, Any]) -> AgentReply:
-    artifacts = [dict(each) for each in task.get("artifacts") or [] if isinstance(each, Mapping)]
-    message = dict(task["status"]).get("message")
-    said = dict(message) if isinstance(message, Mapping) else None
-    brought = [part for each in artifacts for part in each.get("parts") or []]
-    text, data = _read(brought or (said or {}).get("parts") or [])
-    return AgentReply(
-        state=_state(task),
-        agent=agent,
-        text=text,
-        data=data,
-        task=str(task.get("id", "")),
-        context=str(task.get("contextId", "")),
-        artifacts=artifacts,
-        message=said,
-    )
-
-
-def _replied(agent: str, message: Mapping[str, Any]) -> AgentReply:
-    """Return the reply of an agent that answered without a task."""
-    text, data = _read(message.get("parts") or [])
-    context = str(message.get("contextId", ""))
-    return AgentReply(
-        state="completed", agent=agent, text=text, data=data, context=context, message=dict(message)
-    )
-
-
-def _read(parts: Sequence[Any]) -> tuple[str, Any]:
-    """Return the text of some parts, and their data: one value, several, or else the text."""
-    known = [part for part in parts if isinstance(part, Mapping)]
-    text = "\n".join(str(part["text"]) for part in known if "text" in part)
-    data = [part["data"] for part in known if "data" in part]
-    return text, (data[0] if len(data) == 1 else data) if data else text

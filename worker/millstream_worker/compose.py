@@ -60,6 +60,7 @@ from millstream_worker.spilling import Spills
 from millstream_worker.sweeper import Sweeper
 from millstream_worker.telling import running_step
 from millstream_worker.threads import Threads
+from millstream_worker.withdrawing import Withdrawer
 
 #: Threads for plain functions: as many as there can be MCP calls.
 THREADS = 100
@@ -260,7 +261,8 @@ async def tools(config: WorkerConfig, emit: Emit, connection: Connection) -> Asy
         rooms = None
         if any(spec.limit is not None for spec in servers.values()):
             token = ids.new_process_token(SystemRandom())
-            rooms = await stack.enter_async_context(Rooms(connection, token, config.lease))
+            shared = Rooms(connection, token, config.lease, emit=emit)
+            rooms = await stack.enter_async_context(shared)
         caller = ToolCaller(servers, emit=emit, rooms=rooms)
         yield await stack.enter_async_context(caller)
 
@@ -277,6 +279,11 @@ async def inference(
     notices = Notices(connection, ids.new_process_token(SystemRandom()))
     async with InferenceService(declared, emit=emit, notices=notices) as service:
         yield service
+
+
+def withdrawer(parts: Parts) -> Withdrawer:
+    """Return what has agents stop what they do for runs that have ended."""
+    return Withdrawer(parts.connection, parts.agents, parts.emit, parts.random)
 
 
 def schedules(connection: Connection) -> Schedules:

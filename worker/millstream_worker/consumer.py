@@ -192,13 +192,18 @@ class Consumer:
             self._posted()
         self._left = 0
         turns.answer(batch, reply.verdicts)
-        if self._slots.suspects:
-            self._clear_suspects(items, reply.verdicts)
+        # Most suspects only stood beside the run that killed: none waits for another one's end.
+        for run_id in turns.recorded(items, reply.verdicts) if self._slots.suspects else ():
+            if run_id in self.held:
+                self._slots.clear(self.held[run_id])
         left, self._left = self._left, None
         self._receive(reply.taken, granted + len(strays) + left)
         if want.total and len(reply.taken) < want.total and not self._adopting:
             self._dry.set()
-        if self._outgoing or self._adopting or self._comparing:
+        # Half was taken at most. The other half comes while this one runs: if it only came with
+        # this one's end, both would leave together for ever, and nothing run meanwhile.
+        more = want.total and self._slots.free and not self._dry.is_set()
+        if more or self._outgoing or self._adopting or self._comparing:
             self._wake.set()
 
     async def _commit(self, items: list[Item], want: Want) -> commits.CommitReply:
@@ -256,6 +261,8 @@ class Consumer:
 
     def _room_for_strays(self) -> tuple[list[Stray], list[Stray]]:
         """Return the strays to adopt, for which slots are taken, and those to hand back."""
+        if not self._adopting:
+            return [], []
         strays, self._adopting = self._adopting, []
         held = {(x.delivery.level, x.delivery.entry) for x in self.held.values()}
         strays = [x for x in strays if (x.level, x.entry) not in held]
@@ -269,23 +276,13 @@ class Consumer:
         """
         if not self._taking or self._dry.is_set():
             return NOTHING, 0
-        # Half of all at most: while one half is written and taken, the other half runs.
+        # Half of all: while one is written and taken, the other runs.
         most = min(turns.MOST_ITEMS, -(-self._slots.total // 2))
         kept = min(most, self._slots.kept(leaving, len(self.held) - leaving))
         granted = self._slots.take(most - kept)
         suspect = not (self._slots.suspecting or any(stray.level == SUSPECT for stray in strays))
         shares = self._shares.split(kept + granted)
         return Want(**shares, suspect=suspect, canary=self._slots.canary), granted
-
-    def _clear_suspects(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> None:
-        """Whoever records something here is past the place where its workers died.
-
-        Most suspects only stood beside the one that killed: none waits for another one's end.
-        """
-        for item, verdict in zip(items, verdicts, strict=True):
-            held = self.held.get(str(item[1])) if item[0] == "J" else None
-            if held is not None and verdict is Verdict.WRITTEN:
-                self._slots.clear(held)
 
     def _look_again(self) -> None:
         """Something may be waiting that the blocking read did not bring, or does not see."""

@@ -30,6 +30,7 @@ from millstream_worker import (
     steps,
     toolsteps,
 )
+from millstream_worker.agents import replies
 from millstream_worker.calls import Call
 from millstream_worker.streaming import Text
 from millstream_worker.waiting import Waiting
@@ -143,7 +144,7 @@ class RunContext(Waiting):
     ) -> Awaitable[AgentReply]:
         if self._held.stopped is not None:
             return Call(self._too_late)
-        parts = agentsteps.parts_of(message)
+        parts = replies.parts_of(message)
         before = AgentReply(state="", agent=agent) if reply_to is None else reply_to
         digest = codec.digest([parts, skill, before.task, before.context])
         step = self._step(StepKind.AGENT, agent, digest, f"agent {agent}", key)
@@ -156,6 +157,7 @@ class RunContext(Waiting):
             retry=retry or DEFAULT_RETRY,
             timeout_s=timeout,
             key=toolsteps.key_of(self._queue, self._delivery, step),
+            base=self._delivery.base,
         )
 
         async def act() -> AgentReply:

@@ -194,13 +194,21 @@ class EmbeddedWorker:
         worker = await compose.compose(config, self._workflows, parts)
         self._worker = worker
 
+        duties = anyio.CancelScope()
+
+        async def withdraw() -> None:
+            with duties:
+                await compose.withdrawer(parts).withdraw_forever(config.queue)
+
         async def serve() -> None:
             try:
                 with self._scope:
                     await worker.serve()
             finally:
+                duties.cancel()
                 worker.stop_renewing()
 
+        group.start_soon(withdraw)
         group.start_soon(serve)
         await worker.started.wait()
 

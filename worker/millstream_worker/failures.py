@@ -24,6 +24,7 @@ FAILURES: dict[str, type[StepError]] = {
         errors.DeadlineExceeded,
         errors.AgentNotReached,
         errors.AgentRejected,
+        errors.AgentUntrusted,
         errors.AgentTimeout,
         errors.AgentOutcomeUnknown,
     )

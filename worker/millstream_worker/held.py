@@ -20,7 +20,7 @@ from millstream.model.run import Delivery
 from millstream.model.trace import Place
 from millstream.store import commits
 from millstream.store.codec import Parts
-from millstream.store.commits import Child, Item, Verdict
+from millstream.store.commits import Item, Verdict
 from millstream.store.keys import Lane
 from millstream_worker.sent import Outbox, Sent
 from millstream_worker.turns import UNWRITTEN
@@ -39,6 +39,8 @@ class Stop(Enum):
     ENDED = "ended"  # what is still called has come too late
 
 
+#: Makes an item of a delivery, given the version to pin.
+MakesItem = Callable[[Delivery, str], Item]
 #: How much a run says before it leaves without being waited for.
 _PART = 200
 
@@ -194,13 +196,16 @@ class Held:
             self.judge(verdict)
         return verdict
 
-    async def start_child(self, key: str, record: bytes, child: Child) -> None:
-        """Journal that a child is waited for, and have it started."""
+    async def write_with(
+        self, record: bytes, beside: bytes, make: MakesItem, said: Saying | None = None
+    ) -> None:
+        """Journal a record with something beside it; return when both stand. Raises as `write`."""
         self._check()
         self._count(len(record))
-        self._size += len(child.start)
-        item = commits.start_child(self.delivery, key, record, child, self._take_pin())
-        self._later.append(item)
+        self._size += len(beside)
+        self._later.append(make(self.delivery, self._take_pin()))
+        if said is not None:
+            self.say(said, commits.ONCE_WRITTEN)
         self.judge(await self._send().wait())
 
     async def admit(self, asked: Sequence[Asked]) -> None:

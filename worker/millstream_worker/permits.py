@@ -79,10 +79,15 @@ class Permits:
         self._lapse_s = 0.0
         self._wake = anyio.Event()
 
+    def take(self) -> bool:
+        """Take a permit if one is here, and nobody waits for it."""
+        free = not self._line and self._may_use()
+        self._used += free
+        return free
+
     async def enter(self) -> None:
         """Return with a permit."""
-        if not self._line and self._may_use():
-            self._used += 1
+        if self.take():
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append(turn)

@@ -1,15 +1,16 @@
 """Room at what all workers of a queue share: so many at once, so many in a period.
 
 One room is shared by whoever names the same queue and the same thing. Promise: a block that was
-entered counts, on all workers together, and whoever waits for one room holds up no other. It does
-not know what is done in a room.
+entered counts, on all workers together, and whoever waits for one room holds up no other. How many
+wait is told when that changes; who finds room at once costs no event. It does not know what is done
+in a room.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from millstream.errors import StoreError
+from millstream.events import Emit, RoomAwaited
 from millstream.model.limit import Quota
 from millstream.store import pools
 from millstream.store.connection import Connection
@@ -38,11 +40,13 @@ class Rooms:
         token: str,
         lease_s: float,
         *,
+        emit: Emit = lambda _: None,
         mono: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._token = token
         self._lease_s = lease_s
+        self._emit = emit
         self._mono = mono
         self._rooms: dict[tuple[str, str], _Room] = {}
         self._group: TaskGroup | None = None
@@ -69,13 +73,18 @@ class Rooms:
         """Return a block that holds a place under a quota."""
         room = self._rooms.get((queue, name))
         if room is None:
-            room = self._opened(f"{queue}/{name}", quota)
+            room = self._opened(queue, name, quota)
             self._rooms[queue, name] = room
         return _Place(room)
 
-    def _opened(self, name: str, quota: Quota) -> _Room:
+    def _opened(self, queue: str, name: str, quota: Quota) -> _Room:
         assert self._group is not None, "enter the Rooms first"
-        room = _Room(self._pace(name, quota), self._permits(name, quota))
+
+        def told(waiting: int) -> None:
+            self._emit(RoomAwaited(queue=queue, room=name, waiting=waiting))
+
+        pool = f"{queue}/{name}"
+        room = _Room(self._pace(pool, quota), self._permits(pool, quota), told)
         for part in (room.pace, room.permits):
             if part is not None:
                 self._group.start_soon(part.serve)
@@ -110,13 +119,32 @@ class Rooms:
 
 
 class _Room:
-    """One room: its rate, and its permits."""
+    """One room: its rate, its permits, and how many wait for it here."""
 
-    __slots__ = ("pace", "permits")
+    __slots__ = ("_told", "_waiting", "pace", "permits")
 
-    def __init__(self, pace: Pace | None, permits: Permits | None) -> None:
+    def __init__(
+        self, pace: Pace | None, permits: Permits | None, told: Callable[[int], None]
+    ) -> None:
         self.pace = pace
         self.permits = permits
+        self._told = told
+        self._waiting = 0
+
+    def at_once(self) -> bool:
+        """Enter, if nobody has to be waited for."""
+        return self.pace is None and (self.permits is None or self.permits.take())
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Be counted among those who wait."""
+        self._waiting += 1
+        self._told(self._waiting)
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self._told(self._waiting)
 
     async def resign(self) -> None:
         if self.permits is not None:
@@ -132,11 +160,15 @@ class _Place:
         self._room = room
 
     async def __aenter__(self) -> None:
-        # Nobody holds a permit while it waits for its time.
-        if self._room.pace is not None:
-            await self._room.pace.enter()
-        if self._room.permits is not None:
-            await self._room.permits.enter()
+        room = self._room
+        if room.at_once():
+            return
+        with room.awaited():
+            # Nobody holds a permit while it waits for its time.
+            if room.pace is not None:
+                await room.pace.enter()
+            if room.permits is not None:
+                await room.permits.enter()
 
     async def __aexit__(
         self,

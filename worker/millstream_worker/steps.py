@@ -15,9 +15,10 @@ import msgspec
 from millstream.errors import SealKeyMissing, StepError, StepFailed, Suspended, said
 from millstream.events import StepEnded, StepRetried
 from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
+from millstream.model.run import Delivery
 from millstream.model.trace import Place, SpanContext, parsed
-from millstream.store import codec, records
-from millstream.store.commits import Child, Verdict
+from millstream.store import codec, commits, records
+from millstream.store.commits import Child, Item, Verdict
 from millstream_worker.environment import Environment
 from millstream_worker.excerpts import excerpt
 from millstream_worker.failures import FAILURES
@@ -122,8 +123,11 @@ class Recorder:
             return None
         return self._held.journal(step.key, data)
 
-    async def write(self, step: Step, record: Record) -> None:
-        """Journal a record; return when it stands. Raises `PayloadTooLarge` or `NotEncodable`."""
+    async def write(self, step: Step, record: Record, *, task: bytes | None = None) -> None:
+        """Journal a record; return when it stands. Raises `PayloadTooLarge` or `NotEncodable`.
+
+        ``task`` is what another agent does for the step from here on, see `commits.entrust`.
+        """
         data = self._encode(step.key, record)
         spills = self.environment.spills
         if len(data) > spills.above and record.status is RecordStatus.OK:
@@ -131,7 +135,15 @@ class Recorder:
             data = self._encode(step.key, record._replace(value=spilled))
         ends = record.status in {RecordStatus.OK, RecordStatus.FAILED}
         told = self.progress.ended(step, record) if ends and self.progress is not None else None
-        await self._held.write(step.key, data, told)
+        if task is None:
+            await self._held.write(step.key, data, told)
+        else:
+            noted: bytes = task
+
+            def entrusted(held: Delivery, version: str) -> Item:
+                return commits.entrust(held, step.key, data, noted, version)
+
+            await self._held.write_with(data, task, entrusted, told)
         if ends:
             self.tell(step, record)
 
@@ -168,7 +180,12 @@ class Recorder:
 
     async def start_child(self, step: Step, record: Record, child: Child) -> None:
         """Journal that a child is waited for, and have it started, together."""
-        await self._held.start_child(step.key, self._encode(step.key, record), child)
+        data = self._encode(step.key, record)
+
+        def started(held: Delivery, version: str) -> Item:
+            return commits.start_child(held, step.key, data, child, version)
+
+        await self._held.write_with(data, child.start, started)
 
     async def whole(self, record: Record) -> Record:
         """Return a record with its value, wherever that is kept."""
@@ -204,10 +221,18 @@ class Recorder:
         self._held.emit_later(step.key, self._encode(step.key, record), said)
         await self._held.flush()
 
-    async def fail(self, step: Step, error: StepError, attempts: int, began: float) -> NoReturn:
-        """Record that a step failed for good, then raise its error."""
+    async def fail(
+        self,
+        step: Step,
+        error: StepError,
+        attempts: int,
+        began: float,
+        *,
+        task: bytes | None = None,
+    ) -> NoReturn:
+        """Record that a step failed for good, then raise its error. ``task``: see `write`."""
         error.key = step.key
-        await self.write(step, self.failure(step, error, attempts, began))
+        await self.write(step, self.failure(step, error, attempts, began), task=task)
         raise error
 
     def failure(self, step: Step, error: StepError, attempts: int, began: float) -> Record:

@@ -62,6 +62,13 @@ def answer(batch: Sequence[Submission], verdicts: Sequence[Verdict]) -> None:
             continue
 
 
+def recorded(items: Sequence[Item], verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Return the runs that have recorded something: they are past where their workers died."""
+    for item, verdict in zip(items, verdicts, strict=True):
+        if item[0] == "J" and verdict is Verdict.WRITTEN:
+            yield str(item[1])
+
+
 @contextmanager
 def beating(wake: Callable[[], None], every_s: float) -> Iterator[None]:
     """Have a loop woken now and then, so that it shows that it turns.

@@ -27,7 +27,7 @@ def context_of_call(call: Call) -> ServerCallContext:
 
 def base_of(call: Call) -> str:
     """Return the address under which a caller has reached us, as far as we can see it."""
-    return f"http://{call.request.headers.get('Host', 'localhost')}"
+    return f"{call.request.scheme}://{call.request.headers.get('Host', 'localhost')}"
 
 
 def check_version(said: str | None) -> None:

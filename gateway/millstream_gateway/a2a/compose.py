@@ -8,6 +8,7 @@ from random import Random
 
 import anyio
 
+from millstream.certificates import Certificates
 from millstream.client import Client
 from millstream.errors import ConfigError
 from millstream.events import Emit
@@ -48,6 +49,8 @@ class Settings:
     host: str
     #: -1: no gRPC.
     port: int
+    #: What the port is served with; None: without TLS.
+    tls: Certificates | None = None
     bounds: GrpcBounds
     #: Seconds between two words in the catalogue of agents; None: there is none.
     heartbeat_s: float | None = None
@@ -164,6 +167,7 @@ def _port(settings: Settings, shared: Shared, agent: Agent) -> GrpcPort:
         settings.bounds,
         host=settings.host,
         port=settings.port,
+        tls=settings.tls,
         emit=shared.emit,
         mono=shared.mono,
     )

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from millstream.client import Client
 from millstream.errors import MillstreamError, UnknownRun
 from millstream.events import Emit, MessageSent, StoreFailed
-from millstream.store import pushes
+from millstream.store import claims, pushes
 from millstream.store.connection import Connection
 from millstream.store.pushes import Errand, Progress, Wish
 from millstream_gateway.a2a.destinations import ANSWER_S, CONNECT_S, Destinations
@@ -70,7 +70,7 @@ class Courier:
                 async with anyio.create_task_group() as group:
                     for errand in due:
                         group.start_soon(self._look_after, http, errand)
-                if len(due) < pushes.CLAIMED:
+                if len(due) < claims.CLAIMED:
                     await anyio.sleep(_LOOK_S)
 
     async def _look_after(self, http: aiohttp.ClientSession, errand: Errand) -> None:

@@ -16,16 +16,19 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 from a2a.server.context import ServerCallContext
-from a2a.server.request_handlers.grpc_handler import GrpcHandler, GrpcServerCallContextBuilder
+from a2a.server.request_handlers.grpc_handler import GrpcServerCallContextBuilder
 from a2a.server.request_handlers.request_handler import RequestHandler
 from a2a.types import a2a_pb2_grpc
 from a2a.utils.constants import VERSION_HEADER
 from a2a.utils.errors import VersionNotSupportedError
 
+from millstream.certificates import Certificates
 from millstream.errors import ConfigError, MillstreamError, StoreError, said
 from millstream.events import Emit, RequestServed
 from millstream_gateway.a2a.bindings import check_version
 from millstream_gateway.a2a.callers import Caller, context_of
+from millstream_gateway.a2a.grpc_tls import credentials
+from millstream_gateway.a2a.statuses import GrpcErrors
 from millstream_gateway.auth.guard import credential
 from millstream_gateway.auth.principals import Principal, Role
 from millstream_gateway.auth.rates import Rates
@@ -81,16 +84,18 @@ class GrpcPort:
         *,
         host: str,
         port: int,
+        tls: Certificates | None = None,
         emit: Emit,
         mono: Callable[[], float],
     ) -> None:
-        self._handler = GrpcHandler(agent, _Contexts())
+        self._handler = GrpcErrors(agent, _Contexts())
         self._guard = guard
         self._rates = rates
         self._served = tuple(served)
         self._bounds = bounds
         self._address = f"[{host}]" if ":" in host else host
         self._asked = port
+        self._tls = tls
         self._emit = emit
         self._mono = mono
         #: The port, once it listens.
@@ -109,11 +114,15 @@ class GrpcPort:
             ],
         )
         a2a_pb2_grpc.add_A2AServiceServicer_to_server(self._handler, server)  # type: ignore[no-untyped-call]  # generated
+        where = f"{self._address}:{self._asked}"
         try:
-            self.port = server.add_insecure_port(f"{self._address}:{self._asked}")
+            if self._tls is None:
+                self.port = server.add_insecure_port(where)
+            else:
+                self.port = server.add_secure_port(where, credentials(self._tls))
         except RuntimeError as error:
             raise ConfigError(
-                f"cannot listen on {self._address}:{self._asked}: {error}; choose another port with"
+                f"cannot listen on {where}: {error}; choose another port with"
                 " --grpc (0 picks a free one, -1 none)"
             ) from error
         await server.start()
@@ -177,7 +186,7 @@ class GrpcPort:
             principal=principal,
             served=self._served,
             origin=context.peer(),
-            base=f"http://{authority}",
+            base=f"{'http' if self._tls is None else 'https'}://{authority}",
         )
 
 

@@ -14,14 +14,14 @@ from a2a.server.request_handlers.request_handler import RequestHandler
 from a2a.server.routes.common import serialize_list_tasks_response
 from a2a.types import a2a_pb2 as pb
 from a2a.utils.constants import A2A_JSON_MEDIA_TYPE
-from a2a.utils.error_handlers import build_rest_error_payload
-from a2a.utils.errors import A2AError, InternalError, InvalidParamsError
+from a2a.utils.errors import A2AError, InvalidParamsError
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict, Parse, ParseDict, ParseError
 from google.protobuf.message import Message
 
 from millstream_gateway.a2a.bindings import check_version_of, context_of_call
 from millstream_gateway.a2a.sse import stream
+from millstream_gateway.a2a.statuses import http_payload
 from millstream_gateway.calls import Call
 from millstream_gateway.rest.shapes import encoded
 
@@ -155,7 +155,15 @@ async def _answered(
     except A2AError as error:
         return _refused(error)
     plain = MessageToDict(result) if isinstance(result, Message) else result
-    return web.Response(body=encoded(plain), content_type=A2A_JSON_MEDIA_TYPE)
+    return web.Response(body=encoded(plain), content_type=_media_type(call))
+
+
+def _media_type(call: Call) -> str:
+    """Return the type of an answer: JSON, or that of the protocol for whoever speaks of it."""
+    headers = call.request.headers
+    spoken = (headers.get("Accept", ""), headers.get("Content-Type", ""))
+    named = any(A2A_JSON_MEDIA_TYPE in each.lower() for each in spoken)
+    return A2A_JSON_MEDIA_TYPE if named else "application/json"
 
 
 async def _streamed(call: Call, ask: Callable[[ServerCallContext], Any]) -> web.StreamResponse:
@@ -165,25 +173,19 @@ async def _streamed(call: Call, ask: Callable[[ServerCallContext], Any]) -> web.
             call.request,
             ask(context_of_call(call)),
             told=lambda event: event,
-            failed=_payload,
+            failed=http_payload,
         )
     except A2AError as error:
         return _refused(error)
 
 
 def _refused(error: A2AError) -> web.Response:
-    payload = _payload(error)
+    payload = http_payload(error)
     return web.Response(
         body=encoded(payload),
         status=payload["error"]["code"],
         content_type="application/json",
     )
-
-
-def _payload(error: Exception) -> dict[str, Any]:
-    # One that nobody foresaw is told without its text.
-    known = error if isinstance(error, A2AError) else InternalError("see the log")
-    return build_rest_error_payload(known)
 
 
 def _body(call: Call, message: M) -> M:

@@ -1,57 +1,30 @@
 """The public keys that tokens are checked with, from files and addresses, and fresh.
 
-Each key is bound to the one algorithm that it is made for; what a token says of its algorithm only
-chooses among keys, never how a key is used. Symmetric keys are passed over: whoever can check with
-one can also sign.
-
 Promises: a source that is away costs nothing but freshness, for an hour; a key that nobody has seen
 yet is looked for at most every ten seconds, whoever asks; what is read is bounded.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
-import msgspec
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt import PyJWK, PyJWTError
 
-from millstream.errors import ConfigError, MillstreamError
+from millstream.errors import ConfigError
 from millstream.events import Emit, StoreFailed
-from millstream.model.limits import KIB
+from millstream.public_keys import MOST_BYTES, Key, KeysUnreadable, chosen, parsed
 from millstream_gateway.refusals import Unavailable
 
-_MOST_BYTES = 256 * KIB
-_MOST_KEYS = 100
 _FETCH_S = 5.0
 #: An unknown key is looked for no more often.
 _AGAIN_S = 10.0
 #: Keys that could not be read anew are believed for so long.
 STALE_S = 3600.0
-_PEM = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-class KeysUnreadable(MillstreamError):
-    """A source of keys did not answer, or what it said is no set of keys."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A public key, and the one algorithm it is used with."""
-
-    kid: str | None
-    algorithm: str
-    key: Any
 
 
 class Source(Protocol):
@@ -71,7 +44,7 @@ class FileSource:
         """Read the file."""
         try:
             async with await anyio.open_file(self.path, "rb") as file:
-                return await file.read(_MOST_BYTES)
+                return await file.read(MOST_BYTES)
         except OSError as error:
             raise KeysUnreadable(f"cannot read {self.path}: {error.strerror}") from error
 
@@ -96,7 +69,7 @@ class UrlSource:
             ):
                 if answer.status != 200:
                     raise KeysUnreadable(f"{self.url} answers {answer.status}")
-                return await answer.content.read(_MOST_BYTES)
+                return await answer.content.read(MOST_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KeysUnreadable(f"{self.url}: {error or type(error).__name__}") from error
 
@@ -141,23 +114,16 @@ class Keys:
 
     async def fitting(self, kid: str | None, algorithm: str) -> list[Key]:
         """Return the keys that may have signed. Raises `Unavailable` while there is none at all."""
-        found = self._chosen(kid, algorithm)
+        found = chosen(self._fresh(), kid, algorithm)
         if not found:
             # Whoever asks while they are being read waits for that, however many ask.
             async with self._lock:
                 if self._mono() - self._looked > _AGAIN_S:
                     await self._load()
-            found = self._chosen(kid, algorithm)
+            found = chosen(self._fresh(), kid, algorithm)
         if not found and not self._fresh():
             raise Unavailable("the keys of the identity provider cannot be read just now")
         return found
-
-    def _chosen(self, kid: str | None, algorithm: str) -> list[Key]:
-        return [
-            key
-            for key in self._fresh()
-            if key.algorithm == algorithm and (kid is None or key.kid in {None, kid})
-        ]
 
     def _fresh(self) -> list[Key]:
         now = self._mono()
@@ -170,53 +136,3 @@ class Keys:
                 self._known[number] = (self._mono(), parsed(await source.load()))
             except KeysUnreadable as error:
                 self._emit(StoreFailed(during="keys", error=f"KeysUnreadable: {error}"))
-
-
-def parsed(data: bytes) -> list[Key]:
-    """Return the usable keys of a JWKS document or of PEM text. Raises `KeysUnreadable`."""
-    if data.lstrip().startswith(b"{"):
-        keys = _of_jwks(data)
-    else:
-        try:
-            keys = [_bound(None, load_pem_public_key(text)) for text in _PEM.findall(data)]
-        except ValueError as error:
-            raise KeysUnreadable(f"a PEM block is no public key: {error}") from error
-    usable = [key for key in keys if key is not None][:_MOST_KEYS]
-    if not usable:
-        raise KeysUnreadable("there is no key for RS256, ES256 or EdDSA in it")
-    return usable
-
-
-def _of_jwks(data: bytes) -> list[Key | None]:
-    try:
-        rows = msgspec.json.decode(data, type=dict[str, Any])["keys"]
-        return [_of_jwk(row) for row in rows if isinstance(row, dict)]
-    except (msgspec.MsgspecError, KeyError, TypeError, UnicodeError) as error:
-        raise KeysUnreadable("it is no JWKS document") from error
-
-
-def _of_jwk(row: dict[str, Any]) -> Key | None:
-    if row.get("kty") not in {"RSA", "EC", "OKP"} or row.get("use", "sig") != "sig":
-        return None
-    try:
-        key = _bound(row.get("kid"), PyJWK(row, _algorithm_of(row)).key)
-    except (PyJWTError, ValueError, TypeError):
-        return None
-    return key if key is not None and row.get("alg", key.algorithm) == key.algorithm else None
-
-
-def _algorithm_of(row: dict[str, Any]) -> str:
-    return {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}[row["kty"]]
-
-
-def _bound(kid: str | None, key: Any) -> Key | None:
-    """Return the key with its algorithm; None for one that is weak, private or of another kind."""
-    match key:
-        case RSAPublicKey() if key.key_size >= 2048:
-            return Key(kid, "RS256", key)
-        case EllipticCurvePublicKey() if isinstance(key.curve, SECP256R1):
-            return Key(kid, "ES256", key)
-        case Ed25519PublicKey():
-            return Key(kid, "EdDSA", key)
-        case _:
-            return None

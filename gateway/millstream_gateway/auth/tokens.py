@@ -12,11 +12,11 @@ from typing import Any
 import jwt
 
 from millstream.errors import MillstreamError
-from millstream_gateway.auth.keysets import Key, Keys
+from millstream.public_keys import ALGORITHMS, Key
+from millstream_gateway.auth.keysets import Keys
 from millstream_gateway.auth.principals import Principal, grants_of
 from millstream_gateway.refusals import Unauthenticated
 
-ALGORITHMS = ("RS256", "ES256", "EdDSA")
 #: Clocks of two machines may differ by so much.
 _LEEWAY_S = 30.0
 _LONGEST = 8_000

@@ -13,6 +13,8 @@ import msgspec
 from aiohttp import web
 
 from millstream_gateway.calls import Call
+from millstream_gateway.dashboard.planning import Planning
+from millstream_gateway.dashboard.starting import Starting
 from millstream_gateway.dashboard.visitors import FIELD, page_of_run, quoted, to
 from millstream_gateway.refusals import Malformed
 from millstream_gateway.rest import operating_shapes, schedule_shapes, shapes
@@ -32,6 +34,9 @@ class Deeds:
     bulk: Bulk
     operating: Operating
     schedules: Schedules
+    #: Those that are filled in.
+    planning: Planning
+    starting: Starting
 
     # -- one run -------------------------------------------------------------------------------
 

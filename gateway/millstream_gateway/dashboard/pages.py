@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from millstream.client import Client
-from millstream.errors import MillstreamError, said
+from millstream.errors import MillstreamError, Unaudited, said
 from millstream.model.run import RunState
 from millstream_gateway.auth.principals import ALL, Principal, Role
 from millstream_gateway.calls import Call
@@ -168,8 +168,13 @@ class Pages:
         if isinstance(error, Unauthenticated):
             return to("/login")
         problem = answer_of(error)
-        reason = said(error) if isinstance(error, MillstreamError) and problem.status < 500 else ""
-        return self._rendering.page("refused", _NOBODY, status=problem.status, reason=reason)
+        # What was done and could not be noted is told as such: who reads no more would do it again.
+        done = isinstance(error, Unaudited)
+        told = done or problem.status < 500
+        reason = said(error) if isinstance(error, MillstreamError) and told else ""
+        return self._rendering.page(
+            "refused", _NOBODY, status=problem.status, reason=reason, done=done
+        )
 
 
 def _parted(named: str | None, between: str) -> tuple[str, str] | None:

@@ -7,6 +7,8 @@ from typing import Any
 from millstream_gateway.auth.principals import Role
 from millstream_gateway.dashboard.deeds import Deeds
 from millstream_gateway.dashboard.pages import Pages
+from millstream_gateway.dashboard.planning import Planning
+from millstream_gateway.dashboard.starting import Starting
 from millstream_gateway.dashboard.views import Views
 from millstream_gateway.rest import operating_shapes, schedule_shapes, shapes
 from millstream_gateway.rest.stream import Streams
@@ -15,7 +17,12 @@ from millstream_gateway.routes import Answer, Form, Handler, Route
 
 def routes(pages: Pages, views: Views, deeds: Deeds, streams: Streams) -> list[Route]:
     """Return the routes of the pages."""
-    return [*_looked_at(pages, views, streams), *_sent(deeds), *_way_in(pages)]
+    return [
+        *_looked_at(pages, views, streams),
+        *_sent(deeds),
+        *_filled_in(deeds.planning, deeds.starting),
+        *_way_in(pages),
+    ]
 
 
 def _looked_at(pages: Pages, views: Views, streams: Streams) -> list[Route]:
@@ -51,6 +58,18 @@ def _sent(deeds: Deeds) -> list[Route]:
         _form("/schedules/{name}/resume", deeds.resume_schedule),
         _form("/schedules/{name}/trigger", deeds.trigger_schedule),
         _form("/schedules/{name}/delete", deeds.delete_schedule),
+    ]
+
+
+def _filled_in(planning: Planning, starting: Starting) -> list[Route]:
+    operator, submitter = Role.OPERATOR, Role.SUBMITTER
+    return [
+        _page("GET", "/schedules/new", planning.new, operator),
+        _form("/schedules/new", planning.make),
+        _page("GET", "/schedules/{name}/change", planning.show, operator),
+        _form("/schedules/{name}/change", planning.change),
+        _page("GET", "/enqueue", starting.new, submitter, shapes.OfQueue),
+        _page("POST", "/enqueue", starting.start, submitter, body=Form),
     ]
 
 

@@ -54,7 +54,7 @@ def _scope(call: Call) -> MutableMapping[str, Any]:
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": request.method,
-        "scheme": "http",
+        "scheme": request.scheme,
         "path": request.rel_url.path,
         "raw_path": request.rel_url.raw_path.encode(),
         "query_string": b"",

@@ -151,6 +151,7 @@ class Runs:
             call,
             call.queue(asked.queue),
             states=asked.state or tuple(RunState),
+            limited=asked.limited,
             matches=visible_to(call, filters_of(asked)),
             limit=asked.limit,
             cursor=asked.cursor,

@@ -25,10 +25,12 @@ Zone = Annotated[str, Meta(min_length=1, max_length=100, description="An IANA na
 # -- what is asked -----------------------------------------------------------------------------
 
 
-class NewSchedule(Struct, kw_only=True, forbid_unknown_fields=True):
-    """A workflow to run again and again: at the times of a cron line, or at an interval."""
+class ChangedSchedule(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a schedule says from now on: for what is left out, what a new one would say.
 
-    name: Name
+    Its queue, where none is named, stays the one it has.
+    """
+
     workflow: Name
     arguments: dict[str, Any] = {}
     cron: Line | None = None
@@ -45,13 +47,11 @@ class NewSchedule(Struct, kw_only=True, forbid_unknown_fields=True):
     priority: Literal["high", "normal", "low"] = "normal"
     timeout: Seconds | None = None
     version: Name | None = None
-    #: Whether it begins paused.
-    paused: bool = False
 
-    def schedule(self, queue: str, tenant: str | None) -> Schedule:
+    def called(self, name: str, queue: str, tenant: str | None) -> Schedule:
         """Return the schedule that is asked for."""
         return Schedule(
-            self.name,
+            name,
             self.workflow,
             self.arguments,
             cron=self.cron,
@@ -69,6 +69,14 @@ class NewSchedule(Struct, kw_only=True, forbid_unknown_fields=True):
             timeout=self.timeout,
             version=self.version,
         )
+
+
+class NewSchedule(ChangedSchedule, kw_only=True, forbid_unknown_fields=True):
+    """A workflow to run again and again: at the times of a cron line, or at an interval."""
+
+    name: Name
+    #: Whether it begins paused.
+    paused: bool = False
 
 
 class Trigger(Struct, kw_only=True, forbid_unknown_fields=True):

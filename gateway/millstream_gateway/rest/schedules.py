@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from millstream.client import Client
 from millstream.errors import IdConflict, ScheduleConflict, UnknownSchedule
-from millstream.model.schedule import ScheduleStatus
+from millstream.model.schedule import Schedule, ScheduleStatus
 from millstream_gateway.auth.principals import Role
 from millstream_gateway.auth.rates import Rates
 from millstream_gateway.calls import Call, Reply
@@ -62,7 +62,7 @@ class Schedules:
         """Make a schedule on behalf of the caller's tenant."""
         asked: schedule_shapes.NewSchedule = call.body
         queue = call.queue(asked.queue)
-        wanted = asked.schedule(queue, call.principal.acts_for)
+        wanted = asked.called(asked.name, queue, call.principal.acts_for)
         try:
             status = await self._act(
                 call, "write schedule", queue, asked.name,
@@ -72,6 +72,21 @@ class Schedules:
             # What the other one says is told to nobody.
             raise Conflict(f"schedule name {asked.name!r} is taken; choose another") from error
         return Reply(value=schedule_shapes.view(status), status=201)
+
+    async def change(self, call: Call) -> Reply:
+        """Have a schedule say something else. It stays paused, and stays its tenant's."""
+        found = await self.visible(call)
+        return Reply(value=schedule_shapes.view(await self.changed(call, found.schedule)))
+
+    async def changed(self, call: Call, before: Schedule) -> ScheduleStatus:
+        """Change a schedule that was found to be the caller's, if it still says that."""
+        asked: schedule_shapes.ChangedSchedule = call.body
+        queue = before.queue if asked.queue is None else call.queue(asked.queue)
+        wanted = asked.called(before.name, queue, before.tenant)
+        return await self._act(
+            call, "write schedule", queue, before.name,
+            lambda: self._schedules.change(before, wanted),
+        )  # fmt: skip
 
     async def pause(self, call: Call) -> Reply:
         """Let a schedule fire no more until it is resumed."""

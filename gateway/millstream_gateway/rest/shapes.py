@@ -94,6 +94,8 @@ class RunsQuery(OfQueue, kw_only=True, forbid_unknown_fields=True):
     tenant: Tenant | None = None
     since: Moment | None = None
     until: Moment | None = None
+    #: Only those that wait for a permit of a limit.
+    limited: bool = False
     limit: Limit = 50
     cursor: Cursor | None = None
 

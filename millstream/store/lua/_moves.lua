@@ -79,8 +79,11 @@ local function conclude(id, key, state, payload, retention_ms, loose, first, ...
   end
   if loose[first + 2] then redis.call('PEXPIRE', events_key(id), retention_ms) end
   if loose[first + 4] then
-    if state == 'cancelled' and ours(redis.pcall('HGET', received_key(id), '#open')) then post('kind', 'down', 'run', id) end
-    redis.call('PEXPIRE', received_key(id), retention_ms)
+    local box = received_key(id)
+    if state == 'cancelled' and ours(redis.pcall('HGET', box, '#open')) then post('kind', 'down', 'run', id) end
+    -- It has called other agents, and tasks of theirs may go on.
+    if loose[first + 4] == '2' and ours(redis.pcall('HGET', box, '#tasks')) then post('kind', 'tasks', 'run', id) end
+    redis.call('PEXPIRE', box, retention_ms)
   end
   if loose[first + 5] then
     post('kind', 'end', 'to', loose[first + 5], 'id', id, 'state', state, 'payload', payload)

@@ -22,6 +22,8 @@
 --   R id fence version level entry retention_ms pause_ms n error key{n}   try again later, without these records
 --   N id fence version level entry retention_ms arguments           begin anew with these arguments
 --   C id fence version key record child queue start   journal, and have a child run started
+--   T id fence version key record task                journal, and note what another agent does for the
+--     step, so that it is told when the run ends before; empty: it does nothing any more
 --   P id fence version level entry retention_ms due_ms ran_ms heard awaits   park until a time, or
 --     until one of the messages that `awaits` names, a line each, arrives; queued again at once when
 --     one has arrived since message number `heard`
@@ -63,7 +65,7 @@ local SEQUENCE = tonumber(ARGV[10])
 
 -- Read every item before the first write: a script that fails half-way is not rolled back. Items are
 -- not copied: what follows reads them where they stand. An item begins at `at`, with its operation.
-local SHAPE = {J = 4, E = 6, S = 6, D = 10, R = 8, P = 10, W = 9, N = 7, C = 8, L = 6, U = 7, K = 6, F = 2, A = 2, H = 3}
+local SHAPE = {J = 4, E = 6, S = 6, D = 10, R = 8, P = 10, W = 9, N = 7, C = 8, T = 6, L = 6, U = 7, K = 6, F = 2, A = 2, H = 3}
 -- Where the numbers of an item stand, or its only one, and its level, which an entry follows.
 local NUMBERS = {J = 4, S = 3, D = 6, R = {6, 7, 8}, P = {6, 7, 8, 9}, N = 6, L = 6, U = {6, 7}, K = 6, H = 3}
 local LEVEL = {D = 4, R = 4, P = 4, N = 4, L = 4, U = 4, K = 4, F = 1, A = 1, H = 1}
@@ -388,6 +390,22 @@ local function make_the_rest()
     redis.call('HINCRBY', box, '#open', 1)
     if not run[9] then redis.call('HSET', key, 'received', '1') end
     post('kind', 'start', 'run', id, 'queue', ARGV[at + 7], 'id', child, 'data', ARGV[at + 8])
+    return verdict
+  end
+
+  function apply.T(at)
+    local mine, key, run = held(at)
+    if not mine or run[1] ~= 'running' then return '0' end
+    local task, box, field = ARGV[at + 6], received_key(ARGV[at + 1]), '!' .. ARGV[at + 4]
+    if not ours(redis.pcall('HLEN', box)) then return '5' end
+    local verdict = journal(ARGV[at + 1], key, run, at + 4, 1, pinned(at, run))
+    if verdict == '3' or verdict == '5' then return verdict end
+    if task ~= '' then
+      if redis.call('HSET', box, field, task) == 1 then redis.call('HINCRBY', box, '#tasks', 1) end
+      if run[9] ~= '2' then redis.call('HSET', key, 'received', '2') end
+    elseif redis.call('HDEL', box, field) == 1 and redis.call('HINCRBY', box, '#tasks', -1) == 0 then
+      redis.call('HDEL', box, '#tasks')
+    end
     return verdict
   end
 

@@ -40,6 +40,9 @@ local timeout, tenant, trace, delay, attributes = ARGV[11], ARGV[12], ARGV[13], 
 if not BACKLOG[priority] or string.find(window .. longest .. timeout .. delay, '%D') then error('once: malformed run ' .. id) end
 learn(high, normal, low, wide)
 
+-- A run that is debounced may begin late, where no worker was there. So long its name is kept for it.
+local LATE = 3600000
+
 -- Who stands for the name, and since when.
 local stand = PREFIX .. mode .. ':' .. name
 local found = ours(redis.pcall('GET', stand))
@@ -57,6 +60,7 @@ if mode == 'debounce' then
     local due = math.min(NOW + tonumber(window), tonumber(since) + tonumber(longest))
     redis.call('HSET', run_key(known), 'args', arguments)
     redis.call('ZADD', TIMERS, 'XX', digits(math.max(NOW, due)), known)
+    redis.call('PEXPIRE', stand, digits(math.max(0, due - NOW) + LATE))
     return {0, known}
   end
 elseif state then
@@ -74,8 +78,11 @@ local limit = depth and math.ceil(tonumber(depth) / tonumber(lanes or '1'))
 local waiting = limit and all_waiting()
 if limit and waiting >= limit then return {3, limit, waiting} end
 
-if mode == 'debounce' then delay = digits(math.min(tonumber(window), tonumber(longest))) end
-local keep = mode == 'debounce' and digits(tonumber(window) + tonumber(longest)) or window
+local keep = window
+if mode == 'debounce' then
+  delay = digits(math.min(tonumber(window), tonumber(longest)))
+  keep = digits(tonumber(delay) + LATE)
+end
 redis.call('SET', stand, NOW_TEXT .. ' ' .. id, 'PX', math.max(1, tonumber(keep)))
 accept(id, key, workflow, version, arguments, priority, delay, timeout, tenant, trace, attributes)
 return {1}

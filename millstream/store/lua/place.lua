@@ -8,7 +8,7 @@
 --   queued, running     wait for `line_up`, in the order in which they came
 --   scheduled, parked   until their time; without one it is now, since nobody knows when it would be
 --   ended               until they expire. A child says its end once more: its parent may have been
---                       copied before it heard of it; and so does a parent that was cancelled.
+--                       copied before it heard of it; and so does a parent that was cancelled, or has left tasks.
 --                       It stands aside until all runs are here.
 --
 -- Safe to send twice. Whoever held a run in the store that was copied holds it no more.
@@ -32,6 +32,7 @@ local function tell(id, state, result, failure, parent)
   if state == 'cancelled' and redis.call('HGET', received_key(id), '#open') then
     redis.call('XADD', UNSAID, '*', 'kind', 'down', 'run', id)
   end
+  if redis.call('HGET', received_key(id), '#tasks') then redis.call('XADD', UNSAID, '*', 'kind', 'tasks', 'run', id) end
 end
 
 for at = 1, #ARGV, 4 do

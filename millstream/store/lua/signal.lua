@@ -20,6 +20,7 @@
 --   +<child>  queue of a child that has not ended
 --   #open     how many were started and have not ended
 --   #ends     how many ends wait                           #end     number of the last end
+--   !<step>   what another agent does for a step           #tasks   how many of these there are
 --
 -- The name of a child's end is `c:` and the id of the child. It is taken once from a child that is
 -- open, needs no id, and has room at any bound. A run that may be started again takes it too.
@@ -50,7 +51,8 @@ local function append(id, key, name, payload)
   if forgotten then redis.call('HDEL', box, '=' .. forgotten, oldest) end
   local waiting = redis.call('HGET', box, '~' .. name)
   redis.call('HSET', box, number, payload, '~' .. name, waiting and waiting .. ' ' .. number or number)
-  redis.call('HSET', key, 'received', '1')
+  -- '2' says that it has called other agents, too.
+  redis.call('HSETNX', key, 'received', '1')
   return number
 end
 

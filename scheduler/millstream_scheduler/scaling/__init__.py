@@ -6,7 +6,6 @@
     front_proxy who asks, by the word of the API server
     kubernetes  the two calls of the API server: whose word counts, who may ask
     reviews     who may ask, remembered for a while
-    certificates  TLS that follows its files
     server      HTTP over it all
 
 Nothing here asks Redis anything.

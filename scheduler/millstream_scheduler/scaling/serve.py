@@ -15,16 +15,14 @@ import anyio
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from millstream.certificates import FILES_S, Certificates
 from millstream.errors import ConfigError, KubernetesUnavailable, MillstreamError
 from millstream.events import CertificateRead, Emit
-from millstream_scheduler.scaling.certificates import Certificates
 from millstream_scheduler.scaling.doors import Doors
 from millstream_scheduler.scaling.front_proxy import FrontProxy
 
 FindsProxy = Callable[[], Awaitable[FrontProxy]]
 
-#: How soon exchanged files are noticed. They are exchanged weeks before they run out.
-FILES_S = 10.0
 #: How soon a change of the front proxy's authority is noticed, and how soon it is asked for again
 #: when the API server did not answer.
 PROXY_S = 60.0
@@ -87,7 +85,7 @@ async def listening(
             doors = Doors(runner.server, certificates.listening)
             async with anyio.create_task_group() as group:
                 group.start_soon(doors.admit_forever, listener)
-                group.start_soon(_follow_files, certificates)
+                group.start_soon(certificates.follow_forever, FILES_S)
                 group.start_soon(_follow_proxy, trusted)
                 yield int(listener.getsockname()[1])
                 group.cancel_scope.cancel()
@@ -122,12 +120,6 @@ def _listener(host: str, port: int) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
-
-
-async def _follow_files(certificates: Certificates) -> None:
-    while True:
-        await anyio.sleep(FILES_S)
-        certificates.refresh()
 
 
 async def _follow_proxy(trusted: Trusted) -> None:

@@ -34,6 +34,13 @@ class Agents(Protocol):
     async def find(self, agent: str, context_id: str) -> dict[str, Any] | None:
         """Return the task of a conversation; None when there is none. Raises as `send`."""
 
+    async def cancel(self, agent: str, task_id: str) -> None:
+        """Have an agent stop a task; that it cannot be stopped is an answer. Raises as `send`."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Which agents may be asked."""
+
 
 class NoAgents:
     """Stands where no agent is declared."""
@@ -64,3 +71,12 @@ class NoAgents:
     async def find(self, agent: str, context_id: str) -> dict[str, Any] | None:
         """Refuse."""
         return await self.task(agent, context_id)
+
+    async def cancel(self, agent: str, task_id: str) -> None:
+        """Refuse."""
+        await self.task(agent, task_id)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """There are none."""
+        return frozenset()

@@ -17,11 +17,12 @@ import aiohttp
 import anyio
 from yarl import URL
 
-from millstream.errors import AgentNotReached, AgentRejected
+from millstream.errors import AgentNotReached, AgentRejected, AgentUntrusted
 from millstream.events import AgentDiscovered, Emit, MessageSent
 from millstream_worker.agents.asked import MessageLost
 from millstream_worker.agents.cards import VERSION, Cards
 from millstream_worker.agents.declared import AgentSpec
+from millstream_worker.agents.signatures import Untrusted, Verifier
 from millstream_worker.tools.credentials import Redactor
 from millstream_worker.tools.egress import check_host
 from millstream_worker.tools.faults import (
@@ -40,6 +41,8 @@ from millstream_worker.tools.sockets import Ticket, faults, open_http
 ANSWER_S = 30.0
 #: What an agent says when it does not know itself what went wrong.
 _INTERNAL = -32603
+#: It has no such task, or none that can be cancelled: it has ended, or the agent never cancels.
+_NOT_STOPPED = frozenset({-32001, -32002, -32004})
 
 
 @dataclass(slots=True)
@@ -82,7 +85,11 @@ class AgentCaller:
         def headers() -> Mapping[str, str]:
             return {name: self._redactor.reveal(text) for name, text in spec.headers.items()}
 
-        return _Peer(spec, http, Cards(http, url, headers, self._mono), headers)
+        verifier = None
+        if spec.trust is not None:
+            private = spec.allow_private
+            verifier = Verifier(spec.trust, http, allow_private=private, mono=self._mono)
+        return _Peer(spec, http, Cards(http, url, headers, self._mono, verifier), headers)
 
     # -- which agent ---------------------------------------------------------------------------
 
@@ -94,7 +101,13 @@ class AgentCaller:
         for name, spec in self._specs.items():
             if wanted in {name, spec.url.reveal()}:
                 return name
-        found = [name for name in self._specs if await self._has(name, wanted)]
+        found, doubted = [], []
+        for name in self._specs:
+            try:
+                if await self._has(name, wanted):
+                    found.append(name)
+            except Untrusted:
+                doubted.append(name)
         status = "found" if found else "missing"
         # The label is the skill only where one of ours has it: anybody can ask for anything.
         capability = wanted if found else "unknown"
@@ -103,7 +116,8 @@ class AgentCaller:
             return found[0]
         what = f"{len(found)} declared agents have" if found else "no declared agent is, or has,"
         raise AgentRejected(
-            f"{what} {wanted!r}; call it by a name that stands in the file that --agents names",
+            f"{what} {wanted!r}; call it by a name that stands in the file that --agents names"
+            + (f" (cards that are not believed: {', '.join(doubted)})" if doubted else ""),
             cause="AgentRejected",
         )
 
@@ -113,12 +127,19 @@ class AgentCaller:
             return True
         try:
             return skill in (await self._checked(peer).card()).skills
+        except Untrusted:
+            raise
         except Fault:
             return False
 
     def resends(self, agent: str) -> bool:
         """Whether an agent drops a message that it has had before."""
         return self._peer(agent).spec.resend
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Which agents may be asked."""
+        return frozenset(self._specs)
 
     # -- what is asked -------------------------------------------------------------------------
 
@@ -151,6 +172,16 @@ class AgentCaller:
         tasks = page.get("tasks")
         found = [dict(each) for each in tasks if isinstance(each, dict)] if tasks else []
         return next((each for each in found if each.get("contextId") == context_id), None)
+
+    async def cancel(self, agent: str, task_id: str) -> None:
+        """Have an agent stop a task; that it cannot be stopped is an answer. Raises as `send`."""
+        began = self._mono()
+        try:
+            await self._ask(agent, "CancelTask", {"id": task_id})
+        except AgentRejected as error:
+            if getattr(error.__cause__, "code", None) not in _NOT_STOPPED:
+                raise
+        self._emit(MessageSent(kind="cancel", recipient=agent, took_s=self._mono() - began))
 
     async def _ask(self, agent: str, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         peer = self._peer(agent)
@@ -209,6 +240,8 @@ class AgentCaller:
             # It did not leave us, or they say themselves that they did not take it.
             case Unsent() | Refused(status=429 | 503):
                 return AgentNotReached(told, cause="AgentNotReached", retry_after=fault.retry_after)
+            case Untrusted():
+                return AgentUntrusted(told, cause="AgentUntrusted")
             case Unfit() | AddressRefused():
                 return AgentRejected(told, cause="AgentRejected")
             case Refused(status=status) if status < 500:

@@ -1,13 +1,14 @@
 """The card of another agent: fetched, believed for a while, and asked for again by its tag.
 
 Promise: an address in a card is taken only where it is on the host that the configuration names, so
-a card can lead nowhere else.
+a card can lead nowhere else. Where signatures are demanded, a card without one that can be trusted
+is no card, also when the one before it had such a signature.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,7 @@ import anyio
 import msgspec
 from yarl import URL
 
+from millstream_worker.agents.signatures import KeysAway, Untrusted, Verifier
 from millstream_worker.tools.faults import Fault, Malformed, Unfit
 from millstream_worker.tools.messages import read_bounded, refusal
 from millstream_worker.tools.sockets import Ticket, faults
@@ -39,6 +41,7 @@ class Card:
 
 @dataclass(slots=True)
 class _Known:
+    document: Mapping[str, Any]
     card: Card
     tag: str | None
     at: float
@@ -53,11 +56,14 @@ class Cards:
         url: URL,
         headers: Callable[[], Mapping[str, str]],
         mono: Callable[[], float],
+        verifier: Verifier | None = None,
     ) -> None:
         self._http = http
         self._url = url
         self._headers = headers
         self._mono = mono
+        #: None: a card is believed as it comes.
+        self._verifier = verifier
         self._known: _Known | None = None
         self._lock = anyio.Lock()
 
@@ -68,13 +74,22 @@ class Cards:
             if known is not None and self._mono() - known.at < _BELIEVED_S:
                 return known.card
             try:
-                self._known = await self._fetched(known)
+                self._known = await self._believed(await self._fetched(known))
+            except (Untrusted, KeysAway):
+                self._known = None
+                raise
             except Fault:
                 if known is None:
                     raise
                 # Whether it is away, its own interface says better.
                 return known.card
             return self._known.card
+
+    async def _believed(self, known: _Known) -> _Known:
+        # Also one that has not changed: who is trusted may have.
+        if self._verifier is not None:
+            await self._verifier.check(known.document)
+        return known
 
     async def _fetched(self, known: _Known | None) -> _Known:
         headers = {**self._headers(), "accept": "application/json", "accept-encoding": "identity"}
@@ -89,18 +104,25 @@ class Cards:
                 trace_request_ctx=ticket,
             ) as answer:
                 if answer.status == 304 and known is not None:
-                    return _Known(known.card, known.tag, self._mono())
+                    return replace(known, at=self._mono())
                 if answer.status != 200:
                     raise await refusal(answer)
                 body = await read_bounded(answer, _LARGEST)
-                return _Known(self._read(body), answer.headers.get("etag"), self._mono())
+                tag = answer.headers.get("etag")
+                document = self._decoded(body)
+                return _Known(document, self._read(document), tag, self._mono())
 
-    def _read(self, body: bytes) -> Card:
+    def _decoded(self, body: bytes) -> Mapping[str, Any]:
         try:
-            document = msgspec.json.decode(body, type=dict[str, Any])
+            return msgspec.json.decode(body, type=dict[str, Any])
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise Malformed("its card is no JSON object") from error
+
+    def _read(self, document: Mapping[str, Any]) -> Card:
+        try:
             interfaces = [dict(each) for each in document["supportedInterfaces"]]
             skills = [dict(each) for each in document.get("skills", [])]
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise Malformed("its card is none of A2A 1.0") from error
         tags = {str(tag) for skill in skills for tag in skill.get("tags", [])}
         return Card(
