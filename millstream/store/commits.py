@@ -7,6 +7,7 @@ is not safe to send twice: after a lost reply, send the items again and take not
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -284,5 +285,6 @@ def _apart(want: Want) -> int:
     return int(want.suspect) + 2 * int(want.canary)
 
 
+@functools.lru_cache(maxsize=256)  # nearly always it is asked for how long records are retained
 def _ms(seconds: float) -> int:
     return max(0, round(seconds * 1000))

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import repeat, starmap
 from typing import TextIO
 
 
@@ -63,7 +64,8 @@ class Lines:
             self._scheduled = None
             lines: list[str] = []
             with contextlib.suppress(IndexError):  # a thread that gave up has thrown the rest away
-                lines.extend(self._waiting.popleft() for _ in range(len(self._waiting)))
+                # Called from C: a generator would be entered anew for every line.
+                lines.extend(starmap(self._waiting.popleft, repeat((), len(self._waiting))))
             if lines:
                 lines.append("")
                 self._stream.write("\n".join(lines))

@@ -59,12 +59,15 @@ class Attempt:
     async def outcome(self, began: float, make_scope: Callable[[], anyio.CancelScope]) -> Verdict:
         """Run the workflow; return its outcome, and the records of a failure that escaped it."""
         # A scope, and not a mere cancellation of the task: it respects what a workflow shields.
+        held = self._held
         with make_scope() as scope:
-            self._held.on_stop(scope.cancel)
+            held.on_stop = scope.cancel
+            if held.stopped is not None:
+                scope.cancel()
             try:
                 return await self._ended(began)
             finally:
-                self._held.on_stop(None)
+                held.on_stop = None
         return self.put_aside(began)
 
     async def _ended(self, began: float) -> Verdict:

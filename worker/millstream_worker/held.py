@@ -68,7 +68,8 @@ class Held:
     #: The version to pin with the next write; empty once it is pinned.
     _pin = ""
     _bytes = 0
-    _on_stop: Callable[[], None] | None = None
+    #: What stops the workflow. Whoever sets it looks whether it should have been called already.
+    on_stop: Callable[[], None] | None = None
     #: Who is told of the next message: its name, or None when that is not known.
     on_message: Callable[[str | None], None] | None = None
 
@@ -90,18 +91,12 @@ class Held:
         """Where the run is."""
         return self._outbox.lane
 
-    def on_stop(self, action: Callable[[], None] | None) -> None:
-        """Say what stops the workflow; called at once when it should have stopped already."""
-        self._on_stop = action
-        if action is not None and self.stopped is not None:
-            action()
-
     def stop(self, reason: Stop) -> None:
         """Put the run aside. The first reason stands, except that a lost run writes nothing."""
         if self.stopped is None or reason is Stop.LOST:
             self.stopped = reason
-        if self._on_stop is not None:
-            self._on_stop()
+        if self.on_stop is not None:
+            self.on_stop()
 
     def place(self, place: Place) -> None:
         """Say where the delivery stands in a trace."""

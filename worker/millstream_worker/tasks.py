@@ -77,7 +77,9 @@ class Tasks:
 
     def _end(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
-        self._ended.set()
+        if not self._tasks:
+            # Whoever waits, waits for the last of them.
+            self._ended.set()
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._escaped(error)
