@@ -2,13 +2,14 @@
 
 What is listened with never changes; it hands every new connection to the context of the moment.
 Half of a pair that is being exchanged, or a file that cannot be read, changes nothing: what was
-shown before is shown on, and an event tells of it once. A client that was verified before the
-authority was exchanged is no longer believed. A client that takes up a session of before,
-which is not verified again, can do so until the next look at the files, and not behind a change.
+shown before is shown on, and an event tells of it once. A client that was verified against an
+authority which is gone is no longer believed. A client that takes up a session of before, which is
+not verified again, can do so until the next look at the files, and not behind a change.
 """
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from millstream.events import CertificateRead, Emit
 FILES_S = 10.0
 #: Files that are missing so many times in a row are told of: once, they are being exchanged.
 _NEWS = 2
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +84,12 @@ class Certificates:
             self._trusted = trusted
 
     def believes(self, connection: ssl.SSLObject) -> bool:
-        """Whether what a client showed was verified against the authority of the moment."""
-        return getattr(connection.context, "authority", None) == self.shown.authority
+        """Whether all that a client was verified against is believed at the moment.
+
+        An authority that came beside it, as one does before it takes its place, ends nothing.
+        """
+        before, now = getattr(connection.context, "authority", None), self.shown.authority
+        return before == now or (bool(_each(before)) and _each(before) <= _each(now))
 
     def refresh(self) -> None:
         """Look whether the files have changed, and show what is in them."""
@@ -177,6 +183,10 @@ class _Listening(ssl.SSLContext):
     def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
         """Begin a connection."""
         return self._of_the_moment().wrap_bio(*args, **options)
+
+
+def _each(authority: bytes | None) -> frozenset[bytes]:
+    return frozenset(_CERTIFICATE.findall(authority or b""))
 
 
 def _reason(error: Exception) -> object:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from millstream import Client, Enqueue
-from millstream.errors import Unaudited, UnknownRun, UsageError
+from millstream.errors import Unaudited, UnknownRun, UnknownTrial, UsageError
 from millstream.model.audit import Entry, entry_of
 from millstream.model.schedule import Schedule
 from millstream.store import audit
@@ -57,6 +57,15 @@ async def test_what_was_refused_is_told_too(client: Client) -> None:
         ("cancel", "UnknownRun"),
         ("resize", "UsageError"),
     ]
+
+
+async def test_what_is_told_of_an_argument_is_bounded(client: Client) -> None:
+    """A hundred thousand entries are kept, whatever reasons people give."""
+    with pytest.raises(UnknownTrial):
+        await client.trials.rollback("w", reason="because " * 10_000)
+
+    (act,) = await trail(client)
+    assert len(act.details["reason"]) == 500
 
 
 async def test_a_gateway_names_each_of_its_principals(client: Client) -> None:

@@ -65,7 +65,7 @@ from millstream_gateway.rest.stream import Streams
 from millstream_gateway.routes import Table
 from millstream_gateway.serve import Duty, Gateway
 from millstream_gateway.server import Api, Bounds
-from millstream_gateway.tls import tls_of
+from millstream_gateway.tls import StillBelieved, tls_of
 
 #: Streams and waiting requests of all callers together, as a share of the connections.
 _OPEN_SHARE = 0.75
@@ -116,6 +116,9 @@ def compose(config: GatewayConfig, parts: Parts) -> Gateway:
         emit=parts.emit,
         mono=parts.mono,
         wall=parts.wall,
+        check_connection=(
+            StillBelieved(tls, parts.wall) if tls is not None and config.tls_client_ca else None
+        ),
     )
     listens = functools.partial(
         listening,

@@ -130,6 +130,17 @@ class TooMany(Refused):
         return max(1, -int(-self.after_s // 1))
 
 
+class Outlived(Refused):
+    """The connection is older than the authority of its client, or than its certificate is good."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    kind = "unavailable"
+    closes = True
+
+    def __init__(self) -> None:
+        super().__init__("what this connection was opened with counts no more; open another one")
+
+
 class Unavailable(Refused):
     """It cannot be done just now."""
 

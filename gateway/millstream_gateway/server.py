@@ -90,6 +90,7 @@ class Api:
         emit: Emit,
         mono: Callable[[], float],
         wall: Callable[[], float],
+        check_connection: Callable[[web.BaseRequest], None] | None = None,
     ) -> None:
         self._documents = Documents(wall)
         self._table = table
@@ -101,6 +102,8 @@ class Api:
         self._tell_person = tell_person
         self._emit = emit
         self._mono = mono
+        #: Raises `Refused` where its client is believed no more.
+        self._check_connection = check_connection
         #: Requests that are being answered.
         self.busy = 0
 
@@ -135,6 +138,8 @@ class Api:
         return answer
 
     async def _answer(self, request: web.BaseRequest, noted: _Noted) -> web.StreamResponse:
+        if self._check_connection is not None:
+            self._check_connection(request)
         check_head(request)
         match = self._table.match(request.method, request.rel_url.raw_path)
         route = match.route

@@ -1,17 +1,40 @@
 """TLS of the gateway's ports: which files it shows, and whether callers show a certificate too.
 
 A certificate opens the connection and names nobody: who calls is said by a key or token, over TLS
-as without it.
+as without it. Where callers show one, a connection ends with what it was opened with.
 """
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
+
+from aiohttp.web import BaseRequest
 
 from millstream.certificates import Certificates
 from millstream.errors import ConfigError
 from millstream.events import Emit
 from millstream_gateway.config import GatewayConfig
+from millstream_gateway.refusals import Outlived
+
+
+class StillBelieved:
+    """Raises for a request over a connection that would not be opened any more."""
+
+    def __init__(self, certificates: Certificates, wall: Callable[[], float]) -> None:
+        self._certificates = certificates
+        self._wall = wall
+
+    def __call__(self, request: BaseRequest) -> None:
+        """Raise `Outlived`: its client was verified once, and may have lost its trust since."""
+        transport = request.transport
+        shown: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport else None
+        certificate = shown.getpeercert() if shown is not None else None
+        if shown is None or not certificate:
+            return  # it is gone: nobody hears the answer
+        until = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+        if not self._certificates.believes(shown) or until <= self._wall():
+            raise Outlived
 
 
 def tls_of(config: GatewayConfig, emit: Emit) -> Certificates | None:

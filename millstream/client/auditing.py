@@ -20,7 +20,7 @@ from millstream.store import audit
 from millstream.store.connection import Connection
 
 Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
-#: What a result may say of itself.
+#: What a result may say of itself, and what is told of an argument.
 _LONGEST = 500
 #: Acts that leave in one call.
 _PART = 200
@@ -112,7 +112,11 @@ def audited(
         @functools.wraps(method)
         async def told(self: Any, /, *args: Any, **kwargs: Any) -> Any:
             queue, target = of(*args, **kwargs)
-            details = {k: v for k, v in kwargs.items() if isinstance(v, str | int | float)}
+            details = {
+                name: given[:_LONGEST] if isinstance(given, str) else given
+                for name, given in kwargs.items()
+                if isinstance(given, str | int | float)
+            }
             note = functools.partial(
                 self.auditor.tell, verb, queue=queue, target=target, details=details
             )

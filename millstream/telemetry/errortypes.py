@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from millstream.telemetry.series import OTHER
+from millstream.telemetry.labels import OTHER
 
 _ERROR = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,79}")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from millstream.telemetry.labels import CLOSED_LIMIT, LIMITS, OTHER
 from millstream.telemetry.metrics import TABLE
-from millstream.telemetry.series import CLOSED_LIMIT, LIMITS, OTHER, OVERFLOW, SERIES_LIMIT, Row
+from millstream.telemetry.series import OVERFLOW, SERIES_LIMIT, Row
 
 
 def table_markdown() -> str:

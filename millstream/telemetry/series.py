@@ -30,28 +30,10 @@ from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from millstream.model.trace import parsed
+from millstream.telemetry.labels import LIMITS, OTHER, Bounds, as_text
 
-OTHER = "other"
-#: Distinct values a label may have before the next one becomes ``other``.
-LIMITS: Mapping[str, int] = {
-    "workflow_type": 200,
-    "queue": 200,
-    "server": 50,
-    "tool": 200,
-    "error_type": 50,
-    "model": 50,
-    "device": 64,
-    "endpoint": 100,
-    "recipient": 50,
-    "sender": 50,
-    "capability": 50,
-    "version": 100,
-}
-#: The same for labels that stand for closed sets.
-CLOSED_LIMIT = 20
 #: Series one metric may have, whatever its labels combine to.
 SERIES_LIMIT = 1000
-_LONGEST = 120
 
 #: Counts how often a value did not fit under its label's limit.
 OVERFLOW = "millstream_label_overflows_total"
@@ -89,7 +71,7 @@ class Series(Collector):
     ) -> None:
         self._wall = wall
         self._rows = {row.name: row for row in rows if not row.sampled}
-        self._bounds = _Bounds(self._overflowed)
+        self._bounds = Bounds(self._overflowed)
         self._lock = threading.Lock()
         #: By name and bounded labels: what was counted, set or measured.
         self._numbers: dict[tuple[str, ...], _Number] = {}
@@ -213,7 +195,7 @@ class QueueReadings(Collector):
         ``age_s`` is how old it may have been when it came. A queue that was not read lately gives
         its place to one that is.
         """
-        now = self._mono()
+        queue, now = as_text(queue), self._mono()
         if queue not in self._readings and len(self._readings) >= LIMITS["queue"]:
             oldest = min(self._readings, key=lambda each: self._readings[each][0])
             if now - self._readings[oldest][0] <= self._stale_s:
@@ -304,31 +286,6 @@ class Moved:
         if trace is not None and (context := parsed(trace)) is not None and context.sampled:
             example = Exemplar({"trace_id": context.trace_id}, value, self._wall())
             measured.examples[bucket] = example
-
-
-class _Bounds:
-    """Which values of a label are told apart."""
-
-    def __init__(self, overflowed: Callable[[str], None]) -> None:
-        self._known: dict[str, set[str]] = {}
-        self._lock = threading.Lock()
-        self.overflowed = overflowed
-
-    def keep(self, label: str, value: str) -> str:
-        """Return the value, or ``other`` when the label has too many already."""
-        # What is no text would be in the way of all series whenever somebody asks for them.
-        value = value[:_LONGEST].encode("utf-8", "replace").decode()
-        with self._lock:
-            known = self._known.setdefault(label, {OTHER})
-            if value in known:
-                return value
-            # `other` is one of the known and does not count.
-            if len(known) <= LIMITS.get(label, CLOSED_LIMIT):
-                known.add(value)
-                return value
-
-        self.overflowed(label)
-        return OTHER
 
 
 _FAMILIES: Mapping[Kind, type[Any]] = {

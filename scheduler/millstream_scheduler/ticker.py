@@ -39,6 +39,8 @@ from millstream_scheduler.term import Term
 LOOK_S = 1.0
 #: How long one that cannot fire is left alone.
 _BROKEN_S = 60.0
+#: The same where the queue is full: a tick should be tried again while it is on time.
+_FULL_S = 5.0
 #: How often one tries anew who is overtaken by others.
 _TRIES = 5
 
@@ -115,7 +117,7 @@ class Ticker:
             try:
                 each = await self._plan(stored, now)
             except UsageError as error:
-                written.append(self._let_alone(stored, now, error))
+                written.append(self._let_alone(stored, now + _BROKEN_S, error))
             else:
                 planned.append(each)
         # First the runs, then the schedules: what is cut off in between is done again.
@@ -133,7 +135,7 @@ class Ticker:
             else:
                 # Its ticks are not lost: they are caught up with, as the schedule says.
                 full_queue = QueueFull(each.schedule.queue, *refused)
-                written.append(self._let_alone(stored, now, full_queue))
+                written.append(self._let_alone(stored, now + _FULL_S, full_queue))
         done = await schedules.write(self._connection, written)
         self._cut_off = ()
         ours = {each.name for each, moved in zip(written, done, strict=True) if moved}
@@ -154,11 +156,11 @@ class Ticker:
         found = plan(schedule, stored.progress, now, busy=busy)
         return _Planned(stored, schedule, found, [self._new(schedule, x) for x in found.fire])
 
-    def _let_alone(self, stored: Stored, now: float, error: MillstreamError) -> Written:
+    def _let_alone(self, stored: Stored, until: float, error: MillstreamError) -> Written:
         """Come back later, and let it not keep the others from firing."""
         self._emit(ScheduleFailed(schedule=stored.name, error=f"{type(error).__name__}: {error}"))
         failed = replace(stored.progress, error=str(error)[: LIMITS.error])
-        return Written(stored.name, stored.revision, failed, now + _BROKEN_S)
+        return Written(stored.name, stored.revision, failed, until)
 
     async def _goes_on(self, queue: str, run_id: str) -> bool:
         async def ask(lane: Lane) -> bool | None:

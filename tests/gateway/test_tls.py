@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -39,14 +40,20 @@ def papers(tmp_path: Path) -> Papers:
 
 @asynccontextmanager
 async def guarded(
-    url: str, issuer: Issuer, papers: Papers, **settings: Any
+    url: str,
+    issuer: Issuer,
+    papers: Papers,
+    *,
+    wall: Callable[[], float] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Served]:
     """Serve over TLS for this block, to callers with a certificate."""
     given = {
         "tls_cert": papers.certificate, "tls_key": papers.key, "tls_client_ca": papers.authority,
         "grpc": 0, **settings,
     }  # fmt: skip
-    async with served(url, issuer, parts={"files_s": SOON_S}, **given) as gateway:
+    parts: dict[str, Any] = {"files_s": SOON_S, **({"wall": wall} if wall else {})}
+    async with served(url, issuer, parts=parts, **given) as gateway:
         gateway.url = f"https://{LOOPBACK}:{gateway.port}"
         yield gateway
 
@@ -131,6 +138,40 @@ async def test_who_gets_in_over_grpc(memory_url: str, issuer: Issuer, papers: Pa
         assert len(gateway.of(RequestServed)) == asked
 
 
+async def test_a_connection_does_not_outlive_what_it_was_opened_with(
+    memory_url: str, issuer: Issuer, papers: Papers
+) -> None:
+    """Neither the authority of its client nor the certificate; a new one of ours ends none."""
+    now = [time.time()]
+    connector = aiohttp.TCPConnector(ssl=papers.caller())
+    headers = {"Authorization": f"Bearer {issuer.token('viewer')}"}
+
+    async with (
+        guarded(memory_url, issuer, papers, wall=lambda: now[0]) as gateway,
+        aiohttp.ClientSession(connector=connector, headers=headers) as http,
+    ):
+
+        async def ask() -> tuple[int, bool]:
+            async with http.get(f"{gateway.url}/api/v1/queues") as answer:
+                await answer.read()
+                return answer.status, "close" in answer.headers.get("Connection", "")
+
+        assert await ask() == (200, False)
+        papers.exchange()
+        await until_told(gateway, 1)
+        assert await ask() == (200, False)
+        now[0] += 1000 * 365 * 86_400
+        assert await ask() == (503, True)
+        now[0] = time.time()
+        assert await ask() == (200, False)
+        papers.exchange(papers.stranger)
+        await until_told(gateway, 2)
+
+        assert await ask() == (503, True)
+        with pytest.raises(REFUSED):
+            await ask()
+
+
 async def test_without_an_authority_of_callers_nobody_is_asked_for_a_certificate(
     memory_url: str, issuer: Issuer, papers: Papers
 ) -> None:
@@ -176,8 +217,8 @@ async def test_files_are_exchanged_under_load(
                 assert await over_grpc(gateway, papers, certificate) is grpc.StatusCode.OK
             enough.set()
         answered = len(answers)
-        papers.exchange(other)
-        issued = await until_shown(gateway, new, 3)
+        issued = papers.exchange(other)
+        await until_told(gateway, 3)
 
         assert set(answers) == {200}
         assert answered >= 8
@@ -191,12 +232,11 @@ async def test_files_are_exchanged_under_load(
         assert {event.error for event in gateway.of(CertificateRead)} == {None}
 
 
-async def until_shown(gateway: Served, context: ssl.SSLContext, told: int) -> bytes:
-    """Wait until so many exchanges were told; return what is shown."""
+async def until_told(gateway: Served, told: int) -> None:
+    """Wait until so many exchanges were told."""
     with anyio.fail_after(20):
         while len(gateway.of(CertificateRead)) < told:
             await anyio.sleep(SOON_S)
-    return await shown(gateway.port, context)
 
 
 async def shown(port: int, context: ssl.SSLContext, protocol: str | None = None) -> bytes:

@@ -96,6 +96,21 @@ async def test_who_shows_no_certificate_gives_way_to_who_does(
         assert before == after
 
 
+async def test_what_is_no_request_is_refused_and_no_news(
+    papers: Papers, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Thirty lines for each of them would fill the log, with what a stranger wrote."""
+    async with serving(papers) as api:
+        reader, writer = await asyncio.open_connection(
+            LOOPBACK, api.port, ssl=papers.plain_context()
+        )
+        writer.write(b"GET /livez HTTP/1.1\r\nX: " + b"forged" * 5000 + b"\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+        writer.close()
+
+    assert (caplog.records, capsys.readouterr().err) == ([], "")
+
+
 @pytest.mark.slow
 async def test_what_gave_way_leaves_nothing_behind(
     papers: Papers, monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,7 @@ from millstream.store.connection import Connection
 from millstream.store.embedded import JumpingClock, jumping_clock
 from millstream.store.keys import Lane
 from millstream.store.schedules import Written
+from millstream_scheduler.plan import ON_TIME_S
 from millstream_scheduler.term import Term
 from millstream_scheduler.ticker import Ticker
 from tests.scheduler.replicas import Transcript, replicas
@@ -152,6 +153,20 @@ async def test_a_tick_that_a_full_queue_refuses_is_caught_up_with(bench: Bench) 
     await ticker(bench.store, told)._tick()
     assert [event.schedule for event in told.of(TickFired)] == ["t", "s"]
     assert (await stood(bench.store)).progress.error is None
+
+
+async def test_a_tick_that_is_refused_is_tried_again_while_it_is_on_time(bench: Bench) -> None:
+    """A minute later `skip` would pass it over, although there was room after a second."""
+    await depth_limits.limit(bench.store, "full", 1)
+    full = Bench(bench.store, Lane("full"))
+    await full.prepare()
+    await full.accept("ahead")
+    first = await made(bench.store, every=3600, ago=5, queue="full", catch_up="skip")
+    await ticker(bench.store)._tick()
+    ((_, due),) = await schedules.standing(bench.store, ["s"])
+
+    assert due is not None
+    assert first < due < first + ON_TIME_S / 2
 
 
 async def test_two_leaders_at_the_same_time_do_no_harm(bench: Bench) -> None:

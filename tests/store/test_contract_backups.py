@@ -13,7 +13,7 @@ import pytest
 from millstream.errors import BrokenBackup, StoreInUse
 from millstream.model.audit import Act
 from millstream.model.journal import Record, RecordStatus, StepKind
-from millstream.model.outcome import Completed, Failed, Parked
+from millstream.model.outcome import Cancelled, Completed, Failed, Parked
 from millstream.model.run import Delivery, RunState
 from millstream.model.schedule import Progress, Schedule
 from millstream.model.trial import Trial
@@ -29,6 +29,7 @@ from millstream.store import (
     schedules,
     spills,
     trials,
+    withdrawals,
 )
 from millstream.store.archives import MAGIC, Frame, Reader, Writer
 from millstream.store.backups import Backup
@@ -236,6 +237,20 @@ async def test_a_child_that_its_parent_waits_for_is_there_however_late_it_was_st
     await dispatched(kids)
     box = await bench.redis.hgetall(bench.lane.received("dad"))
     assert box[b"#ends"] == b"1"
+
+
+async def test_a_task_of_another_agent_that_was_left_is_still_withdrawn(bench: Bench) -> None:
+    """What the lane had to say of it is not copied: it is said anew."""
+    held = await bench.held("r1")
+    task = withdrawals.Task("them", "t1", "c1")
+    record = codec.encode_record(WAIT, 1000)
+    await bench.verdict("w1", commits.entrust(held, "k", record, withdrawals.noted(task), "1"))
+    await bench.end(held, Cancelled())
+    await round_trip(bench)
+    await dispatched(bench)
+    assert await withdrawals.claim(bench.store, "default", 60) == [
+        withdrawals.Withdrawal("r1", task)
+    ]
 
 
 async def test_an_end_that_the_parent_had_not_heard_of_is_told_again(

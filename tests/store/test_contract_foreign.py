@@ -22,6 +22,7 @@ from millstream.store import (
     outbox,
     results,
     runs,
+    withdrawals,
 )
 from millstream.store.commits import Verdict, Want
 from millstream.store.losses import BEGINNING
@@ -241,9 +242,10 @@ async def test_what_a_run_receives_may_be_foreign_and_costs_that_run(bench: Benc
         "w1",
         commits.look(held, "k", GO, PARTS, WAITING, "1"),
         commits.start_child(held, "c", WAITING, child, "1"),
+        commits.entrust(held, "t", WAITING, b'["them","t","c"]', "1"),
         commits.look(beside, "k", GO, PARTS, WAITING, "1"),
     )
-    assert reply.verdicts == (Verdict.OCCUPIED, Verdict.OCCUPIED, Verdict.ANSWERED)
+    assert reply.verdicts == (*[Verdict.OCCUPIED] * 3, Verdict.ANSWERED)
     with pytest.raises(KeyOccupied, match="mailbox of run 'r1'"):
         await messages.standing(bench.store, bench.lane, "r1")
     assert "bytes" not in await bench.fields("r1")
@@ -276,6 +278,27 @@ async def test_a_child_whose_id_is_foreign_fails_for_its_parent(bench: Bench) ->
     standing = await messages.standing(bench.store, bench.lane, "r1")
     assert standing.names == {"c:c1"}
     assert await bench.redis.xlen(bench.lane.outbox) == 0
+
+
+@pytest.mark.parametrize("when", ["before the end", "after it"])
+async def test_a_run_whose_notes_are_foreign_ends_and_nobody_is_told(
+    bench: Bench, when: str
+) -> None:
+    """Who does something for it is lost; what the lane has to say of others is not."""
+    held = await bench.held("r1")
+    item = commits.entrust(held, "t", WAITING, b'["them","t","c"]', "1")
+    assert await bench.verdict("w1", item) is Verdict.WRITTEN
+    box = bench.lane.received("r1")
+    if when == "before the end":
+        await bench.redis.delete(box)
+        await occupy(bench, box)
+    assert await bench.end(held, Failed("E", "m")) is Verdict.WRITTEN
+    if when == "after it":
+        await bench.redis.delete(box)
+        await occupy(bench, box)
+    await outbox.dispatch(bench.store, bench.lane, RETENTION_S)
+    assert await bench.redis.xlen(bench.lane.outbox) == 0
+    assert await withdrawals.claim(bench.store, "default", 60) == []
 
 
 @pytest.mark.parametrize("part", ["run", "journal", "spilled"])

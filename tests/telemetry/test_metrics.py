@@ -23,13 +23,13 @@ from millstream.events import (
     WorkerStopped,
 )
 from millstream.telemetry.errortypes import error_type
+from millstream.telemetry.labels import LIMITS
 from millstream.telemetry.metrics import (
     TABLE,
     MetricsSubscriber,
     new_registry,
 )
 from millstream.telemetry.reference import table_markdown
-from millstream.telemetry.series import LIMITS
 from tests.telemetry.bench import Bench, settled, taken
 from tests.telemetry.examples import EXAMPLES
 

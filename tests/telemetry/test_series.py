@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from millstream.events import LeaderChanged, ToolCalled
+from millstream.telemetry.labels import CLOSED_LIMIT, LIMITS
 from millstream.telemetry.metrics import Registry
-from millstream.telemetry.series import LIMITS, OVERFLOW, SERIES_LIMIT, Row, Series
+from millstream.telemetry.series import OVERFLOW, SERIES_LIMIT, Row, Series
 from tests.telemetry.bench import Bench, sampled, settled
 
 # -- bounds ------------------------------------------------------------------------------------
@@ -43,6 +44,21 @@ def test_too_many_combinations_become_other() -> None:
     assert others == total - SERIES_LIMIT
 
 
+def test_however_many_labels_overflow_each_is_counted() -> None:
+    """The count of overflows has a label itself: one too many must not be counted without end."""
+    labels = [f"label{number}" for number in range(CLOSED_LIMIT + 5)]
+    rows = [Row(name=f"{each}_total", kind="counter", help="", labels=(each,)) for each in labels]
+    overflows = Row(name=OVERFLOW, kind="counter", help="", labels=("label",))
+    series = Series(registry := Registry(), [*rows, overflows])
+
+    for each in labels:
+        for value in range(CLOSED_LIMIT + 1):
+            series.count(f"{each}_total", str(value))
+
+    for each in labels:
+        assert registry.get_sample_value(OVERFLOW, {"label": each}) == 1
+
+
 # -- one that is broken ------------------------------------------------------------------------
 
 
@@ -52,7 +68,10 @@ def test_a_name_that_is_no_text_is_in_nobodys_way() -> None:
 
     bench.emit(settled(workflow="odd\ud800"))
 
+    bench.emit(sampled(queue="odd\ud800"))
+
     assert b'workflow_type="odd?"' in bench.state()
+    assert b'millstream_queue_waiting{queue="odd?"}' in bench.state()
 
 
 def test_what_is_no_number_does_not_stay_in_a_sum() -> None:

@@ -43,6 +43,8 @@ _CODES: Mapping[HTTPStatus, grpc.StatusCode] = {
     HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
     HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
+#: A connection over TLS is verified once, and so is replaced after a while; its calls go on.
+_AGE_MS = 600_000
 _AWAY = "the store does not answer just now; ask again"
 
 
@@ -111,6 +113,7 @@ class GrpcPort:
                 ("grpc.max_receive_message_length", self._bounds.message),
                 # Two gateways on one port would each get some of the calls, unasked.
                 ("grpc.so_reuseport", 0),
+                *([] if self._tls is None else [("grpc.max_connection_age_ms", _AGE_MS)]),
             ],
         )
         a2a_pb2_grpc.add_A2AServiceServicer_to_server(self._handler, server)  # type: ignore[no-untyped-call]  # generated

@@ -30,15 +30,19 @@ local function undelivered(level)
   return redis.call('XLEN', stream) - pending
 end
 
--- Put the runs of a level whose turn is next into a stream; returns how many.
-local function call_up(level, count, into)
+-- Put the runs of a level whose turn is next into a stream; returns how many. Whoever takes them in the
+-- same breath gives a table, gets their entries in it, and looks at their records itself.
+local function call_up(level, count, into, entries)
   local called, turn = 0, nil
   local due = count > 0 and redis.call('ZPOPMIN', BACKLOG[level], count) or {}
   for at = 1, #due, 2 do
     local id, key = due[at], run_key(due[at])
     turn = due[at + 1]
     -- What is cancelled leaves the backlog; a record that is gone may not have.
-    if ours(redis.pcall('HGET', key, 'state')) == 'queued' then
+    if entries then
+      entries[redis.call('XADD', STREAM[into], '*', 'id', id)] = true
+      called = called + 1
+    elseif ours(redis.pcall('HGET', key, 'state')) == 'queued' then
       deliver(id, key, into)
       called = called + 1
     end

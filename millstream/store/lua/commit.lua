@@ -195,6 +195,8 @@ function apply.D(at)
 end
 
 local taken = {}
+-- Entries of runs that this commit has called up: it takes them too, so their records name none yet.
+local called_up = {}
 
 -- Begin to hold a run: the fence grows, and from here on only this process may write to it. What is
 -- read of the record becomes the row that is returned.
@@ -205,12 +207,13 @@ local function take(level, entry, id, again)
   local state, before, owner, trace = row[1], row[2], row[3], row[12]
   row[12] = nil
   local mine = again and state == 'running' and owner == TOKEN
-  if row[4] ~= entry or (state ~= 'queued' and not mine) then
+  local called = called_up[entry] and row[4] == ''
+  if (row[4] ~= entry and not called) or (state ~= 'queued' and not mine) then
     -- Cancelled while it waited, or expired, or here twice: the delivery means nothing any more.
     acknowledge(level, entry)
     return
   end
-  row[1], row[2], row[3] = id, before and tonumber(before) + 1 or 1, level
+  row[1], row[2], row[3], row[4] = id, before and tonumber(before) + 1 or 1, level, entry
   if before or row[5] then
     local base, crashes, ran, refusals, started, received, generation =
       unpack(redis.call('HMGET', key, 'base', 'crashes', 'ran', 'refusals', 'started', 'received', 'generation'))
@@ -218,7 +221,10 @@ local function take(level, entry, id, again)
     -- A journal that is not ours must not pass for an empty one: who reads it finds out.
     row[16] = before and (ours(redis.pcall('HLEN', journal_key(id))) or 1) or 0
     row[17], row[18] = received and 1 or 0, generation or '0'
-    redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', digits(row[2]), 'started', started or NOW_TEXT)
+    redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', digits(row[2]), 'started', started or NOW_TEXT,
+      'entry', entry)
+  elseif called then
+    redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', '1', 'started', NOW_TEXT, 'entry', entry)
   else
     redis.call('HSET', key, 'state', 'running', 'owner', TOKEN, 'fence', '1', 'started', NOW_TEXT)
   end
@@ -609,8 +615,8 @@ end
 local function serve(level, count)
   if not shared or count <= 0 then return read(level, count) end
   local served = read(level, stream_share(level, count))
-  local called = call_up(level, count - served, 'resume')
-  -- It was read to its end, and has more now.
+  local called = call_up(level, count - served, 'resume', called_up)
+  -- It was read to its end, and has these now, all of which are read.
   ended.resume = nil
   return served + read('resume', called)
 end

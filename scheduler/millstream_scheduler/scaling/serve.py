@@ -6,12 +6,14 @@ service that does not answer is in the way of everybody's namespaces.
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from millstream.certificates import FILES_S, Certificates
 from millstream.errors import ConfigError, KubernetesUnavailable, MillstreamError
@@ -73,7 +75,9 @@ async def listening(
     port: int,
 ) -> AsyncIterator[int]:
     """Serve while the block is open; yield the port. Raises `ConfigError` when it cannot be had."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLOSE_S)
+    runner = web.AppRunner(
+        application, access_log=None, logger=_logger(), shutdown_timeout=_CLOSE_S
+    )
     await runner.setup()
     try:
         with _listener(host, port) as listener:
@@ -88,6 +92,18 @@ async def listening(
     finally:
         with anyio.move_on_after(_CLOSE_S + 1, shield=True):
             await runner.cleanup()
+
+
+def _logger() -> logging.Logger:
+    """Return what tells of what we get wrong, and not of what strangers send."""
+    # One of our own: nothing that is shared by the whole process is changed.
+    logger = logging.Logger("millstream.metrics-api", logging.ERROR)  # noqa: LOG001 - see above
+    handler = logging.StreamHandler()
+    handler.addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    )
+    logger.addHandler(handler)
+    return logger
 
 
 def _listener(host: str, port: int) -> socket.socket:
