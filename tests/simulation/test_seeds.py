@@ -45,6 +45,7 @@ def test_every_seed_keeps_every_promise(first: int) -> None:
         assert not verdict.broken, f"python -m tests.simulation --seed {seed} --trace"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1006])
 def test_a_seed_that_found_something_keeps_every_promise(seed: int) -> None:
     """1006: paused between a tick's run and its record, a schedule did not count the run."""
