@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from millstream_worker.inference.heap import keep_memory
+from millstream_worker.inference.interpreter import take_turns
 from millstream_worker.inference.shapes import padded
 
 
@@ -28,6 +29,7 @@ class Forward:
             torch.backends.cuda.enable_cudnn_sdp(False)
         else:
             keep_memory()  # as our own backend does, for everybody
+        take_turns()  # as our own device's thread does, for everybody
         size = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
         if not cuda:
             size = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from millstream_worker.inference import interpreter
+
 Job = Callable[[], Any]
 Done = Callable[[Any], None]
 
@@ -39,6 +41,7 @@ class Runner:
         self._under_way += 1
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+            interpreter.take_turns()
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
         with self._condition:
             self._jobs.append((job, done))
