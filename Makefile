@@ -77,7 +77,7 @@ distclean: clean ## Remove .venv and .tools too
 
 # The development set contains the demo's, so one install serves both.
 $(VENV)/.dev: pyproject.toml $(VENV)/bin/pip
-	@echo "installing millstream[dev] into $(VENV) ..."
+	@echo "installing millstream[dev] into $(VENV) (a minute or two) ..."
 	@$(PIP) --editable '.[dev]'
 	@touch $(VENV)/.demo $@
 
@@ -87,7 +87,7 @@ $(VENV)/.k8s: $(VENV)/.dev
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml $(VENV)/bin/pip
-	@echo "installing millstream[all,demo] into $(VENV) ..."
+	@echo "installing millstream[all,demo] into $(VENV) (a minute or two) ..."
 	@$(PIP) --editable '.[all,demo]'
 	@touch $@
 

@@ -1,6 +1,6 @@
 r"""Read the newest commits of a git repository through a public MCP server, all at the same time.
 
-pip install 'millstream[worker,memory]' mcp-server-git
+pip install '.[worker,scheduler,memory]' mcp-server-git
 millstream dev examples/study.py:app --mcp examples/servers.json \
     --enqueue study --arg repo=. --once
 """

@@ -350,7 +350,13 @@ async def test_a_list_is_cut_by_time(memory_url: str) -> None:
 
 def test_programs_without_an_event_loop_have_the_same_verbs(memory_url: str) -> None:
     with SyncClient(memory_url) as client:
-        run = client.enqueue("order", id="one")
+        client.check()
+        run = client.enqueue("order", {"item": "tea"}, id="one")
+        assert client.arguments(run) == {"item": "tea"}
+        assert client.journal(run) == {}
+        assert list(client.questions(run.status())) == []
+        assert list(client.agents()) == []
+        assert [status.id for status in client.page(states=["queued"]).runs] == ["one"]
         assert client.pause()
         assert client.depth().paused
         assert client.resume()

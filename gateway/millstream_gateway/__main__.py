@@ -32,6 +32,7 @@ async def serve(config: GatewayConfig) -> None:
         http_port=None if config.probes < 0 else config.probes,
         metrics_port=None if config.metrics < 0 else config.metrics,
         host=config.host,
+        http_flag="--probes",
     )
     # The client closes the connection: the last to leave.
     async with Client(connection=connection, patience=config.patience) as client:

@@ -168,9 +168,15 @@ def queried(request: BaseRequest, wanted: type[msgspec.Struct], *, drop_blank: b
             raise Malformed(f"{name} stands in the query {len(found)} times")
         values[name] = found if name in several else found[0]
     try:
-        return msgspec.convert(values, wanted, strict=False)
+        asked = msgspec.convert(values, wanted, strict=False)
     except (msgspec.MsgspecError, ValueError) as error:
         raise Malformed(f"the query is not as described: {error}") from error
+
+    for name in values:
+        # Converted from the text "null", as if nothing had been said: there is no null in a query.
+        if getattr(asked, name, ...) is None:
+            raise Malformed(f"the query is not as described: {name} is null")
+    return asked
 
 
 @functools.cache

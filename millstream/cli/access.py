@@ -14,7 +14,7 @@ from millstream.cli.flags import ClientConfig, EnqueueConfig
 from millstream.client import Client, Run
 from millstream.client.tracing import TracesEnqueue
 from millstream.errors import ConfigError, UnknownRun
-from millstream.model.run import RunStatus
+from millstream.model.run import RunState, RunStatus
 from millstream.store import inspection
 from millstream.store.addresses import StoreKind, parse_address
 from millstream.store.connection import Connection
@@ -98,9 +98,11 @@ async def queues_there(config: ClientConfig) -> Sequence[str]:
 
 
 def waits_for(status: RunStatus) -> str | None:
-    """Return why a run does not go on although its time has come, and when that may change."""
+    """Return what a run waits for, and until when, or when it is tried again."""
     if status.waits_for is None or status.times.due is None:
         return status.waits_for
+    if status.state is RunState.PARKED:
+        return f"{status.waits_for}, until {clock(status.times.due)}"
 
     return f"{status.waits_for}, next try in {span(max(0.0, status.times.due - time.time()))}"
 
@@ -108,6 +110,11 @@ def waits_for(status: RunStatus) -> str | None:
 def ago(epoch_s: float | None) -> str:
     """Return how long ago something was, in one unit, as kubectl says it."""
     return "-" if epoch_s is None else span(max(0.0, time.time() - epoch_s))
+
+
+def clock(epoch_s: float) -> str:
+    """Return a time as people here read it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_s))
 
 
 def span(seconds: float) -> str:

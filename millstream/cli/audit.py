@@ -14,6 +14,7 @@ import typer
 
 from millstream.cli.access import refuse_memory
 from millstream.cli.flags import ClientConfig, command
+from millstream.cli.groups import Group
 from millstream.cli.output import Listing, Output, Row
 from millstream.errors import BrokenTrail, UsageError
 from millstream.model.audit import Chain, End, Entry, entry_of
@@ -44,7 +45,7 @@ File = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Show, export and verify who did what.")
+    group = typer.Typer(cls=Group, help="Show, export and verify who did what.")
     group.command("list")(list_acts)
     group.command("export")(export)
     group.command("verify")(verify)

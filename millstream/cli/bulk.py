@@ -159,7 +159,8 @@ def ready(out: Output, verb: str, chosen: Sequence[RunStatus], *, dry_run: bool,
     if not chosen:
         out.document({"done": {}}) if out.json else out.note("no runs match")
         return False
-    return confirmed(f"{verb.capitalize()} {len(chosen):,} runs?", yes=yes)
+    runs = "run" if len(chosen) == 1 else "runs"
+    return confirmed(f"{verb.capitalize()} {len(chosen):,} {runs}?", yes=yes)
 
 
 async def acted(

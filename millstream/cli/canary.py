@@ -9,7 +9,8 @@ import msgspec
 import typer
 
 from millstream.cli.access import ago, client_of, one_queue
-from millstream.cli.flags import ClientConfig, command
+from millstream.cli.flags import ONE_QUEUE, ClientConfig, command
+from millstream.cli.groups import Group
 from millstream.cli.output import Listing, Output, Row
 from millstream.client.trials import TrialStatus
 from millstream.errors import UsageError
@@ -25,7 +26,8 @@ Name = Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workf
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
-        help="Try a version of a workflow on a share of the new runs; roll it back, or promote it."
+        cls=Group,
+        help="Try a version of a workflow on a share of the new runs; roll it back, or promote it.",
     )
     group.command("start")(start)
     group.command("status")(status)
@@ -35,7 +37,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="canary")
 
 
-@command(ClientConfig)
+@command(ClientConfig, said=ONE_QUEUE)
 async def start(
     *,
     config: ClientConfig,
@@ -90,7 +92,7 @@ async def start(
     _tell(out, queue, trial, f"{trial.share * 100:g} % of its new runs get version {trial.version}")
 
 
-@command(ClientConfig)
+@command(ClientConfig, said=ONE_QUEUE)
 async def status(*, config: ClientConfig, out: Output) -> None:
     """Show what is on trial, and how the runs of both versions have ended."""
     queue = one_queue(config)
@@ -99,7 +101,7 @@ async def status(*, config: ClientConfig, out: Output) -> None:
     out.listing(Listing("trials", _COLUMNS, [_row(queue, each) for each in found]))
 
 
-@command(ClientConfig)
+@command(ClientConfig, said=ONE_QUEUE)
 async def promote(*, config: ClientConfig, out: Output, workflow: Name) -> None:
     """Give all new runs the version that was tried."""
     queue = one_queue(config)
@@ -108,7 +110,7 @@ async def promote(*, config: ClientConfig, out: Output, workflow: Name) -> None:
     _tell(out, queue, trial, f"all of its new runs get version {trial.version}")
 
 
-@command(ClientConfig)
+@command(ClientConfig, said=ONE_QUEUE)
 async def rollback(
     *,
     config: ClientConfig,
@@ -125,7 +127,7 @@ async def rollback(
     _tell(out, queue, trial, f"all of its new runs get version {trial.kept}")
 
 
-@command(ClientConfig)
+@command(ClientConfig, said=ONE_QUEUE)
 async def end(*, config: ClientConfig, out: Output, workflow: Name) -> None:
     """Forget a trial that was promoted or rolled back, once all workers have one mind.
 

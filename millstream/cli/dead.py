@@ -12,6 +12,7 @@ from millstream.cli.access import client_of, located
 from millstream.cli.exits import Exit
 from millstream.cli.failures import tell
 from millstream.cli.flags import ClientConfig, command
+from millstream.cli.groups import Group
 from millstream.cli.output import Output
 from millstream.cli.runs import listing, wants_wide
 from millstream.cli.selecting import Cause, DryRun, Workflow
@@ -23,7 +24,7 @@ from millstream.model.run import RunState, RunStatus
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="List and replay the dead letters.")
+    group = typer.Typer(cls=Group, help="List and replay the dead letters.")
     group.command("list")(list_dead)
     group.command("replay")(replay)
     app.add_typer(group, name="dead")

@@ -39,6 +39,14 @@ from millstream_worker.config import WorkerConfig
 
 #: What a store is called that no other process can reach.
 _INSIDE = "a store inside this process"
+#: And one that others have, and keep.
+_THEIRS = "your Redis"
+#: What is not as for a worker in production.
+_OTHERWISE = {
+    "redis": "Address of a Redis to use instead of one of its own.",
+    "http": "Port of the health probes; by default none.",
+    "metrics": "Port of the Prometheus metrics; by default none.",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +54,7 @@ def register(app: typer.Typer) -> None:
     app.command("dev")(dev)
 
 
-@command(WorkerConfig)
+@command(WorkerConfig, said=_OTHERWISE)
 def dev(
     *,
     given: Given,
@@ -81,7 +89,7 @@ def dev(
         config = given.resolved(WorkerConfig, **ours)
         scheduling = given.resolved(SchedulerConfig, **ours)
         stage = _Stage(config, scheduling, workflows, replace(out, stream=out.json))
-        stage.announce(server)
+        stage.announce(server, lasts=not once or server.program == _THEIRS)
         return anyio.run(stage.play, enqueue, arguments, once)
 
 
@@ -97,8 +105,8 @@ class _Stage:
         self._out = out
         self._exit = Exit.OK
 
-    def announce(self, server: LocalServer) -> None:
-        """Say where it is and what can be done with it."""
+    def announce(self, server: LocalServer, *, lasts: bool) -> None:
+        """Say where it is, and, if it lasts, what can be done with it."""
         names = [str(workflow) for workflow in self._workflows]
         if self._out.json:
             self._out.document({"event": "serving", "redis": server.url, "workflows": names})
@@ -106,7 +114,7 @@ class _Stage:
 
         shown = without_password(server.url)
         self._out.say(f"serving {', '.join(names)} on {server.program} at {shown}")
-        if server.program != _INSIDE:
+        if lasts and server.program != _INSIDE:
             self._out.say(f"try: {self._example(server.url)}")
 
     def _example(self, url: str) -> str:
@@ -170,7 +178,7 @@ def _server(given: Given) -> Iterator[LocalServer]:
     url = given.flags.get("redis")
     if url is not None:
         inside = parse_address(url).kind is StoreKind.MEMORY
-        yield LocalServer(url, _INSIDE if inside else "your Redis")
+        yield LocalServer(url, _INSIDE if inside else _THEIRS)
         return
 
     with local_server() as server:

@@ -18,7 +18,7 @@ import typer
 
 from millstream.cli.access import client_of, one_queue, tracing_of
 from millstream.cli.exits import Exit
-from millstream.cli.flags import EnqueueConfig, command
+from millstream.cli.flags import ONE_QUEUE, EnqueueConfig, command
 from millstream.cli.hints import again
 from millstream.cli.output import Output
 from millstream.cli.telling import told
@@ -102,12 +102,12 @@ def register(app: typer.Typer) -> None:
     app.command("enqueue")(enqueue)
 
 
-@command(EnqueueConfig)
+@command(EnqueueConfig, said=ONE_QUEUE)
 async def enqueue(
     *,
     config: EnqueueConfig,
     out: Output,
-    workflow: Annotated[str, typer.Argument(help="Name of the workflow.", show_default=False)],
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow.")],
     arg: Pairs = None,
     json_args: Json = None,
     file: File = None,

@@ -33,7 +33,12 @@ _NAMED = {
     "log_level": "LEVEL",
     "host": "ADDRESS",
     "seal_keys": "FILE",
+    # Numbers with a fraction that are a second's, not seconds.
+    "rate": "N",
+    "enqueue_rate": "N",
 }
+#: For `command`: what is said of the queue where only one can be meant.
+ONE_QUEUE = {"queue": "Queue. [default: default]"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,16 +87,18 @@ class Given:
 
 
 def command(
-    cls: type[Any], *, without: Sequence[str] = ()
+    cls: type[Any], *, without: Sequence[str] = (), said: Mapping[str, str] | None = None
 ) -> Callable[[Function], Callable[..., Any]]:
     """Return a decorator that makes a typer command of a function.
 
     The function gets ``config``, the filled configuration, or ``given``, what only the flags
-    say; and ``out``, how it speaks. ``without`` names fields that have no flag here.
+    say; and ``out``, how it speaks. ``without`` names fields that have no flag here,
+    and ``said`` is the help of those that are taken otherwise than their configuration tells.
     """
 
     def decorate(function: Function) -> Callable[..., Any]:
         settings = [each for each in fields(cls) if each.name not in without]
+        option = functools.partial(_option, cls, said or {})
         wanted = inspect.signature(function).parameters
 
         @functools.wraps(function)
@@ -108,7 +115,7 @@ def command(
                 return anyio.run(functools.partial(function, **values))
             return function(**values)
 
-        _sign(run, [*_own(function), *map(functools.partial(_option, cls), settings), _json()])
+        _sign(run, [*_own(function), *map(option, settings), _json()])
         return run
 
     return decorate
@@ -134,12 +141,12 @@ def _own(function: Function) -> list[inspect.Parameter]:
     ]
 
 
-def _option(cls: type[Any], each: Field[Any]) -> inspect.Parameter:
+def _option(cls: type[Any], said: Mapping[str, str], each: Field[Any]) -> inspect.Parameter:
     hint = typing.get_type_hints(cls)[each.name]
     option = typer.Option(
         f"--{each.name.replace('_', '-')}",
         *_SHORT.get(each.name, ()),
-        help=_help(each),
+        help=said.get(each.name) or _help(each),
         metavar=_metavar(each.name, hint),
         show_default=False,
     )

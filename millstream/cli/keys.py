@@ -11,6 +11,7 @@ import typer
 
 from millstream.cli.access import ago, refuse_memory, span, user
 from millstream.cli.flags import ClientConfig, command
+from millstream.cli.groups import Group
 from millstream.cli.output import Listing, Output, Row
 from millstream.client import Client
 from millstream.client.keys import Keys
@@ -24,7 +25,9 @@ _DAY_S = 86_400.0
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Make, list and revoke the keys with which programs call the gateway.")
+    group = typer.Typer(
+        cls=Group, help="Make, list and revoke the keys with which programs call the gateway."
+    )
     group.command("create")(create)
     group.command("list")(list_keys)
     group.command("revoke")(revoke)

@@ -10,6 +10,7 @@ import typer
 
 from millstream.cli.access import client_of, queues_there, span
 from millstream.cli.flags import ClientConfig, Given, command
+from millstream.cli.groups import Group
 from millstream.cli.output import Listing, Output, Row
 from millstream.cli.runs import wants_wide
 from millstream.cli.watching import Interval, Watch, watched
@@ -34,6 +35,7 @@ _COLUMNS = (
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
+        cls=Group,
         help="Show what queues hold and who serves them; OLDEST is the longest wait of a run.",
         invoke_without_command=True,
     )

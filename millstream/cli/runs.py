@@ -13,6 +13,7 @@ from millstream.cli.access import ago, client_of, located, one_queue, span, wait
 from millstream.cli.enqueue import watched_to_the_end
 from millstream.cli.exits import Exit
 from millstream.cli.flags import ClientConfig, command
+from millstream.cli.groups import Group
 from millstream.cli.output import Listing, Output, Row
 from millstream.cli.selecting import (
     Attribute,
@@ -38,7 +39,7 @@ _WIDE = ("ID", "QUEUE", "WORKFLOW", "VERSION", "TENANT", "STATE", "ATTEMPT", "CR
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="List, show, watch, cancel, retry, signal and fork runs.")
+    group = typer.Typer(cls=Group, help="List, show, watch, cancel, retry, signal and fork runs.")
     group.command("list")(list_runs)
     group.command("show")(show)
     group.command("watch")(watch)

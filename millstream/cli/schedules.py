@@ -26,7 +26,8 @@ from millstream.cli.enqueue import (
 from millstream.cli.exits import Exit
 from millstream.cli.extras import part_of
 from millstream.cli.failures import tell
-from millstream.cli.flags import ClientConfig, command
+from millstream.cli.flags import ONE_QUEUE, ClientConfig, command
+from millstream.cli.groups import Group
 from millstream.cli.output import Listing, Output
 from millstream.cli.watching import Interval, Watch, watched
 from millstream.cli.worker import App
@@ -63,7 +64,9 @@ Most = Annotated[int, typer.Option(metavar="N", help="With --catch-up all: how m
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Run workflows at the times of a cron line, or at an interval.")
+    group = typer.Typer(
+        cls=Group, help="Run workflows at the times of a cron line, or at an interval."
+    )
     group.command("list")(list_schedules)
     group.command("create")(create)
     group.command("apply")(apply)
@@ -100,7 +103,7 @@ async def list_schedules(
         await watched(out, look, watch, interval)
 
 
-@command(ClientConfig)
+@command(ClientConfig, said=ONE_QUEUE)
 async def create(
     *,
     config: ClientConfig,

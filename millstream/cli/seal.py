@@ -11,6 +11,7 @@ import typer
 from millstream.cli.access import client_of, queues_there
 from millstream.cli.exits import Exit
 from millstream.cli.flags import ClientConfig, command
+from millstream.cli.groups import Group
 from millstream.cli.output import Listing, Output, Row
 from millstream.client import Client
 from millstream.store import keyring
@@ -27,7 +28,7 @@ Queues = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Make sealing keys, see what is sealed, and seal it anew.")
+    group = typer.Typer(cls=Group, help="Make sealing keys, see what is sealed, and seal it anew.")
     group.command("new")(new)
     group.command("status")(status)
     group.command("rekey")(rekey)

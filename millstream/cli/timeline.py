@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from millstream.cli.access import ago, span, waits_for
+from millstream.cli.access import ago, clock, span, waits_for
 from millstream.cli.output import STYLES, clean
 from millstream.model.journal import Record, RecordStatus, Spilled, StepKind
 from millstream.model.run import RunState, RunStatus
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MOST_STEPS = 500
 _LONGEST_VALUE = 400
 _BAR = 40
+#: How the error of a run begins that did not fail in its own code.
+_ELSEWHERE = ("worker_lost", "UnknownWorkflow")
 _COLUMNS = ("STEP", "KIND", "STATUS", "TRIES", "TOOK", "BY")
 
 
@@ -175,21 +177,23 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
         yield "attributes", clean(" ".join(f"{k}={v}" for k, v in status.attributes.items()))
     crashes = f", {status.crashes} of its workers died" if status.crashes else ""
     yield "attempt", f"{status.attempt}{crashes}"
-    yield "enqueued", f"{_clock(times.enqueued)} ({ago(times.enqueued)} ago)"
+    yield "enqueued", f"{clock(times.enqueued)} ({ago(times.enqueued)} ago)"
     if times.started:
-        yield "started", f"{_clock(times.started)} after {span(times.started - times.enqueued)}"
+        yield "started", f"{clock(times.started)} after {span(times.started - times.enqueued)}"
     if times.due and not status.state.final:
-        yield "goes on", _clock(times.due)
+        yield "goes on", clock(times.due)
     if (reason := waits_for(status)) is not None:
         yield "waits", clean(reason)
     if times.ended:
         took = f" after {span(times.ended - times.started)}" if times.started else ""
-        yield "ended", f"{_clock(times.ended)}{took}"
+        yield "ended", f"{clock(times.ended)}{took}"
     yield "arguments", _short(story.arguments)
     if status.state is RunState.COMPLETED:
         yield "result", _short(story.result)
     if status.error:
         yield "error", clean(status.error)
+    if status.state is RunState.FAILED and not (status.error or "").startswith(_ELSEWHERE):
+        yield "traceback", "in the log of its worker, beside run_settled"
 
 
 def _step(key: str, record: Record) -> dict[str, Any]:
@@ -265,10 +269,6 @@ def _left_out(story: Story) -> Iterator[str]:
 
 def _laid_out(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-
-
-def _clock(epoch_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_s))
 
 
 def _short(value: Any) -> str:

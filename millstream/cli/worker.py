@@ -14,12 +14,11 @@ from millstream.cli.output import Output
 from millstream.store.addresses import StoreKind, parse_address
 from millstream_worker.config import WorkerConfig
 
-App = Annotated[
+_TARGET = "module or path/to/file.py; with :attribute where it has several Workflows."
+App = Annotated[str, typer.Argument(metavar="APP", help=f"A {_TARGET}")]
+MaybeApp = Annotated[
     str | None,
-    typer.Argument(
-        metavar="[APP]",
-        help="module:attribute, or path/to/file.py:attribute. Without: only what is built in.",
-    ),
+    typer.Argument(metavar="[APP]", help=f"A {_TARGET} Without: only what is built in."),
 ]
 
 
@@ -29,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 @command(WorkerConfig)
-def worker(*, config: WorkerConfig, out: Output, app: App = None) -> None:
+def worker(*, config: WorkerConfig, out: Output, app: MaybeApp = None) -> None:
     """Serve the workflows of an application until SIGTERM, then drain.
 
     The workflows "pipeline" and "agent" are built in, and served besides.

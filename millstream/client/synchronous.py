@@ -17,12 +17,15 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from millstream.client.asynchronous import Client
 from millstream.client.handles import Enqueue, Run, RunEvent
 from millstream.client.overview import MOST_SELECTED
+from millstream.client.paging import RunPage
 from millstream.client.synchronous_schedules import SyncSchedules
 from millstream.client.synchronous_trials import SyncTrials
 from millstream.errors import UsageError
 from millstream.model.approval import OpenApproval
+from millstream.model.journal import Record
 from millstream.model.run import Depth, RunState, RunStatus
 from millstream.model.selection import Selection
+from millstream.store.agents import Agent
 from millstream.store.layouts import Layout
 
 
@@ -154,6 +157,11 @@ class SyncClient:
         portal, client = self._parts()
         return portal.call(partial(client.list, queue, **filters))
 
+    def page(self, queue: str = "default", **filters: Any) -> RunPage:
+        """Return some runs of a queue, and a cursor that goes on. See `Client.page`."""
+        portal, client = self._parts()
+        return portal.call(partial(client.page, queue, **filters))
+
     def dead(self, queue: str = "default", *, limit: int = 100) -> Sequence[RunStatus]:
         """Return the dead letters of a queue. See `Client.dead`."""
         portal, client = self._parts()
@@ -190,6 +198,31 @@ class SyncClient:
         """Return the open questions of a queue. See `Client.approvals`."""
         portal, client = self._parts()
         return portal.call(partial(client.approvals, queue, limit=limit))
+
+    def questions(self, status: RunStatus) -> Sequence[OpenApproval]:
+        """Return what a run asks people. See `Client.questions`."""
+        portal, client = self._parts()
+        return portal.call(client.questions, status)
+
+    def journal(self, run: SyncRun) -> dict[str, Record]:
+        """Return what a run has recorded, by step key. See `Client.journal`."""
+        portal, client = self._parts()
+        return portal.call(client.journal, run.run)
+
+    def arguments(self, run: SyncRun) -> Any:
+        """Return what a run was enqueued with. See `Client.arguments`."""
+        portal, client = self._parts()
+        return portal.call(client.arguments, run.run)
+
+    def agents(self, queue: str = "default") -> Sequence[Agent]:
+        """Return the workers of a queue that are alive. See `Client.agents`."""
+        portal, client = self._parts()
+        return portal.call(client.agents, queue)
+
+    def check(self) -> None:
+        """Raise an error when this Redis cannot be used. See `Client.check`."""
+        portal, client = self._parts()
+        portal.call(client.check)
 
     def layout(self, queue: str = "default") -> Layout:
         """Return how many lanes a queue has. See `Client.layout`."""

@@ -98,9 +98,10 @@ __all__ = [
 
 
 class WorkerStarted(_Event, frozen=True, kw_only=True):
-    """The process serves its queues."""
+    """The process serves its queues. ``pid`` is for whoever looks for it on its machine."""
 
     token: str
+    pid: int
     queues: tuple[str, ...]
     workflows: tuple[str, ...]
     concurrency: int

@@ -35,6 +35,7 @@ _SILENCE_S = 5.0  # a client may be silent for so long
 _WHOLE_S = 15.0  # and a conversation may take so long
 _CONNECTIONS = 64
 _POLL_S = 0.1
+_METRICS_FLAG = "--metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class Probes:
     """Serves probes on ``http_port`` and metrics on ``metrics_port`` while the block is open.
 
     Port 0 picks a free one, None switches that side off, and two equal ports are one server.
-    After entering, ``http_port`` and ``metrics_port`` are the real ones.
+    After entering, ``http_port`` and ``metrics_port`` are the real ones. ``http_flag`` is what
+    the process calls the first, for whoever has to choose another.
     """
 
     def __init__(
@@ -61,11 +63,13 @@ class Probes:
         http_port: int | None = 8080,
         metrics_port: int | None = 9090,
         host: str = "0.0.0.0",  # noqa: S104 - kubelet and Prometheus call from outside the pod
+        http_flag: str = "--http",
         mono: Callable[[], float] = time.monotonic,
     ) -> None:
         self.http_port = http_port
         self.metrics_port = metrics_port
         self._host = host
+        self._http_flag = http_flag
         self._mono = mono
         self._asked = {
             "/health": probe(health.live),
@@ -79,10 +83,14 @@ class Probes:
         """Listen. A port that cannot be had is a `ConfigError`."""
         with ExitStack() as opened:
             if self.http_port and self.http_port == self.metrics_port:
-                self._listen(opened, self.http_port, {**self._asked, **self._measured})
+                self._listen(
+                    opened, self._http_flag, self.http_port, {**self._asked, **self._measured}
+                )
             else:
-                self.http_port = self._listen(opened, self.http_port, self._asked)
-                self.metrics_port = self._listen(opened, self.metrics_port, self._measured)
+                self.http_port = self._listen(opened, self._http_flag, self.http_port, self._asked)
+                self.metrics_port = self._listen(
+                    opened, _METRICS_FLAG, self.metrics_port, self._measured
+                )
             self._open = opened.pop_all()
         return self
 
@@ -96,31 +104,50 @@ class Probes:
         self._open.close()
 
     def _listen(
-        self, opened: ExitStack, port: int | None, routes: Mapping[str, Route]
+        self, opened: ExitStack, flag: str, port: int | None, routes: Mapping[str, Route]
     ) -> int | None:
         if port is None:
             return None
-        return opened.enter_context(_serving(self._host, port, routes, self._mono))
+        try:
+            server = _Server(self._host, port, routes, self._mono)
+        except (OSError, OverflowError) as error:
+            remedy = self._remedy(flag, error)
+            raise ConfigError(f"cannot listen on {self._host}:{port}: {remedy}") from error
 
+        return opened.enter_context(_serving(server))
 
-def _remedy(error: OSError | OverflowError) -> str:
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+    def _remedy(self, flag: str, error: OSError | OverflowError) -> str:
+        if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+            return f"{error}; choose another port with {flag} (0 picks a free one)"
+
+        flags = [flag]
+        # Whoever has the one port often has the other: both are told of at once.
+        if flag == self._http_flag and _is_taken(self._host, self.metrics_port):
+            flags.append(_METRICS_FLAG)
+        others = " ".join(f"{each} 0" for each in flags)
         return (
-            "the port is taken, perhaps by another worker on this machine; start this one with"
-            " --http 0 --metrics 0 (0 picks a free port, -1 opens none)"
+            "the port is taken, perhaps by a worker or a gateway on this machine; start this one"
+            f" with {others} (0 picks a free port, -1 opens none)"
         )
-    return f"{error}; choose another port with --http and --metrics (0 picks a free one)"
+
+
+def _is_taken(host: str, port: int | None) -> bool:
+    if not port:
+        return False
+    try:
+        socket.create_server((host, port), family=_family(host)).close()
+    except OSError:
+        return True
+
+    return False
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 @contextmanager
-def _serving(
-    host: str, port: int, routes: Mapping[str, Route], mono: Callable[[], float]
-) -> Iterator[int]:
-    try:
-        server = _Server(host, port, routes, mono)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {_remedy(error)}") from error
-
+def _serving(server: _Server) -> Iterator[int]:
     with server:  # closes the socket and every conversation on the way out
         thread = threading.Thread(
             target=server.serve_forever, args=(_POLL_S,), name="millstream-probes", daemon=True
@@ -141,7 +168,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(
         self, host: str, port: int, routes: Mapping[str, Route], mono: Callable[[], float]
     ) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.address_family = _family(host)
         self.routes = routes
         self._mono = mono
         self._lock = threading.Lock()

@@ -19,7 +19,9 @@ def test_nothing_is_done_to_many_without_a_word(inside: Inside) -> None:
     assert dry.out.splitlines()[-1] == "2 in all; nothing was done"
     refused = inside("runs", "cancel", "--all", "--workflow", "mail")
     assert refused.code == 2
+    assert "Cancel 2 runs? " in refused.err
     assert "add --yes" in refused.err
+    assert "Cancel 1 run? " in inside("runs", "cancel", "--all", "--workflow", "sms").err
     assert inside("runs", "cancel", "a", "--workflow", "mail").code == 2
     assert inside("runs", "cancel").code == 2
 

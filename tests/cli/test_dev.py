@@ -49,6 +49,7 @@ def test_once_ends_as_the_run_ended(alone: Program) -> None:
 
     assert said.code == 1
     assert "ValueError: the tide is out" in said.err
+    assert "try:" not in said.out, "its store is gone by the time that anybody could"
 
 
 def test_others_reach_it_until_it_is_stopped(alone: Program) -> None:

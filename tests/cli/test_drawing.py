@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from millstream.cli import timeline
-from millstream.cli.access import span
+from millstream.cli.access import clock, span, waits_for
 from millstream.cli.output import Listing, Row, clean, plain_table, rich_table
 from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.run import RunState, RunStatus, Times
@@ -61,6 +61,35 @@ def test_a_run_without_steps_is_shown_too() -> None:
     story = timeline.Story(status=waiting, arguments={}, journal={}, result=None)
 
     assert any("queued" in line for line in timeline.plain(story))
+
+
+def test_a_parked_run_says_until_when_it_waits() -> None:
+    """Nobody tries anything again meanwhile: the time is when it goes on without the signal."""
+    due = 1_700_000_000.0
+    parked = RunStatus(
+        id="r", state=RunState.PARKED, attempt=1, workflow="w", version=None, error=None,
+        times=Times(enqueued=100.0, due=due), awaits=("signal:go",),
+    )  # fmt: skip
+
+    said = waits_for(parked)
+
+    assert said == f"{parked.waits_for}, until {clock(due)}"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [("ValueError: low tide", True), ("worker_lost: 5 workers died", False)]
+)
+def test_a_failed_run_says_where_its_traceback_is(error: str, told: bool) -> None:
+    """The record has the message alone; and a run whose workers died has none."""
+    status = RunStatus(
+        id="r", state=RunState.FAILED, attempt=1, workflow="w", version=None, error=error,
+        times=Times(enqueued=100.0),
+    )  # fmt: skip
+    story = timeline.Story(status=status, arguments={}, journal={}, result=None)
+
+    lines = list(timeline.plain(story))
+
+    assert any(line.startswith("traceback") and "log" in line for line in lines) is told
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

@@ -16,6 +16,7 @@ from millstream.cli.flags import ClientConfig, Given, command
 from millstream.errors import ConfigError
 from millstream_scheduler.config import SchedulerConfig
 from millstream_worker.config import WorkerConfig
+from tests.cli.inside import Inside
 from tests.cli.program import Program
 
 PROCESSES = {"worker": WorkerConfig, "scheduler": SchedulerConfig, "dev": WorkerConfig}
@@ -35,6 +36,31 @@ def test_a_process_has_a_flag_for_each_of_its_settings_and_no_other(
         {"enqueue", "arg", "json-args", "file", "once"} if name == "dev" else set()
     )
     assert settings <= flags
+
+
+def test_a_command_says_what_is_other_than_in_the_settings_it_takes(inside: Inside) -> None:
+    """A help that names a default which is not taken sends people the wrong way."""
+    dev = inside("dev", "--help").out
+    assert "8080" not in dev
+    assert "localhost:6379" not in dev
+    for words in (("dev",), ("schedules", "apply")):
+        said = " ".join(inside(*words, "--help").out.split())
+        assert "Without: only what is built in" not in said, "an application is required"
+    assert "several times" not in inside("enqueue", "--help").out
+    gateway = inside("gateway", "--help").out
+    assert re.search(r"--rate N\s", gateway)
+    assert re.search(r"--enqueue-rate N\s", gateway)
+
+
+@pytest.mark.parametrize(
+    "group", ["runs", "schedules", "canary", "queues", "dead", "keys", "seal", "audit"]
+)
+def test_a_group_says_of_each_command_all_it_is_for(group: str, inside: Inside) -> None:
+    """The half that tells it from its neighbours is often the second."""
+    said = inside(group, "--help")
+
+    assert said.code == 0
+    assert "..." not in said.out.partition("Commands:")[2]
 
 
 def test_flags_beat_the_environment_which_beats_the_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -48,6 +49,8 @@ def test_a_tool_call_hangs_under_the_command_that_asked_for_it(program: Program)
         finally:
             log = worker.stop().err
 
+        (started,) = (json.loads(x) for x in log.splitlines() if '"worker_started"' in x)
+        assert started["pid"] == worker.process.pid, "it can be found on its machine"
         spans = {span.name: span for span in collector.spans}
         assert {span.trace for span in collector.spans} == {CALLER[3:35]}
         assert spans["enqueue ask"].parent == CALLER[36:52]

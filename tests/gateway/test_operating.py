@@ -40,6 +40,9 @@ async def test_a_question_is_listed_and_answered(working: Served) -> None:
     """In the name of whoever calls; the hash of its token stays where it is."""
     await working.post("/runs", {"workflow": "asks", "id": "r1"})
     await working.parked("r1")
+    status, end = await working.get("/runs/r1/result")
+    assert (status, end["state"]) == (202, "parked")
+    assert end["waits_for"].startswith("approval "), "a caller sees why it goes on"
 
     _, found = await working.get("/queues/default/questions")
     (question,) = found["questions"]

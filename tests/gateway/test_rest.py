@@ -147,6 +147,7 @@ async def test_runs_are_found_by_their_attributes(gateway: Served) -> None:
     _, view = await gateway.get("/runs/a")
     assert view["attributes"] == {"by": "desk", "customer": "42"}
     assert (await gateway.get("/runs?attribute=customer"))[0] == 400
+    assert (await gateway.get("/runs?until=null"))[0] == 400, "no time, and not left out either"
     assert (await gateway.post("/runs", {**ADD, "attributes": {"a b": "x"}}))[0] == 400
 
 

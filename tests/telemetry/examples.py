@@ -54,7 +54,7 @@ from millstream.events import (
 )
 
 EXAMPLES: tuple[Event, ...] = (
-    WorkerStarted(token="w1", queues=("default",), workflows=("research@1",), concurrency=8),
+    WorkerStarted(token="w1", pid=7, queues=("default",), workflows=("research@1",), concurrency=8),
     WorkerDraining(holding=2, grace_s=30.0),
     WorkerStopped(released=1),
     RunTaken(

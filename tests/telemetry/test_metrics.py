@@ -172,7 +172,7 @@ def test_outcomes_exist_at_zero_once_the_worker_serves() -> None:
     bench = Bench()
 
     served = ("w@1", "w@2", "v@1")
-    bench.emit(WorkerStarted(token="t", queues=("q",), workflows=served, concurrency=8))
+    bench.emit(WorkerStarted(token="t", pid=7, queues=("q",), workflows=served, concurrency=8))
 
     assert bench.value("workflow_executions_total", workflow_type="w", status="failed") == 0
     before = bench.series("workflow_executions_total")

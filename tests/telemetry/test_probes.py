@@ -422,3 +422,15 @@ def test_a_port_in_use_is_an_error_that_says_so_and_leaves_nothing(health: Healt
             pass
 
     assert set(threading.enumerate()) == before
+
+
+def test_a_port_in_use_is_named_by_the_flag_that_its_process_has_for_it(health: Health) -> None:
+    """A gateway's `--http` is its API, which has to be where its callers look for it."""
+    with closing(socket.create_server((LOOPBACK, 0))) as taken:
+        port = taken.getsockname()[1]
+        probes = Probes(
+            health, Registry(), http_port=port, metrics_port=0, host=LOOPBACK, http_flag="--probes"
+        )
+
+        with pytest.raises(ConfigError, match=r"start this one with --probes 0 \(0 picks"), probes:
+            pass

@@ -206,6 +206,7 @@ class Worker:
         self._emit(
             WorkerStarted(
                 token=self._agent.token,
+                pid=self._agent.pid,
                 queues=tuple(dict.fromkeys(lane.queue for lane in self.lanes)),
                 workflows=self._agent.workflows,
                 concurrency=self._agent.concurrency,

@@ -171,7 +171,9 @@ class Runs:
                 )
             status = await run.status()
         if not status.state.final:
-            end = shapes.RunEnd(id=run.id, queue=run.queue, state=status.state)
+            end = shapes.RunEnd(
+                id=run.id, queue=run.queue, state=status.state, waits_for=status.waits_for
+            )
             return Reply(value=end, status=202, headers={"Retry-After": "1"})
         return Reply(value=await self._end_of(run))
 

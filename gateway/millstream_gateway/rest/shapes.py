@@ -213,6 +213,8 @@ class RunEnd(Struct, kw_only=True):
     state: RunState
     result: Any = None
     error: Failure | None = None
+    #: What it waits for, if for anything: a message, a permit, or a worker that can run it.
+    waits_for: str | None = None
 
 
 class Moved(Struct, kw_only=True):
