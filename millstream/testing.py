@@ -22,7 +22,7 @@ from typing import Any, Self
 import anyio
 
 from millstream.client import Client
-from millstream.errors import MissingExtra
+from millstream.errors import MissingExtra, UnknownWorkflow
 from millstream.events import Event, StepEnded
 from millstream.store import runs
 from millstream.store.connection import Connection
@@ -93,7 +93,12 @@ class Harness:
         await self._stack.__aexit__(None, None, None)
 
     async def run(self, workflow: str, arguments: Any = None, *, timeout: float = 10.0) -> Any:
-        """Run a workflow to its end and return its result. Raises what `Run.result` raises."""
+        """Run a workflow to its end and return its result. Raises what `Run.result` raises.
+
+        And `UnknownWorkflow` at once: there is no other worker that may know it.
+        """
+        if self._worker.workflows.find(workflow) is None:
+            raise UnknownWorkflow(workflow, None, ", ".join(map(str, self._workflows)))
         handle = await self.client.enqueue(workflow, arguments)
         return await handle.result(timeout)
 

@@ -84,6 +84,11 @@ class Workflows(Calendar):
         registered last, a begun one stays on the version it started on. With ``events="steps"``
         whoever watches a run is told of each step, too: see `EventKind`.
         """
+        bare: Any = name
+        if callable(bare):
+            # Without parentheses the function arrives as the name, and would never be registered.
+            below = getattr(bare, "__name__", "it")
+            raise UsageError(f"write @app.workflow() above {below!r}, with its parentheses")
         if events not in {"emitted", "steps"}:
             raise UsageError(f"events of a workflow are 'emitted' or 'steps', not {events!r}")
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from millstream.errors import StoreError, StoreUnavailable
-from millstream.events import Event, StoreFailed
+from millstream.events import Event, StoreFailed, StoreRecovered
 from millstream.model.outcome import Completed
 from millstream.store import arrivals, commits, deliveries, leases, runs
 from millstream.store.arrivals import Arrival
@@ -44,7 +44,7 @@ class _Away(Connection):
 
 
 async def test_every_refusal_is_a_turn_of_the_loop() -> None:
-    """However long Redis is away, liveness sees a loop that turns; the outage is told once."""
+    """However long Redis is away, liveness sees a loop that turns; that it is back is told once."""
     turns: list[str] = []
     events: list[Event] = []
     connection = _Away(failures=4)
@@ -69,7 +69,37 @@ async def test_every_refusal_is_a_turn_of_the_loop() -> None:
     await connection.aclose()
     assert turns.count("refused") >= 3
     assert turns.count("alive") > turns.count("refused")
-    assert sum(isinstance(event, StoreFailed) for event in events) == 1
+    refused = turns.count("refused")
+    assert [type(event) for event in events] == [StoreFailed] * refused + [StoreRecovered]
+
+
+async def test_a_worker_with_nothing_to_write_tells_that_redis_is_back() -> None:
+    """It only compares what it holds: the log of an idle worker must not end with the outage."""
+    events: list[Event] = []
+    connection = _Away(failures=0)
+    lane = Lane("default")
+    await deliveries.ensure_groups(connection, lane)
+    consumer = Consumer(
+        connection,
+        lane,
+        "w1",
+        Slots(1),
+        Lease(10.0, lambda: 0.0),
+        emit=events.append,
+        retention_s=1.0,
+    )
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(consumer.commit_forever)
+            connection.failures = 2
+            consumer.compare()
+            await _until(lambda: any(isinstance(event, StoreRecovered) for event in events))
+            group.cancel_scope.cancel()
+    await connection.aclose()
+    assert {event.during for event in events if isinstance(event, StoreFailed)} == {
+        "compare default:0"
+    }
+    assert [type(event) for event in events].count(StoreRecovered) == 1
 
 
 async def test_suspects_are_held_one_at_a_time_until_one_gets_on() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio.lowlevel
 import pytest
 
-from millstream import Context, RetryPolicy, RunFailed, Workflows
+from millstream import Context, ResultTimeout, RetryPolicy, RunFailed, Workflows
+from millstream.errors import UnknownWorkflow, UsageError
+from millstream.events import RunSettled
+from millstream.model.run import Depth
 from millstream.testing import Harness
 
 pytestmark = pytest.mark.anyio
@@ -91,6 +96,52 @@ async def test_an_unknown_tool_fails_the_run_by_name() -> None:
     async with Harness(_app([])) as bench:
         with pytest.raises(RunFailed, match="the test has no tool clock/read"):
             await bench.run("ask")
+
+
+async def test_an_unknown_workflow_is_refused_at_once() -> None:
+    """It would wait for a worker that never comes, and then for the test's own timeout."""
+    async with Harness(_app([])) as bench:
+        with pytest.raises(UnknownWorkflow, match=r"'ret' \(known: count@1, .*correct the name"):
+            await bench.run("ret", {"upto": 1})
+        assert await bench.client.depth() == Depth()
+
+
+async def test_a_result_that_is_late_says_why_and_the_log_of_the_worker_too() -> None:
+    """A wrong name and a run that waits for somebody look as if they were only slow."""
+    app = _app([])
+
+    @app.workflow()
+    async def hears(ctx: Context) -> object:
+        return await ctx.wait_signal("go")
+
+    async with Harness(app) as bench:
+        run = await bench.client.enqueue("hears")
+        await bench.settle()
+        with pytest.raises(ResultTimeout, match=r"it goes on \(parked: signal 'go'\)") as late:
+            await run.result(timeout=0)
+        assert (late.value.state, late.value.waits_for) == ("parked", "signal 'go'")
+
+        wrong = await bench.client.enqueue("heers")
+        while not (await wrong.status()).refusals:
+            await anyio.lowlevel.checkpoint()
+        with pytest.raises(ResultTimeout, match=r"\(scheduled: no worker that took it can run"):
+            await wrong.result(timeout=0)
+    refused = [x for x in bench.events if isinstance(x, RunSettled) and x.run_id == wrong.id]
+    assert refused[0].refused == "this worker does not know the workflow"
+    assert refused[0].error is None, "else it would count among the errors of runs"
+
+
+async def test_a_decorator_without_its_parentheses_is_refused() -> None:
+    """It would take the function for a name, and register nothing."""
+    app = Workflows()
+    bare: Any = app.workflow
+
+    async def hello(ctx: Context) -> str:
+        return "hello"
+
+    with pytest.raises(UsageError, match=r"write @app.workflow\(\) above 'hello'"):
+        bare(hello)
+    assert len(app) == 0
 
 
 async def test_a_retried_run_keeps_its_records() -> None:

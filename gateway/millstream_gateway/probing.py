@@ -34,8 +34,14 @@ _MEANINGS = {"/health": "alive", "/ready": "ready for requests", "/startup": "st
 def _asking(ask: Callable[[], Verdict]) -> Handler:
     async def answer(_: Call) -> Reply:
         verdict = ask()
-        status = "ok" if verdict.ok else "unavailable"
-        # A reason names the store's address: that is for those who can read the log.
-        return Reply(value=HealthView(status=status), status=200 if verdict.ok else 503)
+        if verdict.ok:
+            return Reply(value=HealthView(status="ok"), status=200)
+        return Reply(value=HealthView(status="unavailable", reason=_reason(verdict)), status=503)
 
     return answer
+
+
+def _reason(verdict: Verdict) -> str:
+    """Say what is wrong, and not how: that may name the store's address, and anybody may ask."""
+    wrong = ", ".join(name for name, fault in verdict.checks.items() if fault is not None)
+    return f"{wrong}: the log says more"

@@ -26,6 +26,7 @@ from millstream.client import Client
 from millstream.config import FILE
 from millstream.errors import MillstreamError, StoreError, UnfitStore, UsageError
 from millstream.model.limits import MIB
+from millstream.model.run import RunState
 from millstream.store import inspection, schedules
 from millstream.store.connection import Connection
 from millstream.store.sealing import Sealer, sealer_of
@@ -34,6 +35,7 @@ from millstream.store.sealing import Sealer, sealer_of
 _SLOW_S = 0.005
 _CLOCK_S = 1.0
 _FULL = 0.8
+_WAITING = (RunState.SCHEDULED, RunState.QUEUED)
 #: A schedule that is so late has nobody who fires it.
 _LATE_S = 60.0
 
@@ -147,6 +149,8 @@ async def _queues(config: ClientConfig) -> AsyncIterator[Finding]:
         for name in names:
             try:
                 yield await _queue(client, config, name)
+                for finding in await _refused(client, config, name):
+                    yield finding
             except MillstreamError as error:
                 yield _failure(f"queue {name}", error)
 
@@ -203,6 +207,18 @@ async def _queue(client: Client, config: ClientConfig, name: str) -> Finding:
         )
 
     return Finding(subject, Level.OK, "empty, and no worker is alive")
+
+
+async def _refused(client: Client, config: ClientConfig, name: str) -> list[Finding]:
+    """Runs that look as if they only waited: whoever takes one hands it back."""
+    page = await client.page(name, states=_WAITING, matches=lambda run: run.refusals > 0)
+    if not page.runs:
+        return []
+    first = page.runs[0]
+    more = f", and {len(page.runs) - 1} more" if len(page.runs) > 1 else ""
+    remedy = f"start a worker that can, or: {again(config, 'runs', 'cancel', first.id, queue=name)}"
+    detail = f"run {first.id}{more}: {first.waits_for}"
+    return [Finding(f"queue {name}", Level.WARNING, detail, remedy)]
 
 
 def _latency(server: inspection.Server) -> Finding:

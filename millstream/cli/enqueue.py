@@ -18,11 +18,12 @@ import typer
 
 from millstream.cli.access import client_of, one_queue, tracing_of
 from millstream.cli.exits import Exit
+from millstream.cli.expected import expect_a_worker
 from millstream.cli.flags import ONE_QUEUE, EnqueueConfig, command
 from millstream.cli.hints import again
 from millstream.cli.output import Output
 from millstream.cli.telling import told
-from millstream.client import Client, Run
+from millstream.client import Run
 from millstream.errors import (
     PayloadTooLarge,
     ResultTimeout,
@@ -30,7 +31,6 @@ from millstream.errors import (
     RunError,
     RunFailed,
     StoreError,
-    UnknownWorkflow,
     UsageError,
 )
 from millstream.model.attributes import pairs
@@ -133,8 +133,9 @@ async def enqueue(
     arguments = read_arguments(arg or (), json_args, file)
     async with tracing_of(config) as tracing, client_of(config, tracing=tracing) as client:
         await client.check()
-        if not force:
-            await _expect_a_worker(client, out, config, workflow, version)
+        remark = None if force else await expect_a_worker(client, config, workflow, version)
+        if remark is not None:
+            out.note(remark)
         run = await client.enqueue(
             workflow,
             arguments,
@@ -242,21 +243,6 @@ async def _tell_events(run: Run, tell: Callable[[str], None]) -> None:
             tell(f"{event.name} {msgspec.json.encode(event.data).decode()}")
     except (StoreError, UsageError):
         return  # what is told on the way is a courtesy; the result says what went wrong
-
-
-async def _expect_a_worker(
-    client: Client, out: Output, config: EnqueueConfig, workflow: str, version: str | None
-) -> None:
-    queue = one_queue(config)
-    agents = await client.agents(queue)
-    known = {name for agent in agents for name in agent.workflows}
-    if not agents:
-        remedy = again(config, "worker", "APP", queue=queue)
-        out.note(f"no worker serves queue {queue!r} now; the run waits for one: {remedy}")
-    elif (f"{workflow}@{version}" if version else workflow) not in known | {
-        name.partition("@")[0] for name in known
-    }:
-        raise UnknownWorkflow(workflow, version, ", ".join(sorted(known)))
 
 
 def _told(run: Run, out: Output) -> Exit:

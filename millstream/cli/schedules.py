@@ -24,6 +24,7 @@ from millstream.cli.enqueue import (
     read_arguments,
 )
 from millstream.cli.exits import Exit
+from millstream.cli.expected import expect_a_worker
 from millstream.cli.extras import part_of
 from millstream.cli.failures import tell
 from millstream.cli.flags import ONE_QUEUE, ClientConfig, command
@@ -127,6 +128,9 @@ async def create(
     timeout: Timeout = None,
     version: Version = None,
     paused: Annotated[bool, typer.Option("--paused", help="Do not fire before resumed.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make it although no worker knows the workflow.")
+    ] = False,
 ) -> None:
     """Make a schedule; the same one again changes nothing."""
     schedule = Schedule(
@@ -149,8 +153,11 @@ async def create(
         version=version,
     )
     async with client_of(config) as client:
+        remark = None if force else await expect_a_worker(client, config, workflow, version)
         found = await client.schedules.create(schedule, paused=paused)
 
+    if remark is not None:
+        out.note(remark)
     if out.json:
         out.document(planned.document(found))
     else:

@@ -19,6 +19,7 @@ import anyio
 from millstream.client.asking import new_run
 from millstream.client.auditing import Auditor, audited
 from millstream.client.handles import Enqueue, Run, RunEvent
+from millstream.client.lateness import late
 from millstream.client.operations import Operations
 from millstream.client.overview import Overview
 from millstream.client.queues import Queues
@@ -33,7 +34,6 @@ from millstream.errors import (
     IdConflict,
     KeyOccupied,
     QueueFull,
-    ResultTimeout,
     RunCancelled,
     RunFailed,
     SealKeyMissing,
@@ -222,7 +222,7 @@ class Client(Operations, Overview):
             end = await self._queues.end(run.queue, run.id)
 
         if end is None:
-            raise ResultTimeout(run.id, timeout or 0.0)
+            raise await late(self, run, timeout or 0.0)
         if isinstance(end, results.Unknown):
             raise UnknownRun(run.id, run.queue)
         sealer = self._connection.sealer

@@ -273,7 +273,9 @@ class StoreUnavailable(StoreError):
     """Redis does not answer."""
 
     def __init__(self, address: str, reason: str) -> None:
-        super().__init__(f"cannot reach Redis at {address}: {reason}; is it running?")
+        # What the connection says may end with a full stop, and this sentence goes on.
+        said = reason.rstrip(". ")
+        super().__init__(f"cannot reach Redis at {address}: {said}; is it running?")
         self.address = address
         self.reason = reason
 

@@ -31,7 +31,14 @@ class RunCancelled(RunError):
 class ResultTimeout(RunError, TimeoutError):
     """The run did not end within the time given. It goes on."""
 
-    def __init__(self, run_id: str, timeout: float) -> None:
-        super().__init__(f"run {run_id!r} did not end within {timeout:g} s; it goes on")
+    def __init__(
+        self, run_id: str, timeout: float, state: str | None = None, waits_for: str | None = None
+    ) -> None:
+        where = ": ".join(said for said in (state, waits_for) if said)
+        more = f" ({where})" if where else ""
+        super().__init__(f"run {run_id!r} did not end within {timeout:g} s; it goes on{more}")
         self.run_id = run_id
         self.timeout = timeout
+        #: Where it was when the time was over, and what it waits for, as in `RunStatus`.
+        self.state = state
+        self.waits_for = waits_for

@@ -149,6 +149,8 @@ class RunSettled(_Event, frozen=True, kw_only=True):
     #: ``Cause: message`` where it failed, and where that came from.
     error: str | None = None
     traceback: str | None = None
+    #: Why this worker cannot run it, where it is left to others. That is no error of the run.
+    refused: str | None = None
     tenant: str | None = None
     #: Of the take that this attempt was, as in `RunTaken`.
     trace: str | None = None

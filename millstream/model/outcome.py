@@ -68,9 +68,10 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The workflow is not known to this worker; another may know it, after ``pause_s``."""
+    """The worker cannot run it, for ``reason``; another may, after ``pause_s``."""
 
     pause_s: float
+    reason: str = ""
 
 
 Outcome = Completed | Failed | Retry | Parked | Continued | Cancelled | Released | Refused

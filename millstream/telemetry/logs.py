@@ -23,10 +23,11 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from millstream.errors import ConfigError
-from millstream.events import Emit, Event
+from millstream.events import Emit, Event, StoreFailed, StoreRecovered
 from millstream.model.trace import trace_id_of
 from millstream.telemetry.lines import Clock, Lines
 from millstream.telemetry.redaction import is_clear, redact_fields
+from millstream.telemetry.repeats import Repeats
 from millstream.telemetry.severities import above, severity
 
 LogFormat = Literal["json", "console"]
@@ -98,23 +99,37 @@ _METHODS = {level: name for name, level in LEVELS.items()}
 
 
 class LogSubscriber:
-    """Writes each event as one line. Usable as an `Emit`."""
+    """Writes each event as one line, but an outage of Redis as few. Usable as an `Emit`."""
 
-    def __init__(self, logger: EventLogger) -> None:
+    def __init__(self, logger: EventLogger, *, mono: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
+        self._repeats = Repeats(mono)
         # Asked once: most events of a busy worker are not written.
         enabled = [level for level in LEVELS.values() if logger.is_enabled_for(level)]
         self._least = min(enabled)
 
     def hears(self, kind: type[Event]) -> Emit | None:
         """Return what writes the events of a kind; None when they are never loud enough."""
-        return above(kind, self._least, self)
+        # The end of an outage is noted, whether it is written or not.
+        return self if kind is StoreRecovered else above(kind, self._least, self)
 
     def __call__(self, event: Event) -> None:
         """Write the event, unless its level is filtered out."""
+        if type(event) is StoreRecovered:
+            self._repeats.over(event)
         level = severity(event)
-        if level >= self._least:
+        if level < self._least:
+            return
+        if type(event) is StoreFailed:
+            self._refused(level, event)
+        else:
             self._logger.tell(level, _NAMES[type(event)], event_fields(event))
+
+    def _refused(self, level: int, event: StoreFailed) -> None:
+        left_out = self._repeats.left_out(event)
+        if left_out is not None:
+            more = {"left_out": left_out} if left_out else {}
+            self._logger.tell(level, _NAMES[StoreFailed], event_fields(event) | more)
 
 
 def event_name(kind: type) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 
 import pytest
 
@@ -145,6 +146,28 @@ def test_an_unknown_workflow_can_be_forced(served: Program) -> None:
     said = served("enqueue", "from-tomorrow", "--id", "forced", "--force", "--delay", "100")
 
     assert (said.code, said.out) == (0, "forced\n")
+
+
+def test_a_schedule_of_a_workflow_that_nobody_knows_can_be_forced(here: Inside) -> None:
+    """A misspelt name is found out now, not by whoever misses its runs in the morning."""
+    made = ("schedules", "create", "typo", "ad", "--every", "3600")
+    refused = here(*made)
+    assert (refused.code, len(refused.lines)) == (2, 1)
+    assert "no worker of this queue knows workflow 'ad' (known: add@1" in refused.err
+    assert here("schedules", "show", "typo").code == 4
+
+    assert here(*made, "--force").code == 0
+    assert here("schedules", "delete", "typo").code == 0
+
+
+def test_the_doctor_finds_runs_that_are_handed_back(here: Inside) -> None:
+    """They look as if they waited for their turn."""
+    here("enqueue", "ad", "--id", "misspelt", "--force")
+    deadline = time.monotonic() + 20
+    while "no worker that took it can run workflow" not in (said := here("doctor").out):
+        assert time.monotonic() < deadline, said
+    assert "-> start a worker that can, or: millstream runs cancel " in said
+    here("runs", "cancel", "misspelt")
 
 
 def _until_listed(program: Program, run_id: str, state: str) -> None:

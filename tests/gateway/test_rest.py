@@ -8,6 +8,9 @@ import pytest
 
 from millstream.events import OperatorActed, RequestServed
 from millstream.store import audit
+from millstream.telemetry.health import Health
+from millstream_gateway import probing
+from millstream_gateway.calls import Reply
 from tests.gateway.issuer import Issuer
 from tests.gateway.served import Served, served
 from tests.gateway.test_pages import token_of
@@ -228,6 +231,21 @@ async def test_the_probes_are_open_and_say_little(gateway: Served) -> None:
     for path in ("/health", "/ready", "/startup"):
         status, body = await gateway.ask("GET", path, token="")
         assert (status, body) == (200, {"status": "ok", "reason": None})
+
+
+async def test_a_probe_names_what_is_wrong_and_no_address() -> None:
+    """Whoever waits for a gateway learns that it is Redis, without a look into the log."""
+    health = Health()
+    health.claim_turned()
+    health.store_failed("cannot reach Redis at secret.internal:6379")
+    ready = next(route for route in probing.routes(health) if route.path == "/ready")
+    nobody: Any = None
+
+    reply = await ready.handler(nobody)
+
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.value.status) == (503, "unavailable")
+    assert reply.value.reason == "redis: the log says more"
 
 
 async def test_a_change_that_could_not_be_noted_says_that_it_was_made(issuer: Issuer) -> None:

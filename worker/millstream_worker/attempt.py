@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from millstream.errors import Continued, NewerRecord, SealKeyMissing, UsageError
+from millstream.errors import Continued, NewerRecord, SealKeyMissing, UsageError, said
 from millstream.model import outcome as outcomes
 from millstream.model.journal import Record
 from millstream.model.limit import Asked
@@ -140,7 +140,7 @@ class Attempt:
     def _unread(self, error: NewerRecord | SealKeyMissing) -> Verdict:
         delivery = self._held.delivery
         if delivery.refusals < verdicts.MOST_REFUSALS:
-            return verdicts.refusal(delivery, self._environment.random), ()
+            return verdicts.refusal(delivery, self._environment.random, said(error)), ()
         return self._failed(error)
 
     def _raised(self, error: BaseException) -> Verdict:

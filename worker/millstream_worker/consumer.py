@@ -208,7 +208,6 @@ class Consumer:
 
     async def _commit(self, items: list[Item], want: Want) -> commits.CommitReply:
         """Insist until it is written. After a failure nothing is taken: see the promise above."""
-        failed_at: float | None = None
         pause_s = 0.05
         while True:
             try:
@@ -217,16 +216,14 @@ class Consumer:
                     self._connection, self.lane, self._token, items, want, sequence=self._sequence
                 )
             except StoreError as error:
-                if failed_at is None:
-                    failed_at = self._contact.refused("commit", error)
-                self._contact.still_refused(error)
+                self._contact.refused("commit", error)
                 want = NOTHING
                 self._comparing = True
                 await self._contact.recover(error)
                 await anyio.sleep(pause_s)
                 pause_s = min(1.0, pause_s * 2)
             else:
-                self._contact.served("commit", reply.now, failed_at)
+                self._contact.served("commit", reply.now)
                 return reply
 
     async def _compare(self) -> None:
@@ -239,9 +236,10 @@ class Consumer:
             )
         except StoreError as error:
             self._contact.refused("compare", error)
-            self._comparing = True
+            self.compare()
             await anyio.sleep(0.1)
             return
+        self._contact.recovered("compare")
         self._reader.doubt()
         for run_id in found.lost:
             if run_id in self.held and not self._ending(run_id):

@@ -36,19 +36,20 @@ class Contact:
         self._answered = answered
         #: The clock of Redis, as an offset to the loop's own.
         self._offset_s = 0.0
+        #: Since when which calls fail, by the loop's own clock.
+        self._since: dict[str, float] = {}
 
     def wall(self) -> float:
         """Return the time in epoch seconds, by the clock of Redis."""
         return asyncio.get_running_loop().time() + self._offset_s
 
-    def refused(self, during: str, error: StoreError) -> float:
-        """A call has failed for the first time; return when, by the loop's clock."""
-        self.still_refused(error)
+    def refused(self, during: str, error: StoreError) -> None:
+        """A call has failed, for the first time or again."""
+        self._still_refused(error)
+        self._since.setdefault(during, asyncio.get_running_loop().time())
         self._emit(StoreFailed(during=f"{during} {self._lane}", error=str(error)))
-        return asyncio.get_running_loop().time()
 
-    def still_refused(self, error: StoreError) -> None:
-        """It is tried again, and fails again."""
+    def _still_refused(self, error: StoreError) -> None:
         # Refused is a turn too: Redis being away must not look like a loop that hangs.
         self.alive()
         self._answered(str(error))
@@ -61,7 +62,7 @@ class Contact:
             try:
                 await deliveries.ensure_groups(self._connection, self._lane)
             except StoreError as again:
-                self.still_refused(again)
+                self._still_refused(again)
 
     def met(self, now: float | None = None) -> None:
         """A call was served; ``now``: it says what time it is."""
@@ -70,9 +71,15 @@ class Contact:
         if now is not None:
             self._offset_s = now - asyncio.get_running_loop().time()
 
-    def served(self, during: str, now: float, failed_at: float | None) -> None:
-        """A call was served; ``failed_at``: it had failed before."""
+    def served(self, during: str, now: float) -> None:
+        """A call was served."""
         self.met(now)
+        if self._since:
+            self.recovered(during)
+
+    def recovered(self, during: str) -> None:
+        """If a call had failed before, that is over."""
+        failed_at = self._since.pop(during, None)
         if failed_at is not None:
             away_s = asyncio.get_running_loop().time() - failed_at
             self._emit(StoreRecovered(during=f"{during} {self._lane}", away_s=away_s))

@@ -162,7 +162,8 @@ class EmbeddedWorker:
     ) -> None:
         self._agents = agents or NoAgents()
         self._connection = Connection(url, sealer=sealer_of(seal_keys))
-        self._workflows = with_builtin(workflows)
+        #: All that it can run.
+        self.workflows = with_builtin(workflows)
         self._emit = emit
         self._tools = tools
         self._inference = inference
@@ -191,7 +192,7 @@ class EmbeddedWorker:
             inference=self._inference,
             agents=self._agents,
         )
-        worker = await compose.compose(config, self._workflows, parts)
+        worker = await compose.compose(config, self.workflows, parts)
         self._worker = worker
 
         duties = anyio.CancelScope()

@@ -107,7 +107,9 @@ class Executor:
             error = UnknownWorkflow(delivery.workflow, delivery.version, known)
             return Failed("UnknownWorkflow", str(error))
 
-        return verdicts.refusal(delivery, self._environment.random)
+        version = f" in version {delivery.version!r}" if delivery.version else ""
+        reason = f"this worker does not know the workflow{version}"
+        return verdicts.refusal(delivery, self._environment.random, reason)
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -157,6 +159,7 @@ class Executor:
                 took_s=self._mono() - began,
                 error=error,
                 traceback=traceback,
+                refused=outcome.reason if isinstance(outcome, Refused) else None,
                 tenant=delivery.tenant,
                 trace=delivery.trace,
             )

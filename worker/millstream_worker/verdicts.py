@@ -35,11 +35,11 @@ def failure(
     return Retry(pause_s, cause, message, drop, trace(error)), drop
 
 
-def refusal(delivery: Delivery, random: Random) -> Refused:
+def refusal(delivery: Delivery, random: Random, reason: str) -> Refused:
     """Return the outcome of a run that another worker may know."""
     # Spread, lest the same worker be the one that waits for it, time and again.
     spread = 0.6 + 0.4 * random.random()
-    return Refused(pause_s=min(30.0, 0.5 * 2**delivery.refusals) * spread)
+    return Refused(min(30.0, 0.5 * 2**delivery.refusals) * spread, reason)
 
 
 def trace(error: BaseException) -> str:
