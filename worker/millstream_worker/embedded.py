@@ -24,7 +24,7 @@ from millstream.events import Emit
 from millstream.model.inference import CallOptions
 from millstream.model.run import Delivery
 from millstream.model.tool import Effect, OnUnknown, ToolInfo, ToolResult
-from millstream.store import leases
+from millstream.store import deliveries, leases
 from millstream.store.connection import Connection
 from millstream.store.keys import Lane
 from millstream.store.sealing import sealer_of
@@ -222,6 +222,9 @@ class EmbeddedWorker:
     async def bury(self, connection: Connection) -> None:
         """Let the lease of the dead run out at once, instead of waiting for it."""
         assert self._worker is not None
-        await leases.resign(connection, Lane("default"), self._worker.token)
+        lane = Lane("default")
+        await leases.resign(connection, lane, self._worker.token)
+        await leases.reclaim_at_once(connection, lane)
+        await deliveries.end_reads(connection, lane)
         with anyio.move_on_after(1, shield=True):
             await self._connection.aclose()
