@@ -13,7 +13,7 @@ from tests.simulation.quick import QuickSocket
 
 SEEDS = 300
 #: So many of them are played every time, and the others with the proofs.
-_ALWAYS = 120
+_ALWAYS = 90
 _CHUNK = 10
 #: Found early enough to be looked for every time; the others take a while together.
 _EARLY = (
