@@ -215,8 +215,9 @@ class _Page:
             if state is not None and not RunState(state.decode()).final:
                 continue  # somebody has started it once more: it needs them
             async for page in self._noted(run_id, "!*"):
-                left = [withdrawals.left(run_id, each) for each in page.values()]
-                await withdrawals.put(self._connection, self._lane.queue, left)
+                noted = [withdrawals.left(run_id, each) for each in page.values()]
+                if left := [each for each in noted if each is not None]:
+                    await withdrawals.put(self._connection, self._lane.queue, left)
         return [entry.id for entry in entries]
 
     async def _cancel_children(self, run_id: str) -> None:

@@ -58,9 +58,12 @@ def noted(task: Task) -> bytes:
     return msgspec.json.encode(task)
 
 
-def left(run_id: str, note: bytes) -> Withdrawal:
-    """Return the withdrawal of a task as it was noted."""
-    return Withdrawal(run_id, msgspec.json.decode(note, type=Task))
+def left(run_id: str, note: bytes) -> Withdrawal | None:
+    """Return the withdrawal of a task as it was noted; None of what is no note of ours."""
+    try:
+        return Withdrawal(run_id, msgspec.json.decode(note, type=Task))
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
 
 
 async def put(connection: Connection, queue: str, withdrawals: Iterable[Withdrawal]) -> None:
@@ -75,9 +78,12 @@ async def put(connection: Connection, queue: str, withdrawals: Iterable[Withdraw
 
 
 async def claim(connection: Connection, queue: str, lease_s: float) -> Sequence[Withdrawal]:
-    """Take some of what is due, and keep others from it for so long. Raises `StoreError`."""
-    found = await claims.claim(connection, _Book(queue).due, lease_s)
-    return [msgspec.json.decode(member, type=Withdrawal) for member in found]
+    """Take some of what is due, and keep others from it for so long. Raises `StoreError`.
+
+    What cannot be read here is passed over: a worker of another release may know it.
+    """
+    found = map(_read, await claims.claim(connection, _Book(queue).due, lease_s))
+    return [withdrawal for withdrawal in found if withdrawal is not None]
 
 
 async def tried(connection: Connection, queue: str, withdrawal: Withdrawal) -> int:
@@ -107,3 +113,10 @@ async def finish(connection: Connection, queue: str, withdrawal: Withdrawal) -> 
         pipe.zrem(book.due.key, member)
         pipe.hdel(book.tried, member.decode())
         await pipe.execute()
+
+
+def _read(member: bytes) -> Withdrawal | None:
+    try:
+        return msgspec.json.decode(member, type=Withdrawal)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None

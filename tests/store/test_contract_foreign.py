@@ -8,7 +8,7 @@ import pytest
 from millstream.errors import KeyOccupied, StoreError
 from millstream.model.journal import Record, RecordStatus, StepKind
 from millstream.model.limits import Limits
-from millstream.model.outcome import Completed, Failed, Parked, Released, Retry
+from millstream.model.outcome import Cancelled, Completed, Failed, Parked, Released, Retry
 from millstream.model.run import Priority, RunState
 from millstream.store import (
     codec,
@@ -299,6 +299,22 @@ async def test_a_run_whose_notes_are_foreign_ends_and_nobody_is_told(
     await outbox.dispatch(bench.store, bench.lane, RETENTION_S)
     assert await bench.redis.xlen(bench.lane.outbox) == 0
     assert await withdrawals.claim(bench.store, "default", 60) == []
+
+
+@pytest.mark.parametrize("strange", [b"not yours", b'["r1"]', b"\xff"])
+async def test_what_is_no_note_of_ours_holds_up_no_other(bench: Bench, strange: bytes) -> None:
+    """Neither beside a run, where it would stay in the outbox, nor where every worker looks."""
+    held = await bench.held("r1")
+    task = withdrawals.Task("them", "t1", "c1")
+    for step, noted in (("a", strange), ("b", withdrawals.noted(task))):
+        await bench.verdict("w1", commits.entrust(held, step, WAITING, noted, "1"))
+    await bench.end(held, Cancelled())
+    await outbox.dispatch(bench.store, bench.lane, RETENTION_S)
+    assert await bench.redis.xlen(bench.lane.outbox) == 0
+    (due,) = [key async for key in bench.redis.scan_iter(match="*{withdrawals}*:due")]
+    await bench.redis.zadd(due, {strange: 0})
+    found = await withdrawals.claim(bench.store, "default", 60)
+    assert found == [withdrawals.Withdrawal("r1", task)]
 
 
 @pytest.mark.parametrize("part", ["run", "journal", "spilled"])
