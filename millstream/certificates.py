@@ -83,13 +83,18 @@ class Certificates:
             self._current, self.shown = self._context(shown), shown
             self._trusted = trusted
 
-    def believes(self, connection: ssl.SSLObject) -> bool:
-        """Whether all that a client was verified against is believed at the moment.
+    def outlived(self, connection: ssl.SSLObject, wall: float) -> bool:
+        """Whether a connection has outlived the certificate that its client has shown, if any.
 
-        An authority that came beside it, as one does before it takes its place, ends nothing.
+        That has run out at this time, in epoch seconds, or rests on an authority that is believed
+        no more. One that came beside it, as one does before it takes its place, ends nothing.
         """
+        certificate = connection.getpeercert()
+        if not certificate:
+            return False
         before, now = getattr(connection.context, "authority", None), self.shown.authority
-        return before == now or (bool(_each(before)) and _each(before) <= _each(now))
+        believed = before == now or (bool(_each(before)) and _each(before) <= _each(now))
+        return not believed or ssl.cert_time_to_seconds(str(certificate["notAfter"])) <= wall
 
     def refresh(self) -> None:
         """Look whether the files have changed, and show what is in them."""

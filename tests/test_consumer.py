@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -138,40 +139,36 @@ async def test_suspects_are_held_one_at_a_time_until_one_gets_on() -> None:
     await connection.aclose()
 
 
+@asynccontextmanager
+async def _waiting(count: int, slots: int) -> AsyncIterator[Consumer]:
+    """A lane in which so many runs wait, and a consumer with so many slots."""
+    connection = Connection(f"memory://waiting-{count}")
+    lane = Lane("default")
+    await deliveries.ensure_groups(connection, lane)
+    news = [runs.NewRun(id=f"r{n:02}", workflow="w", arguments=b"{}") for n in range(count)]
+    await runs.enqueue(connection, lane, 0, news)
+    lease = Lease(10.0, lambda: 0.0)
+    yield Consumer(
+        connection, lane, "w1", Slots(slots), lease, emit=lambda _: None, retention_s=1.0
+    )
+    await connection.aclose()
+
+
 async def test_all_slots_are_filled_though_nothing_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """A take brings half of them at most. The rest is not left until a run has something to say."""
     # Nobody looks because of the time.
     monkeypatch.setattr("millstream_worker.consumer.TURN_S", 3600.0)
-    connection = Connection("memory://slots")
-    lane = Lane("default")
-    await deliveries.ensure_groups(connection, lane)
-    news = [runs.NewRun(id=f"r{n}", workflow="w", arguments=b"{}") for n in range(12)]
-    await runs.enqueue(connection, lane, 0, news)
-    lease = Lease(10.0, lambda: 0.0)
-    consumer = Consumer(
-        connection, lane, "w1", Slots(7), lease, emit=lambda _: None, retention_s=1.0
-    )
     begun: list[Held] = []
     with anyio.fail_after(30):
-        async with anyio.create_task_group() as group:
+        async with _waiting(12, slots=7) as consumer, anyio.create_task_group() as group:
             consumer.open(begun.append)
             group.start_soon(consumer.commit_forever)
             await _until(lambda: len(begun) == 7)
             group.cancel_scope.cancel()
-    await connection.aclose()
 
 
 async def test_one_half_runs_while_the_other_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or worker and server would take turns, and each would wait for the other."""
-    connection = Connection("memory://halves")
-    lane = Lane("default")
-    await deliveries.ensure_groups(connection, lane)
-    news = [runs.NewRun(id=f"r{n:02}", workflow="w", arguments=b"{}") for n in range(40)]
-    await runs.enqueue(connection, lane, 0, news)
-    lease = Lease(10.0, lambda: 0.0)
-    consumer = Consumer(
-        connection, lane, "w1", Slots(8), lease, emit=lambda _: None, retention_s=1.0
-    )
     ended = 0
     meanwhile: list[int] = []
     commit = commits.commit
@@ -193,14 +190,13 @@ async def test_one_half_runs_while_the_other_is_written(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(commits, "commit", watched)
     with anyio.fail_after(30):
-        async with anyio.create_task_group() as group:
+        async with _waiting(40, slots=8) as consumer, anyio.create_task_group() as group:
             consumer.open(start)
             group.start_soon(consumer.commit_forever)
             await _until(lambda: ended == 40)
             group.cancel_scope.cancel()
     # The first has nothing beside it, nor has the last.
     assert meanwhile[:10] == [0, *[4] * 9]
-    await connection.aclose()
 
 
 async def test_what_a_read_brings_while_holdings_are_compared_is_adopted_anew(

@@ -29,11 +29,8 @@ class StillBelieved:
         """Raise `Outlived`: its client was verified once, and may have lost its trust since."""
         transport = request.transport
         shown: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport else None
-        certificate = shown.getpeercert() if shown is not None else None
-        if shown is None or not certificate:
-            return  # it is gone: nobody hears the answer
-        until = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
-        if not self._certificates.believes(shown) or until <= self._wall():
+        # Where there is none the client is gone: nobody hears the answer.
+        if shown is not None and self._certificates.outlived(shown, self._wall()):
             raise Outlived
 
 

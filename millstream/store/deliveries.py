@@ -155,7 +155,7 @@ def _streams(reply: Any) -> list[tuple[bytes, list[Any]]]:
 async def end_reads(connection: Connection, lane: Lane) -> None:
     """Have a blocking read of a dead worker end: in memory it outlives the connection.
 
-    It would take what is meant for the living. What it is given means nothing to anybody.
+    It would take what is meant for the living. What it is given is the id of no run.
     """
     with connection.translated():
-        await connection.client.xadd(lane.stream("low"), {"id": "nobody"})
+        await connection.client.xadd(lane.stream("low"), {"id": "-"})

@@ -252,12 +252,17 @@ class _Finished:
     def __call__(self, logger: WrappedLogger, method: str, entry: EventDict) -> str:
         """Finish what somebody said: the last processor of structlog."""
         event = redact_fields({"event": entry.pop("event")})["event"]
-        return _Finished.of_event(self, logger, method, event, entry)
+        return self._searched(logger, method, event, entry)
 
     def of_event(
         self, logger: WrappedLogger, method: str, event: Any, fields: Mapping[str, Any]
     ) -> str:
         """Finish an entry whose name holds no secret."""
+        return self._searched(logger, method, event, fields)
+
+    def _searched(
+        self, logger: WrappedLogger, method: str, event: Any, fields: Mapping[str, Any]
+    ) -> str:
         entry = {"timestamp": self._clock(), "level": method, "event": event}
         try:
             return str(self._render(logger, method, entry | redact_fields(fields)))
@@ -277,7 +282,7 @@ class _JsonLine(_Finished):
         except Exception:  # noqa: BLE001 - a strange field: what is said of it instead is said below
             encoded = b""
         if not fields or not is_clear(fields, encoded):
-            return super().of_event(logger, method, event, fields)
+            return self._searched(logger, method, event, fields)
         head = f'{{"timestamp":"{self._clock()}","level":"{method}","event":"{event}",'
         return head + encoded[1:].decode()
 

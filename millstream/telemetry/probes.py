@@ -14,7 +14,6 @@ import io
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from typing import Any, Self
 from prometheus_client import CollectorRegistry
 
 from millstream.errors import ConfigError
+from millstream.model.crowd import gives_way
 from millstream.telemetry.answers import Answer, Metrics, Route, as_json, probe, refusal
 from millstream.telemetry.health import Health
 
@@ -195,7 +195,7 @@ class _Server(ThreadingHTTPServer):
                 self.shutdown_request(request)
                 return
             if full:
-                old = self._which_gives_way()
+                old = gives_way({x: talk.address for x, talk in self._talks.items()})
                 _cut(self._talks.pop(old).connection)
                 self._ending.add(old)
             self._talks[thread] = _Talk(request, self._mono(), client_address[0])
@@ -204,15 +204,6 @@ class _Server(ThreadingHTTPServer):
         except RuntimeError:  # no more threads to be had; the caller closes the connection
             self._ended(thread)
             raise
-
-    def _which_gives_way(self) -> threading.Thread:
-        """Return the oldest conversation of the machine that has most of them.
-
-        The oldest of all might be a probe's, and a flood would get the process killed by it.
-        """
-        counts = Counter(talk.address for talk in self._talks.values())
-        most = max(counts, key=counts.__getitem__)
-        return next(thread for thread, talk in self._talks.items() if talk.address == most)
 
     def service_actions(self) -> None:
         """Cut conversations that take too long. A time-out per read alone would not."""

@@ -194,7 +194,7 @@ async def metrics_api(
         readings=known,
         reviews=Reviews(cluster.may, mono=time.monotonic),
         proxy=lambda: trusted.proxy,
-        believes=certificates.believes,
+        outlived=certificates.outlived,
         emit=emit,
         wall=lambda: datetime.now(UTC),
     )

@@ -51,13 +51,19 @@ async def tasks_of(client: Client, count: int = 1) -> list[Run]:
     return [client.run(each.id) for each in found]
 
 
+async def parked(we: Us, them: Served) -> tuple[Run, Run]:
+    """A run of ours that waits for an agent, and its task there."""
+    run = await we.client.enqueue("asks", NAP)
+    (task,) = await tasks_of(them.client)
+    await until(run, RunState.PARKED)
+    return run, task
+
+
 async def test_cancelling_goes_down_to_an_agent(them: Served, way: Between) -> None:
     """The run ends at once; its task follows, also when the agent is away at first."""
     way.refuse_cancels = [503]
     async with us(way.url, them.token) as we, working(we):
-        run = await we.client.enqueue("asks", NAP)
-        (task,) = await tasks_of(them.client)
-        await until(run, RunState.PARKED)
+        run, task = await parked(we, them)
         await run.cancel()
         with pytest.raises(RunCancelled):
             await run.result(20)
@@ -94,9 +100,7 @@ async def test_a_wait_that_an_operator_takes_up_again_begins_anew(
 ) -> None:
     """What stands in the journal is a task that was stopped; another one is begun, once."""
     async with us(way.url, them.token) as we, working(we):
-        run = await we.client.enqueue("asks", NAP)
-        (task,) = await tasks_of(them.client)
-        await until(run, RunState.PARKED)
+        run, task = await parked(we, them)
         await run.cancel()
         with pytest.raises(RunCancelled):
             await task.result(20)

@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 import anyio
 import pytest
-import trustme
 
 from millstream.certificates import Certificates
 from millstream.errors import KubernetesUnavailable
@@ -23,7 +22,7 @@ from millstream_scheduler.scaling.kubernetes import Kubernetes
 from millstream_scheduler.scaling.reviews import Request, Reviews
 from tests.scheduler.kube import HPA, LOOPBACK, ApiServer, Papers
 from tests.scheduler.replicas import Transcript
-from tests.scheduler.test_metrics_api import DEMAND, EXTERNAL, VOUCHED, Api, serving
+from tests.scheduler.test_metrics_api import DEMAND, EXTERNAL, VOUCHED, Api, exchanged, serving
 from tests.scheduler.test_readings import Clock
 
 PATH = f"{EXTERNAL}/namespaces/shop/{DEMAND}"
@@ -60,13 +59,7 @@ async def test_a_connection_does_not_outlive_the_authority_that_it_was_opened_un
     monkeypatch.setattr(serve, "PROXY_S", 0.02)
     async with serving(papers) as api, lasting(api) as session:
         assert await status(session) == 200
-        new = trustme.CA()
-        papers.config_map["requestheader-client-ca-file"] = new.cert_pem.bytes().decode()
-        asked = api.cluster.told
-        with anyio.fail_after(5):
-            while api.cluster.told < asked + 2:
-                await anyio.sleep(0.01)
-
+        new = await exchanged(papers, api)
         assert await status(session) == 503
         with pytest.raises((aiohttp.ClientError, ssl.SSLError, OSError)):
             await status(session)

@@ -11,15 +11,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections import Counter
-from collections.abc import Iterable
-from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
 from aiohttp import web
 
-T = TypeVar("T")
+from millstream.model.crowd import gives_way
 
 #: API servers keep a few connections each, and probes none.
 INSIDE = 256
@@ -50,7 +47,7 @@ class Doors:
                     await anyio.sleep(_PAUSE_S)
                     continue
                 if len(self._shaking) >= SHAKING:
-                    old = _gives_way(self._shaking.items())
+                    old = gives_way(self._shaking)
                     del self._shaking[old]
                     old.cancel()
                 scope = anyio.CancelScope()
@@ -81,16 +78,8 @@ class Doors:
         if len(inside) <= INSIDE:
             return
         strangers = {x: t for x, t in inside.items() if not t.get_extra_info("peercert")}
-        peers = [
-            (each, (transport.get_extra_info("peername") or ("",))[0])
+        peers = {
+            each: str((transport.get_extra_info("peername") or ("",))[0])
             for each, transport in (strangers or inside).items()
-        ]
-        _gives_way(peers).force_close()
-
-
-def _gives_way(those: Iterable[tuple[T, str]]) -> T:
-    """Return the oldest of the machine that has most."""
-    found = list(those)
-    counts = Counter(address for _, address in found)
-    most = max(counts, key=counts.__getitem__)
-    return next(each for each, address in found if address == most)
+        }
+        gives_way(peers).force_close()

@@ -58,8 +58,8 @@ class MetricsServer:
     reviews: Reviews
     #: None as long as nobody knows whose word counts.
     proxy: Callable[[], FrontProxy | None]
-    #: Whether what a client has shown is verified against that one's authority.
-    believes: Callable[[ssl.SSLObject], bool]
+    #: Whether a connection has outlived what its client has shown: see `Certificates.outlived`.
+    outlived: Callable[[ssl.SSLObject, float], bool]
     emit: Emit
     wall: Callable[[], datetime]
 
@@ -177,23 +177,18 @@ class MetricsServer:
             )
 
     def _certificate(self, asked: web.Request) -> Mapping[str, Any] | None:
-        """Return what the client has shown, if it is of use now.
-
-        A connection may be older than the authority, or outlive what it was opened with.
-        """
+        """Return what the client has shown. Raises `Refused` where that counts no more."""
         transport = asked.transport
         shown: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport else None
-        certificate: Mapping[str, Any] | None = shown.getpeercert() if shown is not None else None
-        if shown is None or not certificate:
+        if shown is None:
             return None
-        until = ssl.cert_time_to_seconds(certificate["notAfter"])
-        if not self.believes(shown) or until <= self.wall().timestamp():
+        if self.outlived(shown, self.wall().timestamp()):
             raise Refused(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "what this connection was opened with counts no more; open another one",
                 leaves=True,
             )
-        return certificate
+        return shown.getpeercert()
 
 
 def _described(part: web.UrlMappingMatchInfo) -> documents.Described:
