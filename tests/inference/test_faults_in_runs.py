@@ -136,7 +136,7 @@ async def test_a_dead_context_under_runs_loses_none_of_their_steps(
 
 def ahead(b: Bench) -> int:
     """Return how many items have left the queue with the batch that is prepared."""
-    batch = b.batcher._ahead
+    batch = b.batcher._ahead.batch
     return len(batch.items) if batch is not None else 0
 
 

@@ -17,10 +17,12 @@ from typing import Any
 from millstream.errors import InferenceFailed, said
 from millstream.events import DeviceFailed, Emit
 from millstream_worker.inference.again import Again
+from millstream_worker.inference.ahead import Ahead
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.decoding import Advance, Decoding
 from millstream_worker.inference.engine import Ran
 from millstream_worker.inference.gauge import Gauge
+from millstream_worker.inference.handing import NotBegun
 from millstream_worker.inference.learning import learned
 from millstream_worker.inference.machine import RunsJobs
 from millstream_worker.inference.mending import Mender
@@ -28,8 +30,6 @@ from millstream_worker.inference.patience import Reason
 from millstream_worker.inference.picking import Batch, Picker
 from millstream_worker.inference.tenants import Tenants
 
-#: A batch that is ahead is picked anew when this share of a full one came since.
-_STALE = 0.25
 #: A device that can be ended when it hangs is looked at when it had nothing to do for so long.
 CANARY_S = 60.0
 
@@ -62,7 +62,7 @@ class Batcher:
         #: The models whose items join and leave while others are computed.
         self.decoding = Decoding(device, tenants, picker, gauge, self._mender, emit=emit)
         self._wake = asyncio.Event()
-        self._ahead: Batch | None = None
+        self._ahead = Ahead(device, runner, picker, gauge)
         self._again = Again(picker, tenants, self._mender, gauge, self.kick)
         self._free_since = -math.inf
         #: Nothing starts before: the device died several times in a row.
@@ -118,7 +118,7 @@ class Batcher:
         self.decoding.tidy()
         if now < self._paused_until:
             return self._paused_until
-        self._reconsider()
+        self._ahead.reconsider(others_first=bool(self._again))
         if self._runner.under_way >= 2:
             return None
         if self._again:
@@ -150,25 +150,10 @@ class Batcher:
         self.kick()
         return None
 
-    def _reconsider(self) -> None:
-        """Take back the batch that is ahead when enough came since to form a better one."""
-        batch = self._ahead
-        if batch is None:
-            return
-        queue = self._picker.queues[batch.model]
-        came = queue.arrivals - batch.arrivals
-        full = self._picker.profiles[batch.model].batching.items
-        urgent = queue.head is not None and queue.head.rank < min(x.rank for x in batch.items)
-        elsewhere = bool(queue.idle - {self.device})
-        # It was admitted beside smaller neighbours.
-        grown = self._gauge.budget.others > batch.others
-        if (
-            urgent or elsewhere or grown or self._again or came >= max(1, _STALE * full)
-        ) and self._runner.withdraw():
-            self._ahead = None
-            queue.put_back(batch.live)
-            for notify in queue.on_idle if elsewhere else ():
-                notify()
+    def let_go(self) -> None:
+        """Somebody gave up: what was handed over and has not begun is formed without them."""
+        if self._ahead.let_go():
+            self.kick()
 
     def _prepare(self, now: float) -> None:
         """Pick the next batch while one runs, if as much waits as would fill one."""
@@ -254,7 +239,7 @@ class Batcher:
         alone = len(batch.items) == 1
         batch.predicted = profile.footprint.predict(batch.shape, trusting=alone)
         self._gauge.planned = max(0, batch.predicted - self._gauge.own.cached)
-        self._ahead = batch if self._runner.under_way else None
+        self._ahead.batch = batch if self._runner.under_way else None
         self._occupied()
         self.decoding.just = False
         engine, wall = self._tenants.engine, self._wall
@@ -263,6 +248,9 @@ class Batcher:
         )
 
         def compute() -> tuple[list[Any], Ran]:
+            if batch.handed is not None:
+                batch.began = wall()
+                return batch.items, batch.handed.outcome()
             # In the thread, at the last moment: whoever gave up meanwhile is left out.
             live = batch.live
             if not live:
@@ -270,6 +258,10 @@ class Batcher:
             batch.began = wall()
             variant = dict(live[0].variant)
             return live, engine.run(batch.model, [x.payload for x in live], variant, bounds)
+
+        if len(batch.live) == len(batch.items):
+            payloads, variant = [x.payload for x in batch.items], dict(batch.items[0].variant)
+            batch.handed = engine.hand(batch.model, payloads, variant, bounds)
 
         self._runner.submit(compute, lambda result: self._ended(batch, result))
 
@@ -288,7 +280,7 @@ class Batcher:
     def _freed(self) -> float:
         now = asyncio.get_running_loop().time()
         # The one that was ahead has begun, or is about to: it cannot be taken back any more.
-        self._ahead = None
+        self._ahead.batch = None
         if not self._runner.under_way:
             self._free_since = now
         return now
@@ -308,7 +300,9 @@ class Batcher:
     def _ended(self, batch: Batch, result: Any) -> None:
         now = self._freed()
         try:
-            if isinstance(result, BaseException):
+            if isinstance(result, NotBegun):
+                self._untouched(batch, result)
+            elif isinstance(result, BaseException):
                 self._died(batch, result)
             else:
                 batch.items, ran = result
@@ -333,6 +327,15 @@ class Batcher:
         verdict = self._mender.settle(batch, ran, self._gauge.headroom, most)
         self._again.add(verdict.again)
         self._reset_wanted = self._reset_wanted or verdict.reset
+
+    def _untouched(self, batch: Batch, why: NotBegun) -> None:
+        """The device never began it: its items are to blame for nothing."""
+        if batch.taken_back:
+            return
+        self._picker.queues[batch.model].put_back(batch.live)
+        if not self._reset_wanted:  # else it died of the batch before, which said so
+            self._emit(DeviceFailed(device=self.device, error=said(why)))
+        self._reset_wanted = True
 
     def _died(self, batch: Batch, error: BaseException) -> None:
         verdict = self._mender.died(batch, f"{type(error).__name__}: {error}")

@@ -24,16 +24,18 @@ from millstream_worker.inference.backends import Backend
 from millstream_worker.inference.catalogue import make
 from millstream_worker.inference.declared import ModelSpec
 from millstream_worker.inference.engine import Engine, EngineDied, Memory, NoMemory
-from millstream_worker.inference.process import ACCOUNT, BEAT, SHARED
+from millstream_worker.inference.handing import Claims, NotBegun, packed
+from millstream_worker.inference.process import ACCOUNT, BEAT, BEGUN, SHARED
 
 _ACCOUNT_S = 0.05
 _PR_SET_PDEATHSIG = 1
 
 
 class _Child:
-    def __init__(self, pipe: Connection, account: mmap.mmap, uuid: str) -> None:
+    def __init__(self, pipe: Connection, account: mmap.mmap, claims: Claims, uuid: str) -> None:
         self._pipe = pipe
         self._account = account
+        self._claims = claims
         self._specs: dict[str, ModelSpec] = {}
         self._memory: Memory = NoMemory()
         self._uuid = uuid
@@ -43,8 +45,9 @@ class _Child:
         """Answer until nobody asks any more."""
         with contextlib.suppress(EOFError, OSError):
             while True:
-                verb, args = self._pipe.recv()
-                self._pipe.send(self._answer(verb, args))
+                ticket, handed, verb, args = self._pipe.recv()
+                answer = NotBegun() if handed and not self._claimed(ticket) else None
+                self._pipe.send((ticket, packed(answer or self._answer(verb, args))))
                 self._write()
 
     def write_for_ever(self) -> None:
@@ -55,6 +58,13 @@ class _Child:
             beat += 1
             BEAT.pack_into(self._account, ACCOUNT.size, beat)
             time.sleep(_ACCOUNT_S)
+
+    def _claimed(self, ticket: int) -> bool:
+        """Begin a batch that was handed over, unless it was taken back."""
+        if not self._claims.take(ticket):
+            return False
+        BEGUN.pack_into(self._account, ACCOUNT.size + BEAT.size, ticket)
+        return True
 
     def _answer(self, verb: str, args: tuple[Any, ...]) -> Any:
         if verb == "load":
@@ -89,7 +99,8 @@ def main() -> None:
     if uuid:
         # Before any library looks: this process sees its one device, under whatever number.
         os.environ["CUDA_VISIBLE_DEVICES"] = uuid
-    child = _Child(Connection(pipe_fd), mmap.mmap(account_fd, SHARED), uuid)
+    account, claims = mmap.mmap(account_fd, SHARED), Claims(account_fd, SHARED)
+    child = _Child(Connection(pipe_fd), account, claims, uuid)
     threading.Thread(target=functools.partial(child.write_for_ever), daemon=True).start()
     child.serve()
     # A device that hangs must not keep the process: nothing here is worth a slow farewell.

@@ -227,6 +227,15 @@ class Engine:
             **what,
         )
 
+    def hand(
+        self,
+        model: str,
+        payloads: Sequence[Any],
+        options: Mapping[str, Any],
+        bounds: Bounds = UNBOUNDED,
+    ) -> None:
+        """Nothing is handed over within one process: its thread takes what is ahead by itself."""
+
     def sample(self, model: str, length: int) -> Any:
         """Return a payload for measuring."""
         return self._backends[model].sample(length)

@@ -58,6 +58,10 @@ def choose(lengths: Sequence[int], head: int, law: Law, caps: Caps) -> list[int]
         return _in_order(lengths, head, caps)
 
     longest = padded(max(lengths), caps.step)
+    if padded(min(lengths), caps.step) == longest:
+        # Every one costs the same: the most urgent leave.
+        others = [x for x in range(len(lengths)) if x != head]
+        return [head, *others[: caps.most(longest) - 1]]
     if len(lengths) <= caps.most(longest) and max(lengths) * len(lengths) <= _EVEN * sum(lengths):
         return list(range(len(lengths)))
 

@@ -14,6 +14,7 @@ from operator import attrgetter
 from millstream_worker.inference import grouping
 from millstream_worker.inference.budget import Budget
 from millstream_worker.inference.grouping import Caps
+from millstream_worker.inference.handing import Handed
 from millstream_worker.inference.items import Item, too_large
 from millstream_worker.inference.patience import Reason, Waiting
 from millstream_worker.inference.profile import Profile
@@ -51,6 +52,9 @@ class Batch:
     others: int = 0
     #: When it began, by the clock on the wall.
     began: float = 0.0
+    #: What the device was given of it before it was free, if anything, and whether we have it back.
+    handed: Handed | None = None
+    taken_back: bool = False
 
     @property
     def live(self) -> list[Item]:

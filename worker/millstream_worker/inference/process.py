@@ -2,19 +2,22 @@
 
 The child is a fresh interpreter, never a fork: what CUDA has begun does not live through one. It
 ends when this process does, however that ends, and is killed when it hangs. What it holds of the
-device can be read at any moment, also while it computes.
+device can be read at any moment, also while it computes. A batch can be handed to it while it
+computes another: it begins that one by itself, without waiting for this process to notice.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import os
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,13 +25,14 @@ from millstream_worker.inference.backends import Joining
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.declared import ModelSpec
 from millstream_worker.inference.engine import UNBOUNDED, Bounds, EngineDied, Loaded, Ran
+from millstream_worker.inference.handing import Claims, NotBegun, light, unpacked
 from millstream_worker.inference.watchdog import Watchdog
 
 #: Two numbers that the child writes and we read: taken, and of that in reserve.
 ACCOUNT = struct.Struct("=QQ")
-#: Behind them: a number that grows as long as the child lives.
-BEAT = struct.Struct("=Q")
-SHARED = ACCOUNT.size + BEAT.size
+#: Behind them: a number that grows as long as the child lives, and the latest batch it has begun.
+BEAT, BEGUN = struct.Struct("=Q"), struct.Struct("=Q")
+SHARED = ACCOUNT.size + BEAT.size + BEGUN.size
 #: A model may take so long to load: from a network, most likely.
 LOAD_S = 1800.0
 _END_S = 3.0
@@ -59,6 +63,12 @@ class ProcessEngine:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(x for x in sys.path if x)},
             )
         self._pipe = Connection(ours.detach())
+        self._claims = Claims(self._account_fd, SHARED)
+        #: Questions are numbered from 1; the event loop and the thread of the device both ask.
+        self._tickets = itertools.count(1)
+        self._sending = threading.Lock()
+        #: Answers that came before the one which was waited for.
+        self._answers: dict[int, Any] = {}
         self._watchdog = Watchdog(self._process.kill, self._beat, hang_s)
 
     @property
@@ -93,6 +103,47 @@ class ProcessEngine:
         asked = model, list(payloads), dict(options), bounds
         ran: Ran = self._ask("run", *asked, within_s=bounds.seconds)
         return ran
+
+    def hand(
+        self,
+        model: str,
+        payloads: Sequence[Any],
+        options: Mapping[str, Any],
+        bounds: Bounds = UNBOUNDED,
+    ) -> Handed | None:
+        """Give the child a batch to begin as soon as it is free; None: it has to be `run`.
+
+        Called on the event loop, so what could keep it waiting is not handed over.
+        """
+        if not light(payloads) or not self._sending.acquire(blocking=False):
+            return None
+        try:
+            ticket = next(self._tickets)
+            self._pipe.send((ticket, True, "run", (model, list(payloads), dict(options), bounds)))
+        except Exception:  # noqa: BLE001 - whoever runs it instead hears what is wrong
+            return None
+        finally:
+            self._sending.release()
+        return Handed(self, ticket, bounds)
+
+    def take_back(self, ticket: int) -> bool:
+        """Take back a batch that was handed over; False when it has begun."""
+        return self._claims.take(ticket)
+
+    def outcome(self, ticket: int, bounds: Bounds) -> Ran:
+        """Wait for what becomes of a batch that was handed over.
+
+        Raises `NotBegun` when it was taken back, or the child died before it came to it.
+        """
+        try:
+            with self._open(bounds.seconds):
+                ran: Ran = self._answer(ticket)
+                return ran
+        except EngineDied as error:
+            (begun,) = BEGUN.unpack_from(self._account, ACCOUNT.size + BEAT.size)
+            if begun < ticket:
+                raise NotBegun(str(error)) from error
+            raise
 
     def advance(
         self,
@@ -139,10 +190,30 @@ class ProcessEngine:
     def _ask(
         self, verb: str, *args: Any, within_s: float | None = None, silent: bool = False
     ) -> Any:
+        with self._open(within_s, silent=silent):
+            ticket = next(self._tickets)
+            with self._sending:
+                self._pipe.send((ticket, False, verb, args))
+            return self._answer(ticket)
+
+    def _answer(self, ticket: int) -> Any:
+        """Wait for the answer to one question. Belongs to the thread of the device."""
+        while ticket not in self._answers:
+            number, answer = self._pipe.recv()
+            # Nobody waits any more for what was taken back before its turn came.
+            if number == ticket or not isinstance(answer, NotBegun):
+                self._answers[number] = answer
+        answer = unpacked(self._answers.pop(ticket))
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    @contextlib.contextmanager
+    def _open(self, within_s: float | None, *, silent: bool = False) -> Iterator[None]:
+        """Watch the child while a question is open. Raises `EngineDied` when it ends meanwhile."""
         try:
             with self._watchdog.over(within_s, silent=silent):
-                self._pipe.send((verb, args))
-                answer = self._pipe.recv()
+                yield
         except (EOFError, OSError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_END_S)
@@ -150,6 +221,20 @@ class ProcessEngine:
             if self._watchdog.verdict:
                 why = f"was killed: {self._watchdog.verdict}"
             raise EngineDied(f"the process of the device {why}") from error
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+
+
+class Handed:
+    """A batch that the child was given, and begins by itself."""
+
+    def __init__(self, engine: ProcessEngine, ticket: int, bounds: Bounds) -> None:
+        self._engine = engine
+        self._ticket = ticket
+        self._bounds = bounds
+
+    def take_back(self) -> bool:
+        """Take it back; False when it has begun."""
+        return self._engine.take_back(self._ticket)
+
+    def outcome(self) -> Ran:
+        """Wait for what becomes of it. Raises `NotBegun` when it never began."""
+        return self._engine.outcome(self._ticket, self._bounds)

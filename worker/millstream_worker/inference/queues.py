@@ -31,6 +31,8 @@ class ModelQueue:
         self.idle: set[str] = set()
         #: Called when a device has become idle.
         self.on_idle: list[Callable[[], None]] = []
+        #: Called when somebody lost interest in items, which may have left already.
+        self.on_gave_up: list[Callable[[], None]] = []
         self._waiting: list[Item] = []
         #: When the first of those that wait is too late, at the earliest.
         self._too_late = math.inf
@@ -68,8 +70,10 @@ class ModelQueue:
             self._put(item)
 
     def gave_up(self) -> None:
-        """Somebody lost interest in items which may wait here."""
+        """Somebody lost interest in items which may wait here, or be ahead at a device."""
         self._given_up = True
+        for notify in self.on_gave_up:
+            notify()
 
     def clean(self, now: float) -> None:
         """Drop what nobody wants, and fail what is too late."""

@@ -18,6 +18,7 @@ from millstream.events import DeviceFailed, Emit, ModelEvicted, ModelLoaded
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.engine import Bounds, Loaded, Ran
 from millstream_worker.inference.gauge import Gauge
+from millstream_worker.inference.handing import Handed
 from millstream_worker.inference.laws import Laws
 from millstream_worker.inference.machine import RunsJobs
 from millstream_worker.inference.profile import Profile
@@ -49,6 +50,9 @@ class RunsModels(Protocol):
 
     def run(self, model: str, payloads: Any, options: Any, bounds: Bounds = ...) -> Ran:
         """Run a batch."""
+
+    def hand(self, model: str, payloads: Any, options: Any, bounds: Bounds = ...) -> Handed | None:
+        """Give the device a batch to begin by itself; None: it has to be `run`."""
 
     def advance(self, model: str, joining: Any, leaving: Any, bounds: Bounds = ...) -> Ran:
         """Have a continuous model compute one token of each of its items."""

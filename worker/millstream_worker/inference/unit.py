@@ -105,6 +105,7 @@ class Unit:
         """Serve a model here."""
         self._specs[spec.name] = spec
         self._queues[spec.name].on_idle.append(self.batcher.kick)
+        self._queues[spec.name].on_gave_up.append(self.batcher.let_go)
         self.profiles[spec.name] = Profile(
             model=spec.name,
             batching=spec.batching(
