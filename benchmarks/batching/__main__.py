@@ -15,7 +15,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from benchmarks.batching import (
     offline,
     systems,
 )
-from benchmarks.batching.model import Forward
-from benchmarks.batching.workload import Load, closed_loop, inputs
+from benchmarks.batching.model import SIZES, Forward
+from benchmarks.batching.workload import Call, Load, closed_loop, inputs
 
 WAITS_MS = (0.0, 1.0, 5.0, 20.0)
 _USUAL = ("device", "mixed", "uniform", "bimodal", "one", "generation", "bytes", "faults", "budget")
@@ -59,6 +60,22 @@ class Bench:
         texts = inputs(kind)
         async with opens(self.forward, callers) as call:
             return await closed_loop(call, texts, callers, seconds, min(1.0, seconds / 3))
+
+    @asynccontextmanager
+    async def kept(
+        self, tuned: dict[str, systems.Opens], callers: int
+    ) -> AsyncIterator[dict[str, systems.Opens]]:
+        """Open ours once for all rounds: a process loads its model for seconds, outside of them.
+
+        It does next to nothing while others are measured. Peers are opened for each of theirs.
+        """
+        async with AsyncExitStack() as stack:
+            found = dict(tuned)
+            for name, opens in tuned.items():
+                if name.startswith("millstream"):
+                    call = await stack.enter_async_context(opens(self.forward, callers))
+                    found[name] = _opened(call)
+            yield found
 
     async def tuned(self, kind: str, callers: int) -> dict[str, systems.Opens]:
         """Return each peer at the best of its settings for this load."""
@@ -97,22 +114,22 @@ class Bench:
         if kind != "uniform":
             # Sorted batches must be met in no order, or a short run would see short items alone.
             plans = {name: [x[i] for i in _spread(len(x))] for name, x in plans.items()}
-        tuned = await self.tuned(kind, callers)
         rates: dict[str, list[float]] = {}
         loads: dict[str, list[Load]] = {}
-        for turn in range(self.options.rounds):
-            names = [*tuned, *plans]
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                if name in plans:
-                    rate = await asyncio.to_thread(
-                        offline.rate, self.forward, plans[name], self.options.seconds
-                    )
-                else:
-                    self.forward.reset()
-                    load = await self.load(tuned[name], kind, callers, self.options.seconds)
-                    rate = load.rate
-                    loads.setdefault(name, []).append(load)
-                rates.setdefault(name, []).append(rate)
+        async with self.kept(await self.tuned(kind, callers), callers) as tuned:
+            for turn in range(self.options.rounds):
+                names = [*tuned, *plans]
+                for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                    if name in plans:
+                        rate = await asyncio.to_thread(
+                            offline.rate, self.forward, plans[name], self.options.seconds
+                        )
+                    else:
+                        self.forward.reset()
+                        load = await self.load(tuned[name], kind, callers, self.options.seconds)
+                        rate = load.rate
+                        loads.setdefault(name, []).append(load)
+                    rates.setdefault(name, []).append(rate)
         self._tell(kind, callers, rates, loads)
 
     def _tell(
@@ -163,25 +180,29 @@ class Bench:
         texts = inputs("uniform", 400)
         direct: list[float] = []
         ours: list[float] = []
-        for _ in range(self.options.rounds):
-            times = []
-            for text in texts[: self.options.singles]:
-                began = time.perf_counter()
-                await asyncio.to_thread(self.forward, [text])
-                times.append(time.perf_counter() - began)
-            direct.append(1000 * statistics.median(times))
-            async with systems.millstream(self.forward, 1) as call:
+        async with systems.millstream(self.forward, 1) as call:
+            for _ in range(self.options.rounds):
+                times = []
+                for text in texts[: self.options.singles]:
+                    began = time.perf_counter()
+                    await asyncio.to_thread(self.forward, [text])
+                    times.append(time.perf_counter() - began)
+                direct.append(1000 * statistics.median(times))
                 times = []
                 for text in texts[: self.options.singles]:
                     began = time.perf_counter()
                     await call(text, 0)
                     times.append(time.perf_counter() - began)
-            ours.append(1000 * statistics.median(times))
+                ours.append(1000 * statistics.median(times))
         self.say(
             measure="one caller", direct_p50_ms=round(statistics.median(direct), 3),
             ours_p50_ms=round(statistics.median(ours), 3),
             added_ms=round(statistics.median(x - y for x, y in zip(ours, direct, strict=True)), 3),
         )  # fmt: skip
+
+
+def _opened(call: Call) -> systems.Opens:
+    return lambda _forward, _callers: nullcontext(call)
 
 
 def _peers(say: Callable[..., None]) -> dict[str, dict[str, systems.Opens]]:
@@ -225,7 +246,7 @@ async def main(options: argparse.Namespace) -> None:
     if wanted <= _PLAYED:
         await _play(options, wanted)
         return
-    forward = Forward(options.device)
+    forward = Forward(options.device, options.size)
     bench = Bench(forward, options)
     bench.say(
         measure="machine", python=platform.python_version(), cores=os.cpu_count(),
@@ -282,6 +303,7 @@ def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--size", default="", choices=["", *SIZES], help="of the encoder")
     parser.add_argument("--seconds", type=float, default=3.0, help="of one run of one system")
     parser.add_argument("--tune", type=float, default=1.5, help="seconds of one run for tuning")
     parser.add_argument("--rounds", type=int, default=5)

@@ -81,7 +81,7 @@ class ChildForward(Backend):
         return [5] * length
 
     def load(self, device: str) -> None:
-        self._forward = Forward(device)
+        self._forward = Forward(device, self.given.options["size"])
 
     def run(self, payloads: Sequence[Any], options: Any) -> Sequence[Any]:
         return self._forward(payloads)
@@ -150,7 +150,11 @@ async def service_of(
         backend=f"{__name__}:ChildForward",
         batch_size=BATCH,
         max_wait_s=wait_s,
-        options={"weights": forward.weights, "hidden": forward.model.config.hidden_size},
+        options={
+            "weights": forward.weights,
+            "hidden": forward.model.config.hidden_size,
+            "size": forward.size,
+        },
     )
     device = device_of(forward, fraction, isolated=isolated, memory=memory)
     catalogue = importlib.import_module("millstream_worker.inference.catalogue")
