@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,13 @@ import pytest
 
 from millstream.events import BatchRan, DeviceFailed, Event
 from millstream.model.inference import CallOptions
+from millstream_worker.inference import child
+from millstream_worker.inference.budget import Own
 from millstream_worker.inference.declared import parse_models
+from millstream_worker.inference.engine import NoMemory
+from millstream_worker.inference.handing import Claims
 from millstream_worker.inference.local import LocalModel
-from millstream_worker.inference.process import ProcessEngine
+from millstream_worker.inference.process import ACCOUNT, BEAT, SHARED, ProcessEngine
 from millstream_worker.inference.service import InferenceService
 from millstream_worker.inference.watchdog import Vigil, patience_s
 from tests.inference.simulated import all_of
@@ -172,3 +179,26 @@ def test_what_takes_long_by_its_law_is_waited_for_longer() -> None:
     assert quick < 61
     assert slow > 1000
     assert patience_s(60.0, 0.01, learned=False) > 500
+
+
+def test_a_reading_that_fails_ends_no_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that shows that the process lives also reads its memory, while that changes."""
+
+    class Changing(NoMemory):
+        def own(self) -> Own:
+            raise RuntimeError("the allocator is busy")
+
+    account = mmap.mmap(-1, SHARED)
+    process = child._Child(Connection(os.dup(0)), account, Claims(-1, SHARED), "")
+    process._memory = Changing()
+    beats: list[int] = []
+
+    def pause(_: float) -> None:
+        beats.append(BEAT.unpack_from(account, ACCOUNT.size)[0])
+        if len(beats) == 3:
+            raise SystemExit
+
+    monkeypatch.setattr(time, "sleep", pause)
+    with pytest.raises(SystemExit):
+        process.write_for_ever()
+    assert beats == [1, 2, 3]

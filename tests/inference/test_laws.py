@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,6 +65,43 @@ def test_a_slower_device_is_noticed() -> None:
         costs.observe(shape, 2 * law.seconds(shape))
     probe = Shape(16, 64)
     assert abs(costs.seconds(probe) / (2 * law.seconds(probe)) - 1) < 0.1
+
+
+def test_a_device_that_is_bound_by_beginning_operations_has_a_least() -> None:
+    """A GPU takes as long for four short texts as for thirty, until computing takes longer."""
+    random = Random(3)
+    costs = CostLaw()
+    mixed = [
+        Shape(random.choice((1, 4, 16, 24, 32)), 8 * random.randrange(1, 40)) for _ in range(400)
+    ]
+    for shape in mixed:
+        costs.observe(shape, max(0.010, 5e-6 * shape.tokens) * random.uniform(0.95, 1.05))
+    for shape in (Shape(1, 8), Shape(30, 48), Shape(32, 128), Shape(32, 300)):
+        true = max(0.010, 5e-6 * shape.tokens)
+        assert abs(costs.seconds(shape) / true - 1) < 0.1
+    assert abs(costs.law.overhead / 0.010 - 1) < 0.1
+    # So a plan fills batches as long as that is free.
+    assert costs.law.falling(48, 32) == [costs.seconds(Shape(n, 48)) for n in range(32, 0, -1)]
+
+
+def test_full_batches_alone_do_not_hide_what_is_fixed() -> None:
+    """Under load nothing else runs for hours; then a single caller comes, or a plan is made."""
+    random = Random(4)
+    costs = CostLaw()
+    law = Law(fixed=0.008, per_item=1e-5, per_token=1e-6)
+    for items, longest in ((1, 16), (1, 64), (1, 256), (4, 64), (16, 64), (8, 256)):
+        costs.observe(Shape(items, longest), law.seconds(Shape(items, longest)))
+    for _ in range(2000):
+        shape = Shape(random.choice((31, 32)), 8 * random.randrange(4, 20))
+        costs.observe(shape, law.seconds(shape) * random.uniform(0.9, 1.1))
+    for shape in (Shape(1, 64), Shape(8, 64)):
+        assert abs(costs.seconds(shape) / law.seconds(shape) - 1) < 0.1
+    # The device slows down, and only full batches tell so.
+    for _ in range(600):
+        shape = Shape(random.choice((31, 32)), 8 * random.randrange(4, 20))
+        costs.observe(shape, 2 * law.seconds(shape) * random.uniform(0.9, 1.1))
+    for shape in (Shape(1, 64), Shape(8, 64), Shape(32, 64)):
+        assert abs(costs.seconds(shape) / (2 * law.seconds(shape)) - 1) < 0.15
 
 
 @settings(max_examples=60, deadline=None)

@@ -224,6 +224,7 @@ class Card:
         self.total_memory = total
         self._context = context
         self.reserved = 0
+        self.stats: dict[str, Any] = {}
         self.fractions: list[float] = []
 
     def is_initialized(self) -> bool:
@@ -237,6 +238,13 @@ class Card:
 
     def memory_reserved(self, device: str) -> int:
         return self.reserved
+
+    def memory_stats_as_nested_dict(self, device: str) -> dict[str, Any]:
+        return self.stats
+
+    def reset_peak_memory_stats(self, device: str) -> None:
+        for name in ("allocated_bytes", "reserved_bytes"):
+            self.stats[name]["all"]["peak"] = self.stats[name]["all"]["current"]
 
     def synchronize(self, device: str) -> None:
         pass
@@ -270,3 +278,27 @@ def test_the_hard_stop_is_a_share_of_the_whole_card(monkeypatch: pytest.MonkeyPa
     for size in (None, 250, 250, 5000, -3, None):
         memory.limit(size)
     assert card.fractions == [0.25, 1.0, 0.0, 1.0]
+
+
+def test_the_allocator_is_read_at_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Card(total=1000, context=0)
+    monkeypatch.setattr(cuda, "_torch", lambda: Torch(card))
+    memory = cuda.TorchMemory("cuda:0")
+    assert (memory.held(), memory.own().cached) == (0, 0)
+    card.stats = {
+        "allocated_bytes": {"all": {"current": 100, "peak": 400}},
+        "reserved_bytes": {"all": {"current": 200, "peak": 500}},
+        "num_alloc_retries": 0,
+    }
+    memory.begin()
+    card.stats["allocated_bytes"]["all"]["peak"] = 170
+    card.stats["num_alloc_retries"] = 1
+    assert memory.peak() == 70
+    assert memory.fragmented()
+    assert not memory.fragmented()
+    card.stats["reserved_bytes"]["all"]["peak"] = 300
+    assert memory.peak() == 100
+    assert memory.own().cached == 100
+    # As another thread may see it for a moment: it is no number below zero.
+    card.stats["reserved_bytes"]["all"]["current"] = 90
+    assert memory.own().cached == 0

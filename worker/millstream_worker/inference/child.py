@@ -21,9 +21,10 @@ from typing import Any
 
 from millstream.errors import said
 from millstream_worker.inference.backends import Backend
+from millstream_worker.inference.budget import Own
 from millstream_worker.inference.catalogue import make
 from millstream_worker.inference.declared import ModelSpec
-from millstream_worker.inference.engine import Engine, EngineDied, Memory, NoMemory
+from millstream_worker.inference.engine import Engine, EngineDied, Memory, NoMemory, Ran
 from millstream_worker.inference.handing import Claims, NotBegun, packed
 from millstream_worker.inference.process import ACCOUNT, BEAT, BEGUN, SHARED
 
@@ -47,14 +48,17 @@ class _Child:
             while True:
                 ticket, handed, verb, args = self._pipe.recv()
                 answer = NotBegun() if handed and not self._claimed(ticket) else None
-                self._pipe.send((ticket, packed(answer or self._answer(verb, args))))
-                self._write()
+                answer = answer or self._answer(verb, args)
+                self._pipe.send((ticket, packed(answer)))
+                self._write(answer.own if isinstance(answer, Ran) else self._memory.own())
 
     def write_for_ever(self) -> None:
         """Keep the account up to date while a batch runs, and show that this process lives."""
         beat = 0
         while True:
-            self._write()
+            # A reading that fails costs a reading; a sign of life that stops costs the process.
+            with contextlib.suppress(Exception):
+                self._write(self._memory.own())
             beat += 1
             BEAT.pack_into(self._account, ACCOUNT.size, beat)
             time.sleep(_ACCOUNT_S)
@@ -87,8 +91,7 @@ class _Child:
             self._memory = TorchMemory("cuda:0")
         return self._memory
 
-    def _write(self) -> None:
-        own = self._memory.own()
+    def _write(self, own: Own) -> None:
         ACCOUNT.pack_into(self._account, 0, own.reserved, own.cached)
 
 

@@ -88,14 +88,14 @@ def partition(lengths: Sequence[int], law: Law, caps: Caps) -> list[tuple[int, i
     last = -1
     for end, longest in enumerate(lengths, start=1):
         if longest != last:
-            row, last = law.per_row(longest), longest
-            rows = [count * row for count in range(caps.most(longest), 0, -1)]
+            last = longest
+            rows = law.falling(longest, caps.most(longest))
         # The largest group first. No loop of our own: this runs thousands of times between two
         # batches, and the device waits meanwhile.
         most = min(len(rows), end)
         sums = list(map(operator.add, costs[end - most : end], rows[len(rows) - most :]))
         best = min(sums)
-        costs.append(best + law.fixed)
+        costs.append(best)
         sizes.append(most - sums.index(best))
 
     cuts = []
@@ -119,14 +119,14 @@ def _widened(
     known = {length: max(_LEAST, law.per_row(length)) for length in set(lengths)}
     rows = [known[length] for length in lengths]
     worth = sum(rows[start:end])
-    price = (law.fixed + (end - start) * rows[end - 1]) / worth
+    price = law.cost(end - start, rows[end - 1]) / worth
     while end - start < len(lengths):
         best = None
         for low, high in ((start - 1, end), (start, end + 1)):
             if low < 0 or high > len(lengths) or high - low > caps.most(lengths[high - 1]):
                 continue
             gain = worth + (rows[low] if low < start else rows[high - 1])
-            found = (law.fixed + (high - low) * rows[high - 1]) / gain
+            found = law.cost(high - low, rows[high - 1]) / gain
             if found <= price * _SAME and (best is None or found < best[0]):
                 best = found, gain, low, high
         if best is None:

@@ -171,7 +171,7 @@ class LocalModel:
                     "guard": round(profile.footprint.guard, 3),
                     "law": unit.laws.source(self.spec.name),
                     "isolation": "process" if unit.tenants.engine.killable else "thread",
-                    "fixed_s": profile.costs.law.fixed,
+                    "fixed_s": profile.costs.law.overhead,
                 }
             )
         loaded = any(device["loaded"] for device in devices)

@@ -156,7 +156,7 @@ class Picker:
         if batch.reason is not None:
             return batch.reason
         profile = self.profiles[batch.model]
-        fixed = profile.costs.law.fixed
+        fixed = profile.costs.law.overhead
         took = profile.costs.seconds(profile.shape([x.length for x in batch.items]))
         oldest = min(item.queued for item in batch.items)
         waiting = Waiting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from millstream_worker.inference.budget import Own, Reading
@@ -19,6 +20,17 @@ class TorchMonitor:
         return Reading(usable=total, used=total - free)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stats:
+    """What the allocator says of itself, in bytes; its ``retries`` are a count."""
+
+    allocated: int = 0
+    most_allocated: int = 0
+    reserved: int = 0
+    most_reserved: int = 0
+    retries: int = 0
+
+
 class TorchMemory:
     """The caching allocator of torch on one device."""
 
@@ -27,6 +39,7 @@ class TorchMemory:
         self._device = device
         self._before = self._reserved = 0
         self._retries = 0
+        self._latest = _Stats()
         self._total = int(self._torch.cuda.get_device_properties(device).total_memory)
         self._limit: float = 1.0
         self._context = self._measured_context()
@@ -45,33 +58,52 @@ class TorchMemory:
     def begin(self) -> None:
         """A batch starts."""
         self._torch.cuda.reset_peak_memory_stats(self._device)
-        self._before = self._torch.cuda.memory_allocated(self._device)
-        self._reserved = self._torch.cuda.memory_reserved(self._device)
+        stats = self._read()
+        self._before, self._reserved = stats.allocated, stats.reserved
 
     def peak(self) -> int | None:
         """Return the peak bytes since `begin`, above what was held then."""
-        cuda = self._torch.cuda
-        live = cuda.max_memory_allocated(self._device) - self._before
+        stats = self._latest = self._read()
         # What the device lost is more where the allocator takes memory in whole blocks.
-        return int(max(live, cuda.max_memory_reserved(self._device) - self._reserved))
+        return max(stats.most_allocated - self._before, stats.most_reserved - self._reserved)
 
     def held(self) -> int:
         """Return the bytes of live tensors."""
-        return int(self._torch.cuda.memory_allocated(self._device))
+        return self._read().allocated
 
     def own(self) -> Own:
         """Return what was taken from the device, the context of the runtime included."""
-        reserved = int(self._torch.cuda.memory_reserved(self._device))
+        stats = self._read()
         return Own(
-            reserved=reserved + self._context,
-            cached=reserved - int(self._torch.cuda.memory_allocated(self._device)),
+            reserved=stats.reserved + self._context,
+            cached=max(0, stats.reserved - stats.allocated),
         )
 
     def fragmented(self) -> bool:
-        """Whether the allocator had to flush its cache to find room since this was last asked."""
-        before = self._retries
-        self._retries = int(self._torch.cuda.memory_stats(self._device)["num_alloc_retries"])
+        """Whether the allocator had to flush its cache to find room since this was last asked.
+
+        As of the latest `peak`.
+        """
+        before, self._retries = self._retries, self._latest.retries
         return self._retries > before
+
+    def _read(self) -> _Stats:
+        """Read the account at one moment.
+
+        Torch's own functions for each number write out the whole account, sorted, for every call:
+        a fifth of a millisecond that the device stands still, and two of them are two moments.
+        """
+        stats = self._torch.cuda.memory_stats_as_nested_dict(self._device)
+        if not stats:  # nothing was taken yet
+            return _Stats()
+        allocated, reserved = stats["allocated_bytes"]["all"], stats["reserved_bytes"]["all"]
+        return _Stats(
+            allocated=int(allocated["current"]),
+            most_allocated=int(allocated["peak"]),
+            reserved=int(reserved["current"]),
+            most_reserved=int(reserved["peak"]),
+            retries=int(stats["num_alloc_retries"]),
+        )
 
     def release(self) -> None:
         """Give back what nothing holds."""
