@@ -80,11 +80,7 @@ class Bench:
     async def tuned(self, kind: str, callers: int) -> dict[str, systems.Opens]:
         """Return each peer at the best of its settings for this load."""
         found: dict[str, systems.Opens] = {"millstream": systems.millstream}
-        if self.forward.device != "cpu" or self.options.isolated:
-            other = self.forward.device == "cpu"
-            found[f"millstream in a {'process' if other else 'thread'}"] = systems.ours(
-                isolated=other
-            )
+        found["millstream in a thread"] = systems.ours(isolated=False)
         for peer, variants in _peers(self.say).items():
             best: tuple[float, str, systems.Opens] | None = None
             for name, opens in variants.items():
@@ -312,9 +308,6 @@ def options() -> argparse.Namespace:
         "--only",
         default="",
         help="some of device,mixed,uniform,bimodal,one,generation,bytes,faults,budget,curve",
-    )
-    parser.add_argument(
-        "--isolated", action="store_true", help="on the host too, ours in a process besides"
     )
     parser.add_argument("--minutes", type=float, default=10.0, help="played for the budget")
     parser.add_argument("--out", type=Path, default=None, help="file for lines of JSON")

@@ -193,8 +193,8 @@ def ours(*, isolated: bool) -> Opens:
 
 
 def millstream(forward: Forward, callers: int) -> AbstractAsyncContextManager[Call]:
-    """Ours, as ``isolation = "auto"`` would have it."""
-    return ours(isolated=forward.device != "cpu")(forward, callers)
+    """Ours, as ``isolation = "auto"`` has it where torch computes: in a process of its own."""
+    return ours(isolated=True)(forward, callers)
 
 
 def batched_peer(wait_ms: float, max_length: int | None = None) -> Opens:

@@ -9,6 +9,7 @@ import pytest
 
 from millstream.errors import ConfigError, InferenceRejected
 from millstream_worker.inference import catalogue
+from millstream_worker.inference.backends import Backend, BackendOptions
 from millstream_worker.inference.declared import (
     Isolation,
     Load,
@@ -16,6 +17,8 @@ from millstream_worker.inference.declared import (
     load_models,
     parse_models,
 )
+from millstream_worker.inference.devices import devices_for
+from millstream_worker.inference.process import ProcessEngine
 
 FULL = """
 gpu_memory_fraction = 0.7
@@ -93,3 +96,31 @@ def test_what_is_wrong_is_said_with_its_place(document: Any, said: str) -> None:
 def test_a_backend_that_cannot_be_made_says_why(spec: ModelSpec, said: str) -> None:
     with pytest.raises(InferenceRejected, match=said):
         catalogue.make(spec)
+
+
+@pytest.mark.parametrize(
+    ("isolation", "backends", "apart"),
+    [
+        ("auto", ["hashing"], False),
+        ("auto", ["hashing", "transformers"], True),
+        ("auto", ["torch"], True),
+        ("auto", ["tests.inference.slow_backend:Recording"], False),
+        ("thread", ["transformers"], False),
+        ("process", ["hashing"], True),
+    ],
+)
+def test_the_host_has_a_process_where_torch_computes(
+    isolation: str, backends: list[str], apart: bool
+) -> None:
+    models = {f"m{n}": {"backend": x, "device": "cpu"} for n, x in enumerate(backends)}
+    for name, backend in zip(models, backends, strict=True):
+        if backend in {"transformers", "torch"}:
+            models[name]["path"] = "/models/any"
+    declared = parse_models({"isolation": isolation, "models": models})
+    (device,) = devices_for(declared.models["m0"], declared)
+    engine = device.start(
+        lambda _: Backend(BackendOptions(model="m", path=None, options={})),
+        declared.models.__getitem__,
+    )
+    assert isinstance(engine, ProcessEngine) is apart
+    engine.close()

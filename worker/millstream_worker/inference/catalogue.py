@@ -19,6 +19,8 @@ BACKENDS = {
 REMOTE = "openai"
 #: Those that run on the host alone.
 HOST_ONLY = frozenset({"hashing"})
+#: Those whose batches are mostly Python between operations, which wants the interpreter for itself.
+BUSY = frozenset({"transformers", "torch"})
 
 
 def make(spec: ModelSpec) -> Backend:

@@ -54,7 +54,7 @@ class Load(StrEnum):
 class Isolation(StrEnum):
     """Where a device is run from."""
 
-    AUTO = "auto"  # a CUDA device: a process each; the host: a thread
+    AUTO = "auto"  # a process for a CUDA device, and for a host that computes with torch
     THREAD = "thread"
     PROCESS = "process"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from millstream.errors import InferenceRejected, MissingExtra
 from millstream_worker.inference.backends import Backend
-from millstream_worker.inference.catalogue import HOST_ONLY
+from millstream_worker.inference.catalogue import BUSY, HOST_ONLY
 from millstream_worker.inference.declared import Declared, Isolation, ModelSpec
 from millstream_worker.inference.engine import Engine, NoMemory
 from millstream_worker.inference.monitors import nvml
@@ -59,8 +59,14 @@ def visible() -> list[nvml.Found]:
 
 
 def _host(declared: Declared) -> Device:
+    # All models of the host are run from one place.
+    busy = any(spec.backend in BUSY for spec in declared.models.values())
+    apart = declared.isolation is Isolation.PROCESS or (
+        declared.isolation is Isolation.AUTO and busy
+    )
+
     def start(backend: Callable[[str], Backend], spec: Callable[[str], ModelSpec]) -> RunsModels:
-        if declared.isolation is Isolation.PROCESS:
+        if apart:
             return ProcessEngine(spec, hang_s=declared.hang_timeout_s)
         return Engine(HOST, backend, NoMemory)
 
