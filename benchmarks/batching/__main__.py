@@ -248,7 +248,7 @@ async def main(options: argparse.Namespace) -> None:
         measure="machine", python=platform.python_version(), cores=os.cpu_count(),
         load=os.getloadavg(), **forward.facts(),
     )  # fmt: skip
-    forward.warm([8, 16, 32, 64, 128, 256, 512] if options.device != "cpu" else [16, 64])
+    forward.warm()
     parts: dict[str, Callable[[], Any]] = {
         "device": functools.partial(device.check, forward, bench.say),
         "mixed": functools.partial(bench.throughput, "mixed", 100),

@@ -82,6 +82,7 @@ class ChildForward(Backend):
 
     def load(self, device: str) -> None:
         self._forward = Forward(device, self.given.options["size"])
+        self._forward.warm()  # as everybody else's is
 
     def run(self, payloads: Sequence[Any], options: Any) -> Sequence[Any]:
         return self._forward(payloads)
@@ -119,7 +120,7 @@ def device_of(
             fraction=fraction,
             live=child.live,
         )
-    account = cuda.TorchMemory(forward.device)
+    account = cuda.TorchMemory(forward.device) if memory is NoMemory else memory()
 
     def live() -> Own:
         return account.own()
