@@ -104,6 +104,7 @@ def test_a_backend_that_cannot_be_made_says_why(spec: ModelSpec, said: str) -> N
         ("auto", ["hashing"], False),
         ("auto", ["hashing", "transformers"], True),
         ("auto", ["torch"], True),
+        ("auto", ["hashing", "transformers on a card"], False),
         ("auto", ["tests.inference.slow_backend:Recording"], False),
         ("thread", ["transformers"], False),
         ("process", ["hashing"], True),
@@ -112,10 +113,12 @@ def test_a_backend_that_cannot_be_made_says_why(spec: ModelSpec, said: str) -> N
 def test_the_host_has_a_process_where_torch_computes(
     isolation: str, backends: list[str], apart: bool
 ) -> None:
-    models = {f"m{n}": {"backend": x, "device": "cpu"} for n, x in enumerate(backends)}
-    for name, backend in zip(models, backends, strict=True):
+    models = {}
+    for number, given in enumerate(backends):
+        backend, _, card = given.partition(" on a ")
+        models[f"m{number}"] = {"backend": backend, "device": "cuda" if card else "cpu"}
         if backend in {"transformers", "torch"}:
-            models[name]["path"] = "/models/any"
+            models[f"m{number}"]["path"] = "/models/any"
     declared = parse_models({"isolation": isolation, "models": models})
     (device,) = devices_for(declared.models["m0"], declared)
     engine = device.start(

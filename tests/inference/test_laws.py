@@ -104,6 +104,28 @@ def test_full_batches_alone_do_not_hide_what_is_fixed() -> None:
         assert abs(costs.seconds(shape) / (2 * law.seconds(shape)) - 1) < 0.15
 
 
+def test_a_law_that_was_wrong_for_a_size_is_no_device_that_has_changed() -> None:
+    """Small batches came first; what full ones take is news, and says nothing against the small."""
+    random = Random(5)
+    costs = CostLaw()
+    for items, longest in ((1, 16), (1, 64), (1, 256), (4, 64), (8, 64), (8, 32), (2, 64), (4, 16)):
+        costs.observe(Shape(items, longest), 0.010)
+    for _ in range(2000):
+        shape = Shape(random.choice((31, 32)), 8 * random.randrange(24, 32))
+        costs.observe(shape, 4e-6 * shape.tokens * random.uniform(0.95, 1.05))
+    assert abs(costs.seconds(Shape(1, 64)) / 0.010 - 1) < 0.1
+    assert abs(costs.law.overhead / 0.010 - 1) < 0.1
+    assert abs(costs.seconds(Shape(32, 224)) / (4e-6 * 32 * 224) - 1) < 0.1
+
+
+def test_what_is_kept_of_a_law_may_be_rubbish() -> None:
+    costs = CostLaw()
+    costs.recall([(Shape(n, 8 * n), 1e-300) for n in range(1, 9)])
+    assert costs.learned
+    costs.observe(Shape(4, 64), 0.01)
+    assert costs.seconds(Shape(4, 64)) > 0
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(shapes, st.integers(10_000, 10**10)), min_size=1, max_size=50))
 def test_no_batch_that_was_just_seen_is_predicted_below_what_it_took(

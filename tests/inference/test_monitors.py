@@ -43,6 +43,15 @@ def test_a_machine_without_limits_gives_what_is_available(tmp_path: Path) -> Non
     assert HostMonitor(root).read() == Reading(usable=9 * GIB, used=GIB)
 
 
+def test_what_a_process_of_ours_holds_is_ours(tmp_path: Path) -> None:
+    """Else a model that lies there would be taken for a smaller machine, and never leave."""
+    root = machine(tmp_path, available=8 * GIB, resident=GIB, groups="0::/\n")
+    (root / "proc/77").mkdir()
+    (root / "proc/77/status").write_text(f"VmRSS:\t{2 * GIB // 1024} kB\n", "ascii")
+    monitor = HostMonitor(root, children=lambda: [77, 78])
+    assert monitor.read() == Reading(usable=11 * GIB, used=3 * GIB)
+
+
 def test_a_container_gives_what_its_limit_leaves(tmp_path: Path) -> None:
     """What the kernel keeps of files can be had back."""
     root = machine(tmp_path, available=64 * GIB, resident=GIB, groups="0::/pod\n")

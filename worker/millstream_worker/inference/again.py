@@ -39,6 +39,19 @@ class Again:
         """Take parts in, in the order in which they are tried, before those that wait already."""
         self._parts.extendleft(reversed(list(parts)))
 
+    def let_wait(self, batch: Batch) -> None:
+        """Have a batch that never began wait again: alone, where an item is under suspicion.
+
+        Else with the others, where another device may take it.
+        """
+        if batch.hunt is not None or any(item.deaths for item in batch.items):
+            self.add([batch])
+            return
+        queue = self._picker.queues[batch.model]
+        queue.put_back(batch.live)
+        for notify in queue.on_idle if queue.idle else ():
+            notify()
+
     def refuse(self, model: str, error: Exception) -> None:
         """Fail the parts of a model that cannot be served."""
         for batch in [x for x in self._parts if x.model == model]:

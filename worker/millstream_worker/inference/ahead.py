@@ -25,8 +25,8 @@ class Ahead:
         #: None as soon as it may have begun.
         self.batch: Batch | None = None
 
-    def reconsider(self, *, others_first: bool) -> None:
-        """Take it back when a better one could be formed. ``others_first``: parts have to be."""
+    def reconsider(self) -> None:
+        """Take it back when a better one could be formed."""
         batch = self.batch
         if batch is None:
             return
@@ -37,9 +37,8 @@ class Ahead:
         elsewhere = bool(queue.idle - {self._device})
         # It was admitted beside smaller neighbours.
         grown = self._gauge.budget.others > batch.others
-        if (
-            urgent or elsewhere or grown or others_first or came >= max(1, _STALE * full)
-        ) and self._take_back(batch):
+        stale = came >= max(1, _STALE * full)
+        if (urgent or elsewhere or grown or stale) and self._take_back(batch):
             for notify in queue.on_idle if elsewhere else ():
                 notify()
 
@@ -52,6 +51,11 @@ class Ahead:
         if batch is None or batch.handed is None or len(batch.live) == len(batch.items):
             return False
         return self._take_back(batch)
+
+    def drop(self) -> None:
+        """Take it back, whatever it is: nothing more is to begin."""
+        if self.batch is not None:
+            self._take_back(self.batch)
 
     def _take_back(self, batch: Batch) -> bool:
         """Let its items wait again; False when it has begun."""

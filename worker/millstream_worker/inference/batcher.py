@@ -11,7 +11,7 @@ import itertools
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from millstream.errors import InferenceFailed, said
@@ -23,6 +23,7 @@ from millstream_worker.inference.decoding import Advance, Decoding
 from millstream_worker.inference.engine import Ran
 from millstream_worker.inference.gauge import Gauge
 from millstream_worker.inference.handing import NotBegun
+from millstream_worker.inference.items import Item
 from millstream_worker.inference.learning import learned
 from millstream_worker.inference.machine import RunsJobs
 from millstream_worker.inference.mending import Mender
@@ -116,9 +117,11 @@ class Batcher:
             self._reset_wanted = False
             self._paused_until = now + await self._tenants.reset()
         self.decoding.tidy()
+        if self._reset_wanted:
+            return None  # it is dead: nothing is given to it any more
         if now < self._paused_until:
             return self._paused_until
-        self._ahead.reconsider(others_first=bool(self._again))
+        self._ahead.reconsider()
         if self._runner.under_way >= 2:
             return None
         if self._again:
@@ -149,6 +152,10 @@ class Batcher:
         self._free_since = asyncio.get_running_loop().time()
         self.kick()
         return None
+
+    def close(self) -> None:
+        """Begin nothing more: what is ahead is taken back."""
+        self._ahead.drop()
 
     def let_go(self) -> None:
         """Somebody gave up: what was handed over and has not begun is formed without them."""
@@ -230,14 +237,8 @@ class Batcher:
 
     def _submit(self, batch: Batch, now: float) -> None:
         profile = self._picker.profiles[batch.model]
-        for item in batch.items:
-            item.launched = now
-        batch.name = f"{self._mark}-{next(self._numbers)}"
-        batch.shape = profile.shape([x.length for x in batch.items])
-        batch.others = self._gauge.budget.others
-        # Alone the law itself decides, as it did when the item was picked.
-        alone = len(batch.items) == 1
-        batch.predicted = profile.footprint.predict(batch.shape, trusting=alone)
+        name = f"{self._mark}-{next(self._numbers)}"
+        batch.launched(name, profile, self._gauge.budget.others, now)
         self._gauge.planned = max(0, batch.predicted - self._gauge.own.cached)
         self._ahead.batch = batch if self._runner.under_way else None
         self._occupied()
@@ -259,7 +260,9 @@ class Batcher:
             variant = dict(live[0].variant)
             return live, engine.run(batch.model, [x.payload for x in live], variant, bounds)
 
-        if len(batch.live) == len(batch.items):
+        # What another thread has still to send must not be overtaken.
+        in_order = engine.occupied or not self._runner.under_way
+        if in_order and len(batch.live) == len(batch.items):
             payloads, variant = [x.payload for x in batch.items], dict(batch.items[0].variant)
             batch.handed = engine.hand(batch.model, payloads, variant, bounds)
 
@@ -291,9 +294,7 @@ class Batcher:
             again = self.decoding.landed(advance, result, now)
             self._reset_wanted = self._reset_wanted or again
         except Exception as error:  # noqa: BLE001 - as in `serve`
-            what = f"the batcher failed: {type(error).__name__}: {said(error)}"
-            for item in advance.items:
-                item.fail(InferenceFailed(what, cause="Batcher"))
+            _fail(advance.items, error)
             self._reset_wanted = True
         self.kick()
 
@@ -308,9 +309,7 @@ class Batcher:
                 batch.items, ran = result
                 self._settle(batch, ran, now)
         except Exception as error:  # noqa: BLE001 - as in `serve`
-            what = f"{type(error).__name__}: {said(error)}"
-            for item in batch.items:
-                item.fail(InferenceFailed(f"the batcher failed: {what}", cause="Batcher"))
+            _fail(batch.items, error)
         # Last: who was answered is heard of before the next batch is thought about.
         self.kick()
 
@@ -330,9 +329,10 @@ class Batcher:
 
     def _untouched(self, batch: Batch, why: NotBegun) -> None:
         """The device never began it: its items are to blame for nothing."""
-        if batch.taken_back:
+        if batch.taken_back and why.__cause__ is None:
             return
-        self._picker.queues[batch.model].put_back(batch.live)
+        if not batch.taken_back:
+            self._again.let_wait(batch)
         if not self._reset_wanted:  # else it died of the batch before, which said so
             self._emit(DeviceFailed(device=self.device, error=said(why)))
         self._reset_wanted = True
@@ -342,3 +342,9 @@ class Batcher:
         self._gauge.own = Own()
         self._again.add(verdict.again)
         self._reset_wanted = True
+
+
+def _fail(items: Iterable[Item], error: Exception) -> None:
+    what = f"the batcher failed: {type(error).__name__}: {said(error)}"
+    for item in items:
+        item.fail(InferenceFailed(what, cause="Batcher"))

@@ -47,8 +47,10 @@ class _Child:
         with contextlib.suppress(EOFError, OSError):
             while True:
                 ticket, handed, verb, args = self._pipe.recv()
-                answer = NotBegun() if handed and not self._claimed(ticket) else None
-                answer = answer or self._answer(verb, args)
+                if handed and not self._claims.take(ticket):
+                    answer: Any = NotBegun()
+                else:
+                    answer = self._answer(ticket, verb, args)
                 self._pipe.send((ticket, packed(answer)))
                 self._write(answer.own if isinstance(answer, Ran) else self._memory.own())
 
@@ -63,18 +65,13 @@ class _Child:
             BEAT.pack_into(self._account, ACCOUNT.size, beat)
             time.sleep(_ACCOUNT_S)
 
-    def _claimed(self, ticket: int) -> bool:
-        """Begin a batch that was handed over, unless it was taken back."""
-        if not self._claims.take(ticket):
-            return False
-        BEGUN.pack_into(self._account, ACCOUNT.size + BEAT.size, ticket)
-        return True
-
-    def _answer(self, verb: str, args: tuple[Any, ...]) -> Any:
+    def _answer(self, ticket: int, verb: str, args: tuple[Any, ...]) -> Any:
         if verb == "load":
             (spec,) = args
             self._specs[spec.name] = spec
             args = (spec.name,)
+        if verb == "run":
+            BEGUN.pack_into(self._account, ACCOUNT.size + BEAT.size, ticket)
         ask: Callable[..., Any] = getattr(self._engine, verb)
         try:
             return ask(*args)

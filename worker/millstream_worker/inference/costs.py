@@ -52,7 +52,7 @@ class Law:
 
     @property
     def overhead(self) -> float:
-        """Seconds of the smallest batch there could be: what joining another one saves at most."""
+        """Seconds of a batch of nothing: what joining another one saves at most."""
         return max(self.least, self.fixed)
 
     def seconds(self, shape: Shape) -> float:
@@ -102,7 +102,7 @@ class CostLaw:
     @property
     def learned(self) -> bool:
         """Whether the law says more of the device than the guess did."""
-        return len(self._latest) >= 3
+        return len(self.seen) >= 3
 
     @property
     def seen(self) -> Sequence[Sample]:
@@ -119,13 +119,14 @@ class CostLaw:
 
     def observe(self, shape: Shape, seconds: float) -> None:
         """Take a batch that ran into account."""
-        self._add(shape, max(seconds, 1e-6))
+        self._add(shape, seconds)
         self.count += 1
         if self.count <= _EAGER:
             self.law = self._fitted()
         elif self.count % _EVERY == 0:
-            self._follow()
             self.law = self._fitted()
+            if self._follow():
+                self.law = self._fitted()
 
     def seconds(self, shape: Shape) -> float:
         """Return how long a batch of this shape will take."""
@@ -133,32 +134,36 @@ class CostLaw:
 
     def _add(self, shape: Shape, seconds: float) -> None:
         if len(self._latest) == _WINDOW:
-            self._age(self._latest[0])
-        self._latest.append((shape, seconds))
+            self._age(*self._latest[0])
+        self._latest.append((shape, max(seconds, 1e-6)))
 
-    def _age(self, sample: Sample) -> None:
-        size = sample[0].items.bit_length(), sample[0].longest.bit_length()
-        self._older.setdefault(size, deque(maxlen=_EACH)).append(sample)
+    def _age(self, shape: Shape, seconds: float) -> None:
+        self._older.setdefault(_size(shape), deque(maxlen=_EACH)).append((shape, seconds))
 
-    def _follow(self) -> None:
-        """Where the latest samples say that the device has changed, have all others follow."""
-        law, latest = self.law, list(self._latest)
-        ratio = _median(seconds / law.seconds(shape) for shape, seconds in latest[-_EVERY:])
+    def _follow(self) -> bool:
+        """Where the latest samples say that the device has changed, have all others follow.
+
+        Each is held against earlier ones of its own size: a law that is wrong for a size was so
+        before.
+        """
+        latest, law = list(self._latest), self.law
+        recent, before = latest[-_EVERY:], latest[:-_EVERY]
+        usual = _usual(law, [*before, *(x for kept in self._older.values() for x in kept)])
+        told = [(x, _off(law, x) / usual[_size(x[0])]) for x in recent if _size(x[0]) in usual]
+        if len(told) < _EVERY // 2:
+            return False
+        ratio = _median(off for _, off in told)
         if 1 / _CHANGED < ratio < _CHANGED:
-            return
-        first = max(0, len(latest) - _EVERY)
-        now = [
-            n
-            for n, (shape, seconds) in enumerate(latest)
-            if n >= first and 1 / _CHANGED < seconds / law.seconds(shape) / ratio < _CHANGED
-        ]
-        for shape, _ in [x for n, x in enumerate(latest) if n not in now]:
-            # As the law had it: some of them are of before the change, some of after it.
-            self._age((shape, law.seconds(shape)))
-        self._latest = deque((latest[n] for n in now), maxlen=_WINDOW)
+            return False
+        for shape, _ in before:
+            # As it used to be: some of them may be of after the change already.
+            self._age(shape, law.seconds(shape) * usual[_size(shape)])
         for size, kept in self._older.items():
             scaled = [(shape, ratio * seconds) for shape, seconds in kept]
             self._older[size] = deque(scaled, maxlen=_EACH)
+        now = [x for x, off in told if 1 / _CHANGED < off / ratio < _CHANGED]
+        self._latest = deque(now, maxlen=_WINDOW)
+        return True
 
     def _fitted(self) -> Law:
         seen = self.seen
@@ -170,6 +175,23 @@ class CostLaw:
         if bent is not None and _error(bent, seen) < _BETTER * _error(sloped, seen):
             return bent
         return sloped
+
+
+def _size(shape: Shape) -> tuple[int, int]:
+    """Return the size that a shape is of, in powers of two."""
+    return shape.items.bit_length(), shape.longest.bit_length()
+
+
+def _off(law: Law, sample: Sample) -> float:
+    return sample[1] / law.seconds(sample[0])
+
+
+def _usual(law: Law, seen: Iterable[Sample]) -> dict[tuple[int, int], float]:
+    """Return by size how many times what the law says batches used to take."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for sample in seen:
+        found.setdefault(_size(sample[0]), []).append(_off(law, sample))
+    return {size: _median(values) for size, values in found.items()}
 
 
 def _linear(seen: Sequence[Sample], least: float = 0.0) -> Law:

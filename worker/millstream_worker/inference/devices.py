@@ -59,26 +59,49 @@ def visible() -> list[nvml.Found]:
 
 
 def _host(declared: Declared) -> Device:
-    # All models of the host are run from one place.
-    busy = any(spec.backend in BUSY for spec in declared.models.values())
-    apart = declared.isolation is Isolation.PROCESS or (
-        declared.isolation is Isolation.AUTO and busy
-    )
-
-    def start(backend: Callable[[str], Backend], spec: Callable[[str], ModelSpec]) -> RunsModels:
-        if apart:
-            return ProcessEngine(spec, hang_s=declared.hang_timeout_s)
-        return Engine(HOST, backend, NoMemory)
-
+    host = _Host(declared)
     return Device(
         name=HOST,
         # Workers elsewhere plan with memory of their own: they are no neighbours.
         uuid=f"{HOST}:{socket.gethostname()}",
-        monitor=HostMonitor(),
-        start=start,
+        monitor=HostMonitor(children=host.children),
+        start=host.start,
         fraction=declared.host_memory_fraction,
         hang_s=declared.hang_timeout_s,
         kept_as=_processor(),
+    )
+
+
+class _Host:
+    """How models of the host are run: all of them from one place."""
+
+    def __init__(self, declared: Declared) -> None:
+        self._hang_s = declared.hang_timeout_s
+        self._apart = declared.isolation is Isolation.PROCESS or (
+            declared.isolation is Isolation.AUTO and _busy(declared)
+        )
+        self._process: ProcessEngine | None = None
+
+    def start(
+        self, backend: Callable[[str], Backend], spec: Callable[[str], ModelSpec]
+    ) -> RunsModels:
+        """Return what runs them."""
+        if not self._apart:
+            return Engine(HOST, backend, NoMemory)
+        self._process = ProcessEngine(spec, hang_s=self._hang_s)
+        return self._process
+
+    def children(self) -> list[int]:
+        """Return the processes that hold them beside this one."""
+        return [] if self._process is None else [self._process.pid]
+
+
+def _busy(declared: Declared) -> bool:
+    """Whether a declared model that keeps an interpreter busy is computed on the host."""
+    free = not visible()
+    return any(
+        spec.backend in BUSY and (spec.device == HOST or (free and spec.device == "auto"))
+        for spec in declared.models.values()
     )
 
 

@@ -118,6 +118,8 @@ class Engine:
 
     #: A thread that hangs cannot be ended.
     killable = False
+    #: Nothing is sent anywhere.
+    occupied = False
 
     def __init__(
         self,

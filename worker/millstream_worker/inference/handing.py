@@ -20,10 +20,12 @@ import msgspec
 
 from millstream_worker.inference.engine import Ran
 
-#: Batches whose locks are kept behind the latest: two are under way at most.
+#: Questions that are sent and not answered, those that were taken back included. More, or larger
+#: ones, could fill the pipe while its reader computes, and the event loop would wait for it.
+MOST_SENT = 3
+_MOST = 8192
+#: Batches whose locks are kept behind the latest: more than there can be unanswered.
 _KEPT = 16
-#: What lies in a pipe while its reader computes: more could make the event loop wait for it.
-_MOST = 12_288
 
 
 class NotBegun(Exception):
@@ -52,9 +54,9 @@ class Claims:
 
     def take(self, ticket: int) -> bool:
         """Take a batch, by its number; False when the other side has it."""
-        if ticket > _KEPT:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, ticket - _KEPT, self._base)
         try:
+            if ticket > _KEPT:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, ticket - _KEPT, self._base)
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, self._base + ticket)
         except OSError:
             return False
@@ -65,7 +67,7 @@ def light(payloads: Sequence[Any]) -> bool:
     """Whether payloads are token ids or texts, and so few that a pipe takes them at once."""
     size = 0
     for each in payloads:
-        numbers = type(each) is list and (not each or type(each[0]) is int)
+        numbers = type(each) is list and (not each or type(each[0]) is type(each[-1]) is int)
         if not (numbers or type(each) is str):
             return False
         size += len(each)

@@ -56,6 +56,15 @@ class Batch:
     handed: Handed | None = None
     taken_back: bool = False
 
+    def launched(self, name: str, profile: Profile, others: int, now: float) -> None:
+        """It is given to the device, beside neighbours that hold so many bytes."""
+        for item in self.items:
+            item.launched = now
+        self.name, self.others = name, others
+        self.shape = profile.shape([x.length for x in self.items])
+        # Alone the law itself decides, as it did when the item was picked.
+        self.predicted = profile.footprint.predict(self.shape, trusting=len(self.items) == 1)
+
     @property
     def live(self) -> list[Item]:
         """Those that somebody still wants."""

@@ -25,7 +25,7 @@ from millstream_worker.inference.backends import Joining
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.declared import ModelSpec
 from millstream_worker.inference.engine import UNBOUNDED, Bounds, EngineDied, Loaded, Ran
-from millstream_worker.inference.handing import Claims, NotBegun, light, unpacked
+from millstream_worker.inference.handing import MOST_SENT, Claims, Handed, NotBegun, light, unpacked
 from millstream_worker.inference.watchdog import Watchdog
 
 #: Two numbers that the child writes and we read: taken, and of that in reserve.
@@ -64,17 +64,28 @@ class ProcessEngine:
             )
         self._pipe = Connection(ours.detach())
         self._claims = Claims(self._account_fd, SHARED)
-        #: Questions are numbered from 1; the event loop and the thread of the device both ask.
+        #: Questions are numbered from 1 as they are sent: by the event loop, and by the thread of
+        #: the device.
         self._tickets = itertools.count(1)
         self._sending = threading.Lock()
+        #: Those that were sent and not answered, and those of them that were taken back.
+        self._sent: set[int] = set()
+        self._left: set[int] = set()
         #: Answers that came before the one which was waited for.
         self._answers: dict[int, Any] = {}
+        #: What the thread waits for; 0: it has sent nothing yet.
+        self._awaited = 0
         self._watchdog = Watchdog(self._process.kill, self._beat, hang_s)
 
     @property
     def pid(self) -> int:
         """The process id of the child."""
         return self._process.pid
+
+    @property
+    def occupied(self) -> bool:
+        """Whether something was sent that is not answered: what is sent now comes after it."""
+        return len(self._sent) > len(self._left)
 
     def own(self) -> Own:
         """Return what the child holds of the device now."""
@@ -99,10 +110,15 @@ class ProcessEngine:
         options: Mapping[str, Any],
         bounds: Bounds = UNBOUNDED,
     ) -> Ran:
-        """Run a batch. Raises `EngineDied` when the child does, or is killed since it hangs."""
+        """Run a batch.
+
+        Raises `EngineDied` when the child does, or is killed since it hangs; `NotBegun` when it
+        died before it came to this batch.
+        """
         asked = model, list(payloads), dict(options), bounds
-        ran: Ran = self._ask("run", *asked, within_s=bounds.seconds)
-        return ran
+        with self._open(bounds.seconds, batch=True):
+            ran: Ran = self._answer(self._send("run", asked))
+            return ran
 
     def hand(
         self,
@@ -115,35 +131,31 @@ class ProcessEngine:
 
         Called on the event loop, so what could keep it waiting is not handed over.
         """
-        if not light(payloads) or not self._sending.acquire(blocking=False):
+        if len(self._sent) >= MOST_SENT or not light(payloads) or self._sending.locked():
             return None
         try:
-            ticket = next(self._tickets)
-            self._pipe.send((ticket, True, "run", (model, list(payloads), dict(options), bounds)))
+            asked = model, list(payloads), dict(options), bounds
+            return _Handed(self, self._send("run", asked, handed=True), bounds)
         except Exception:  # noqa: BLE001 - whoever runs it instead hears what is wrong
             return None
-        finally:
-            self._sending.release()
-        return Handed(self, ticket, bounds)
 
     def take_back(self, ticket: int) -> bool:
         """Take back a batch that was handed over; False when it has begun."""
-        return self._claims.take(ticket)
+        self._left.add(ticket)  # its answer may come the moment that it is taken
+        # The claims of the dead are void, and what they had begun is not untouched.
+        taken = self._claims.take(ticket) and self._begun() < ticket
+        if not taken:
+            self._left.discard(ticket)
+        return taken
 
     def outcome(self, ticket: int, bounds: Bounds) -> Ran:
         """Wait for what becomes of a batch that was handed over.
 
         Raises `NotBegun` when it was taken back, or the child died before it came to it.
         """
-        try:
-            with self._open(bounds.seconds):
-                ran: Ran = self._answer(ticket)
-                return ran
-        except EngineDied as error:
-            (begun,) = BEGUN.unpack_from(self._account, ACCOUNT.size + BEAT.size)
-            if begun < ticket:
-                raise NotBegun(str(error)) from error
-            raise
+        with self._open(bounds.seconds, batch=True):
+            ran: Ran = self._answer(ticket)
+            return ran
 
     def advance(
         self,
@@ -187,30 +199,47 @@ class ProcessEngine:
         (beat,) = BEAT.unpack_from(self._account, ACCOUNT.size)
         return int(beat)
 
+    def _begun(self) -> int:
+        (begun,) = BEGUN.unpack_from(self._account, ACCOUNT.size + BEAT.size)
+        return int(begun)
+
     def _ask(
         self, verb: str, *args: Any, within_s: float | None = None, silent: bool = False
     ) -> Any:
         with self._open(within_s, silent=silent):
+            return self._answer(self._send(verb, args))
+
+    def _send(self, verb: str, args: tuple[Any, ...], *, handed: bool = False) -> int:
+        with self._sending:
             ticket = next(self._tickets)
-            with self._sending:
-                self._pipe.send((ticket, False, verb, args))
-            return self._answer(ticket)
+            self._pipe.send((ticket, handed, verb, args))
+            self._sent.add(ticket)
+        return ticket
 
     def _answer(self, ticket: int) -> Any:
         """Wait for the answer to one question. Belongs to the thread of the device."""
+        self._awaited = ticket
         while ticket not in self._answers:
             number, answer = self._pipe.recv()
             # Nobody waits any more for what was taken back before its turn came.
             if number == ticket or not isinstance(answer, NotBegun):
                 self._answers[number] = answer
+            self._left.discard(number)
+            self._sent.discard(number)
         answer = unpacked(self._answers.pop(ticket))
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
     @contextlib.contextmanager
-    def _open(self, within_s: float | None, *, silent: bool = False) -> Iterator[None]:
-        """Watch the child while a question is open. Raises `EngineDied` when it ends meanwhile."""
+    def _open(
+        self, within_s: float | None, *, silent: bool = False, batch: bool = False
+    ) -> Iterator[None]:
+        """Watch the child while a question is open. Raises `EngineDied` when it ends meanwhile.
+
+        ``batch``: and `NotBegun` when it never came to this one.
+        """
+        self._awaited = 0
         try:
             with self._watchdog.over(within_s, silent=silent):
                 yield
@@ -220,10 +249,14 @@ class ProcessEngine:
             why = f"ended with {self._process.returncode}"
             if self._watchdog.verdict:
                 why = f"was killed: {self._watchdog.verdict}"
-            raise EngineDied(f"the process of the device {why}") from error
+            died = EngineDied(f"the process of the device {why}")
+            # A batch that could not even be sent has not begun either.
+            if batch and (not self._awaited or self._begun() < self._awaited):
+                raise NotBegun(str(died)) from died
+            raise died from error
 
 
-class Handed:
+class _Handed(Handed):
     """A batch that the child was given, and begins by itself."""
 
     def __init__(self, engine: ProcessEngine, ticket: int, bounds: Bounds) -> None:

@@ -42,6 +42,10 @@ class RunsModels(Protocol):
     def killable(self) -> bool:
         """Whether it can be ended while it hangs."""
 
+    @property
+    def occupied(self) -> bool:
+        """Whether it was sent something that it has not answered."""
+
     def load(self, model: str) -> Loaded:
         """Bring a model to the device."""
 

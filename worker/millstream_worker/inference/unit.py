@@ -132,6 +132,7 @@ class Unit:
 
     async def close(self) -> None:
         """Give back what the device holds."""
+        self.batcher.close()
         with anyio.move_on_after(_KEEP_S):
             await self.laws.keep_all()
         await self.tenants.close()

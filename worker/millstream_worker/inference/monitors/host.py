@@ -8,6 +8,7 @@ hold is not divided a second time.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from millstream_worker.inference.budget import Reading
@@ -16,15 +17,21 @@ _UNLIMITED = 1 << 60
 
 
 class HostMonitor:
-    """Reads ``/proc`` and ``/sys/fs/cgroup``; ``root`` is where these are found."""
+    """Reads ``/proc`` and ``/sys/fs/cgroup``; ``root`` is where these are found.
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    ``children`` are the processes that hold models for this one.
+    """
+
+    def __init__(
+        self, root: Path = Path("/"), children: Callable[[], Iterable[int]] = tuple
+    ) -> None:
+        self._children = children
         self._proc = root / "proc"
         self._groups = root / "sys/fs/cgroup"
 
     def read(self) -> Reading:
         """Return what this process holds, and with that what it may still have."""
-        ours = self._resident()
+        ours = sum(map(self._resident, ("self", *map(str, self._children()))))
         return Reading(usable=self._available() + ours, used=ours)
 
     def _available(self) -> int:
@@ -33,8 +40,8 @@ class HostMonitor:
         machine = int(facts["MemAvailable"].split()[0]) * 1024
         return max(0, min(machine, self._group_left()))
 
-    def _resident(self) -> int:
-        for line in (self._proc / "self/status").read_text("ascii", "replace").splitlines():
+    def _resident(self, process: str) -> int:
+        for line in _read(self._proc / process / "status").splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         return 0
