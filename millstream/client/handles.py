@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from millstream.client.asynchronous import Client
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueue:
-    """One run to be enqueued, for `Client.enqueue_many`."""
+class Enqueue(msgspec.Struct, frozen=True, gc=False):
+    """One run to be enqueued, for `Client.enqueue_many`. Cheap to make: there may be many."""
 
     workflow: str
     arguments: Any = None
@@ -36,7 +35,7 @@ class Enqueue:
     #: The ``traceparent`` of whoever asks: the run becomes a part of that trace.
     trace: str | None = None
     #: A few words to find it by, such as ``{"customer": "42"}``.
-    attributes: Attributes = field(default_factory=dict)
+    attributes: Attributes = msgspec.field(default_factory=dict)
     #: Whoever names this within ``window`` seconds gets the run of whoever came first.
     dedupe: str | None = None
     #: Whoever names this gives the run other arguments until it begins: when nobody has for

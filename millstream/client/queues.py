@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 
 from millstream.client.coalescing import Coalescer
@@ -90,7 +91,7 @@ class Queues:
     async def beside(self, queue: str, new: runs.NewRun, key: str) -> runs.NewRun:
         """Return a run under an id that stands in the lane of a key, as far as is known here."""
         lanes = (await self._queue(queue)).layout.lanes
-        return new._replace(id=ids.in_lane(new.id, ids.lane_of(key, lanes), lanes))
+        return msgspec.structs.replace(new, id=ids.in_lane(new.id, ids.lane_of(key, lanes), lanes))
 
     async def resize(self, queue: str, lanes: int) -> layouts.Layout:
         """Give a queue another number of lanes. See `layouts.resize`."""
@@ -138,7 +139,7 @@ class Queues:
             found = await self._queue(queue)
             lanes, epoch = found.layout.lanes, found.layout.epoch
             number = ids.lane_of(what.name, lanes)
-            here = new._replace(id=ids.in_lane(new.id, number, lanes))
+            here = msgspec.structs.replace(new, id=ids.in_lane(new.id, number, lanes))
             lane = found.lanes[number]
             ask = functools.partial(once.enqueue, self._connection, lane, epoch, here)
             answer = await self.insist(ask)

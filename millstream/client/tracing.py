@@ -6,8 +6,9 @@ It knows no tracing library; `millstream.telemetry.tracing.Tracing` is one that 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
 from typing import Protocol
+
+import msgspec
 
 from millstream.client.handles import Enqueue
 
@@ -24,4 +25,4 @@ class TracesEnqueue(Protocol):
 def traced(tracing: TracesEnqueue, within: ExitStack, asked: Enqueue) -> Enqueue:
     """Return what is asked for with its place in a trace, whose span ends with ``within``."""
     entered = tracing.enqueuing(asked.workflow, asked.queue, asked.trace)
-    return replace(asked, trace=within.enter_context(entered) or None)
+    return msgspec.structs.replace(asked, trace=within.enter_context(entered) or None)

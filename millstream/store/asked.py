@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from millstream.model.limits import LIMITS, MIB
 from millstream.model.run import Priority
 
@@ -37,7 +39,7 @@ class Once(NamedTuple):
     longest_s: float
 
 
-class NewRun(NamedTuple):
+class NewRun(msgspec.Struct, frozen=True, gc=False):
     """What is written when a run is accepted. Sizes are checked before."""
 
     id: str

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import fields, replace
 from operator import attrgetter
 from typing import Any
 
 import anyio
+import msgspec
 
 from millstream.client import Client, Enqueue, Run
 from millstream.errors import (
@@ -36,7 +36,7 @@ from millstream_gateway.waits import first_of, until_gone
 
 #: An end that stands is read within so many seconds, or the store is away.
 _READ_S = 10.0
-_NAMES = tuple(field.name for field in fields(Enqueue))
+_NAMES = Enqueue.__struct_fields__
 #: All of them in one call: this is done for every run.
 _values_of = attrgetter(*_NAMES)
 
@@ -88,7 +88,7 @@ class Runs:
             for number, (each, queue) in enumerate(zip(asked, queues, strict=True))
         ]
         # With ids of their own, all may be said again.
-        wanted = [replace(each, id=each.id or self._new_id()) for each in wanted]
+        wanted = [msgspec.structs.replace(each, id=each.id or self._new_id()) for each in wanted]
         try:
             runs = await self._client.enqueue_many(wanted)
             answers = [
