@@ -21,11 +21,14 @@ class Recording(Backend):
     padding = False
     step = 1
     settings: Mapping[str, Any] | None = {
-        "pause": 0.05, "deadly": "", "marks": "", "block": "", "loading": 0.0,
+        "pause": 0.05, "deadly": "", "marks": "", "block": "", "loading": 0.0, "sample": "",
     }  # fmt: skip
 
     def prepare(self, item: Any, options: Mapping[str, Any]) -> Prepared:
         return Prepared(item, 1)
+
+    def sample(self, length: int) -> Any:
+        return self.given.options.get("sample") or None
 
     def load(self, device: str) -> None:
         self._effects = Effects.of_environment()

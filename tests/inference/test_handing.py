@@ -14,7 +14,8 @@ from typing import Any
 import anyio
 import pytest
 
-from millstream.events import BatchRan, DeviceFailed, Event
+from millstream.errors import InferenceUnavailable
+from millstream.events import BatchRan, DeviceFailed, Event, ModelLoaded
 from millstream.model.inference import CallOptions
 from millstream_worker.inference.budget import Own
 from millstream_worker.inference.declared import ModelSpec, parse_models
@@ -278,6 +279,34 @@ async def test_a_process_that_died_while_it_had_nothing_to_do_is_told_and_replac
     assert [begun(effects, x) for x in "ab"] == [1, 1]
 
 
+class Bomb:
+    """It ends whoever reads it."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (3,)
+
+
+def test_what_kills_the_process_as_it_is_read_is_to_blame(engine: ProcessEngine) -> None:
+    """It never began, and would be sent again for ever if that made it innocent."""
+    assert engine.hand("m", [Bomb()], {}) is None
+    with pytest.raises(EngineDied, match="ended with 3"):
+        engine.run("m", [Bomb()], {})
+
+
+@pytest.mark.anyio
+async def test_a_model_that_kills_the_device_as_it_is_measured_is_refused(
+    effects: Effects,
+) -> None:
+    events: list[Event] = []
+    async with _served(events, deadly="warm", sample="warm:0") as service:
+        with anyio.fail_after(60):
+            answers = await _asked(service, "a", "b")
+            again = await _asked(service, "c")
+    assert all(isinstance(x, InferenceUnavailable) for x in [*answers, *again])
+    assert not [x for x in events if isinstance(x, ModelLoaded)]
+    assert begun(effects, "a") == 0
+
+
 @pytest.mark.anyio
 async def test_what_is_ahead_of_a_worker_that_leaves_is_not_begun(effects: Effects) -> None:
     async with _served([], pause=1.0) as service:
@@ -290,7 +319,7 @@ async def test_what_is_ahead_of_a_worker_that_leaves_is_not_begun(effects: Effec
             unit = service._models["m"]._serving[0]  # type: ignore[union-attr]
             while unit.batcher._ahead.batch is None:
                 await anyio.sleep(0.001)
-            await unit.close()
+            unit.batcher.close()
             assert unit.batcher._ahead.batch is None
             group.cancel_scope.cancel()
     assert [begun(effects, x) for x in "cd"] == [0, 0]

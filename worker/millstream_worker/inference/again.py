@@ -44,6 +44,7 @@ class Again:
 
         Else with the others, where another device may take it.
         """
+        batch.handed = None
         if batch.hunt is not None or any(item.deaths for item in batch.items):
             self.add([batch])
             return

@@ -161,7 +161,8 @@ class CostLaw:
         for size, kept in self._older.items():
             scaled = [(shape, ratio * seconds) for shape, seconds in kept]
             self._older[size] = deque(scaled, maxlen=_EACH)
-        now = [x for x, off in told if 1 / _CHANGED < off / ratio < _CHANGED]
+        now = [x for x in recent if _size(x[0]) not in usual]  # nothing speaks against these
+        now += [x for x, off in told if 1 / _CHANGED < off / ratio < _CHANGED]
         self._latest = deque(now, maxlen=_WINDOW)
         return True
 

@@ -113,10 +113,10 @@ class ProcessEngine:
         """Run a batch.
 
         Raises `EngineDied` when the child does, or is killed since it hangs; `NotBegun` when it
-        died before it came to this batch.
+        died before this was sent.
         """
         asked = model, list(payloads), dict(options), bounds
-        with self._open(bounds.seconds, batch=True):
+        with self._open(bounds.seconds, unsent=True):
             ran: Ran = self._answer(self._send("run", asked))
             return ran
 
@@ -153,7 +153,7 @@ class ProcessEngine:
 
         Raises `NotBegun` when it was taken back, or the child died before it came to it.
         """
-        with self._open(bounds.seconds, batch=True):
+        with self._open(bounds.seconds, ticket=ticket):
             ran: Ran = self._answer(ticket)
             return ran
 
@@ -233,11 +233,17 @@ class ProcessEngine:
 
     @contextlib.contextmanager
     def _open(
-        self, within_s: float | None, *, silent: bool = False, batch: bool = False
+        self,
+        within_s: float | None,
+        *,
+        silent: bool = False,
+        unsent: bool = False,
+        ticket: int = 0,
     ) -> Iterator[None]:
         """Watch the child while a question is open. Raises `EngineDied` when it ends meanwhile.
 
-        ``batch``: and `NotBegun` when it never came to this one.
+        And `NotBegun` when it had not begun ``ticket``, or, if ``unsent``, was sent nothing at all.
+        What was sent by itself may have killed it already as it was read.
         """
         self._awaited = 0
         try:
@@ -250,8 +256,7 @@ class ProcessEngine:
             if self._watchdog.verdict:
                 why = f"was killed: {self._watchdog.verdict}"
             died = EngineDied(f"the process of the device {why}")
-            # A batch that could not even be sent has not begun either.
-            if batch and (not self._awaited or self._begun() < self._awaited):
+            if self._begun() < ticket or (unsent and not self._awaited):
                 raise NotBegun(str(died)) from died
             raise died from error
 

@@ -234,8 +234,7 @@ class Tenants:
     async def _load(self, model: str, now: float) -> None:
         loaded = await self._do(lambda: self.engine.load(model))
         if isinstance(loaded, BaseException):
-            self.on_refused(model, InferenceUnavailable(f"the device died while {model!r} loaded"))
-            await self.reset()
+            await self._lost(model)
             return
         self._gauge.own = loaded.own
         if loaded.fault is not None:
@@ -248,32 +247,47 @@ class Tenants:
         await self._gauge.read()
         known = await self._laws.recall(model)
         # The first run makes libraries ready, whatever is known of the others.
-        await self._measure(model, _SHAPES[:1] if known else _SHAPES)
+        if not await self._measure(model, _SHAPES[:1] if known else _SHAPES):
+            await self._lost(model)
+            return
         if not known:
             await self._laws.keep(model)
         self._emit(
             ModelLoaded(model=model, device=self._device, took_s=loaded.seconds, bytes=loaded.bytes)
         )
 
-    async def _measure(self, model: str, shapes: Sequence[tuple[int, int]]) -> None:
-        """Run batches of made-up items, so that the first real ones are predicted well."""
+    async def _lost(self, model: str) -> None:
+        """A model killed the device before it answered anybody: it is not tried for ever."""
+        self.on_refused(model, InferenceUnavailable(f"the device died while {model!r} loaded"))
+        await self.reset()
+
+    async def _measure(self, model: str, shapes: Sequence[tuple[int, int]]) -> bool:
+        """Run batches of made-up items, so that the first real ones are predicted well.
+
+        Returns whether the device lives.
+        """
         profile = self._profiles[model]
         for position, (items, longest) in enumerate(shapes):
             shape = Shape(min(items, profile.batching.items), longest)
             payload = await self._do(functools.partial(self.engine.sample, model, longest))
-            if payload is None or isinstance(payload, BaseException):
-                return
+            if isinstance(payload, BaseException):
+                return False
+            if payload is None:
+                return True
             if profile.footprint.predict(shape) > self._gauge.headroom:
-                return
+                return True
             payloads, bounds = [payload] * shape.items, self.bounds(0.0)
             ran = await self._do(functools.partial(self.engine.run, model, payloads, {}, bounds))
-            if not isinstance(ran, Ran) or ran.fault is not None:
-                return
+            if not isinstance(ran, Ran):
+                return False
+            if ran.fault is not None:
+                return True
             self._gauge.own = ran.own
             if ran.peak is not None:
                 profile.footprint.observe(shape, ran.peak)
             if position:
                 profile.costs.observe(shape, ran.seconds)
+        return True
 
     async def _do(self, job: Callable[[], Any]) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
