@@ -28,7 +28,10 @@ class Recording(Backend):
         return Prepared(item, 1)
 
     def sample(self, length: int) -> Any:
-        return self.given.options.get("sample") or None
+        name = self.given.options.get("sample")
+        if name == "raises":
+            raise ValueError(f"no sample of {length}")
+        return name or None
 
     def load(self, device: str) -> None:
         self._effects = Effects.of_environment()

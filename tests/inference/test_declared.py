@@ -18,6 +18,7 @@ from millstream_worker.inference.declared import (
     parse_models,
 )
 from millstream_worker.inference.devices import devices_for
+from millstream_worker.inference.monitors.host import HostMonitor
 from millstream_worker.inference.process import ProcessEngine
 
 FULL = """
@@ -126,4 +127,8 @@ def test_the_host_has_a_process_where_torch_computes(
         declared.models.__getitem__,
     )
     assert isinstance(engine, ProcessEngine) is apart
+    # What lies there counts in the host's memory.
+    assert isinstance(device.monitor, HostMonitor)
+    children = device.monitor._children()
+    assert children == ([engine.pid] if isinstance(engine, ProcessEngine) else [])
     engine.close()

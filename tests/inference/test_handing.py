@@ -279,6 +279,18 @@ async def test_a_process_that_died_while_it_had_nothing_to_do_is_told_and_replac
     assert [begun(effects, x) for x in "ab"] == [1, 1]
 
 
+@pytest.mark.anyio
+async def test_a_backend_that_gives_no_sample_is_not_measured_and_serves(effects: Effects) -> None:
+    """A mistake of its author's is no dead device."""
+    events: list[Event] = []
+    async with _served(events, sample="raises") as service:
+        with anyio.fail_after(60):
+            ((answer,),) = await _asked(service, "a")
+    assert answer.startswith("a:0 by ")
+    assert [x.model for x in events if isinstance(x, ModelLoaded)] == ["m"]
+    assert not [x for x in events if isinstance(x, DeviceFailed)]
+
+
 class Bomb:
     """It ends whoever reads it."""
 

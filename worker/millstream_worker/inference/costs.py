@@ -102,7 +102,7 @@ class CostLaw:
     @property
     def learned(self) -> bool:
         """Whether the law says more of the device than the guess did."""
-        return len(self.seen) >= 3
+        return len(self._latest) >= 3 or bool(self._older)
 
     @property
     def seen(self) -> Sequence[Sample]:

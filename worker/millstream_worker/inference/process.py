@@ -73,8 +73,6 @@ class ProcessEngine:
         self._left: set[int] = set()
         #: Answers that came before the one which was waited for.
         self._answers: dict[int, Any] = {}
-        #: What the thread waits for; 0: it has sent nothing yet.
-        self._awaited = 0
         self._watchdog = Watchdog(self._process.kill, self._beat, hang_s)
 
     @property
@@ -116,8 +114,14 @@ class ProcessEngine:
         died before this was sent.
         """
         asked = model, list(payloads), dict(options), bounds
-        with self._open(bounds.seconds, unsent=True):
-            ran: Ran = self._answer(self._send("run", asked))
+        with self._open(bounds.seconds):
+            try:
+                ticket = self._send("run", asked)
+            except OSError:
+                died = self._died()
+                raise NotBegun(str(died)) from died
+            # From here on it is to blame: it may kill the child as it is read.
+            ran: Ran = self._answer(ticket)
             return ran
 
     def hand(
@@ -153,9 +157,14 @@ class ProcessEngine:
 
         Raises `NotBegun` when it was taken back, or the child died before it came to it.
         """
-        with self._open(bounds.seconds, ticket=ticket):
-            ran: Ran = self._answer(ticket)
-            return ran
+        try:
+            with self._open(bounds.seconds):
+                ran: Ran = self._answer(ticket)
+                return ran
+        except EngineDied as error:
+            if self._begun() < ticket:
+                raise NotBegun(str(error)) from error
+            raise
 
     def advance(
         self,
@@ -218,7 +227,6 @@ class ProcessEngine:
 
     def _answer(self, ticket: int) -> Any:
         """Wait for the answer to one question. Belongs to the thread of the device."""
-        self._awaited = ticket
         while ticket not in self._answers:
             number, answer = self._pipe.recv()
             # Nobody waits any more for what was taken back before its turn came.
@@ -232,33 +240,21 @@ class ProcessEngine:
         return answer
 
     @contextlib.contextmanager
-    def _open(
-        self,
-        within_s: float | None,
-        *,
-        silent: bool = False,
-        unsent: bool = False,
-        ticket: int = 0,
-    ) -> Iterator[None]:
-        """Watch the child while a question is open. Raises `EngineDied` when it ends meanwhile.
-
-        And `NotBegun` when it had not begun ``ticket``, or, if ``unsent``, was sent nothing at all.
-        What was sent by itself may have killed it already as it was read.
-        """
-        self._awaited = 0
+    def _open(self, within_s: float | None, *, silent: bool = False) -> Iterator[None]:
+        """Watch the child while a question is open. Raises `EngineDied` when it ends meanwhile."""
         try:
             with self._watchdog.over(within_s, silent=silent):
                 yield
         except (EOFError, OSError) as error:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_S)
-            why = f"ended with {self._process.returncode}"
-            if self._watchdog.verdict:
-                why = f"was killed: {self._watchdog.verdict}"
-            died = EngineDied(f"the process of the device {why}")
-            if self._begun() < ticket or (unsent and not self._awaited):
-                raise NotBegun(str(died)) from died
-            raise died from error
+            raise self._died() from error
+
+    def _died(self) -> EngineDied:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
+        why = f"ended with {self._process.returncode}"
+        if self._watchdog.verdict:
+            why = f"was killed: {self._watchdog.verdict}"
+        return EngineDied(f"the process of the device {why}")
 
 
 class _Handed(Handed):

@@ -271,7 +271,7 @@ class Tenants:
             shape = Shape(min(items, profile.batching.items), longest)
             payload = await self._do(functools.partial(self.engine.sample, model, longest))
             if isinstance(payload, BaseException):
-                return False
+                return await self._lives()
             if payload is None:
                 return True
             if profile.footprint.predict(shape) > self._gauge.headroom:
@@ -279,7 +279,7 @@ class Tenants:
             payloads, bounds = [payload] * shape.items, self.bounds(0.0)
             ran = await self._do(functools.partial(self.engine.run, model, payloads, {}, bounds))
             if not isinstance(ran, Ran):
-                return False
+                return await self._lives()
             if ran.fault is not None:
                 return True
             self._gauge.own = ran.own
@@ -288,6 +288,10 @@ class Tenants:
             if position:
                 profile.costs.observe(shape, ran.seconds)
         return True
+
+    async def _lives(self) -> bool:
+        """Ask for next to nothing: what failed may have been a mistake of a backend's."""
+        return not isinstance(await self._do(self.engine.release), BaseException)
 
     async def _do(self, job: Callable[[], Any]) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
