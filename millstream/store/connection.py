@@ -23,11 +23,10 @@ from redis.retry import Retry
 
 from millstream.errors import (
     ConfigError,
-    StoreError,
-    StoreFull,
     StoreUnavailable,
     UnfitStore,
 )
+from millstream.store import refusals
 from millstream.store.addresses import Address, StoreKind, parse_address
 from millstream.store.pooling import queueing
 from millstream.store.sealing import Sealer
@@ -35,12 +34,13 @@ from millstream.store.sealing import Sealer
 if TYPE_CHECKING:
     from millstream.store.ear import Ear
     from millstream.store.wire import Wire
+    from millstream.store.wires import Wires
 
 #: How long an ordinary command may take before its connection counts as dead.
 COMMAND_TIMEOUT_S = 5.0
 MINIMUM_VERSION = (7, 0)
-#: Where a connection that redis-py has opened can be taken over: not in memory, nor in a cluster.
-_TAKEN_OVER = frozenset({StoreKind.SINGLE, StoreKind.SENTINEL})
+#: Where one server has everything, and a connection that redis-py has opened can be taken over.
+_ONE_SERVER = frozenset({StoreKind.SINGLE, StoreKind.SENTINEL})
 
 #: The servers behind ``memory://`` addresses. The one shared value of the project: an address is
 #: a name, and two clients of one program that use the same name must meet.
@@ -70,18 +70,18 @@ class Connection:
         self._closed = False
         #: For ordinary commands.
         self.client: Any = self.new_client()
-        self._wire: Wire | None = self._new_wire(self._timeout_s)
+        self._wire = self._new_wire(self.client, self._timeout_s)
 
     def open(self) -> None:
         """Make a connection usable again that was closed; one that is open stays as it is."""
         if self._closed:
             self._closed = False
             self.client = self.new_client()
-            self._wire = self._new_wire(self._timeout_s)
+            self._wire = self._new_wire(self.client, self._timeout_s)
 
     @property
     def scripts(self) -> Any:
-        """What scripts are sent with: one connection for all of them, where that is possible."""
+        """What scripts are sent with: one connection a server for all of them, where possible."""
         return self._wire or self.client
 
     @property
@@ -137,10 +137,10 @@ class Connection:
             yield
             self._met = True
         except (redis.RedisError, refused.RedisClusterException, OSError) as error:
-            raise self._translate(error) from error
+            raise refusals.translated(error, self.address, met=self._met) from error
         except (RuntimeError, AttributeError) as error:
             # How uvloop and redis-py trip over a connection that was closed under their hands.
-            if not _within(error, "redis", "uvloop", "asyncio"):
+            if not refusals.within(error, "redis", "uvloop", "asyncio"):
                 raise
             raise StoreUnavailable(str(self.address), f"the connection broke: {error}") from error
 
@@ -182,23 +182,30 @@ class Connection:
 
     def _check_master(self, info: Mapping[str, str], policy: str) -> None:
         if "server_name" not in info and _version(info["redis_version"]) < MINIMUM_VERSION:
-            raise self._unfit(
-                f"it is version {info['redis_version']}", "millstream needs Redis 7.0 or Valkey 8"
+            raise UnfitStore(
+                str(self.address),
+                f"it is version {info['redis_version']}",
+                "millstream needs Redis 7.0 or Valkey 8",
             )
         if policy != "noeviction":
-            raise self._unfit(
+            raise UnfitStore(
+                str(self.address),
                 f"it evicts keys when memory runs out (maxmemory-policy {policy})",
                 "set maxmemory-policy to noeviction, or runs will be lost",
             )
 
     def new_reader(self, read_timeout_s: float) -> Any:
         """Return what blocking reads are sent with, to be closed with ``aclose``."""
-        wire = self._new_wire(read_timeout_s + self._timeout_s)
+        client = self.client
+        if self.address.kind is StoreKind.CLUSTER:
+            # What is to find another master for a blocking read waits as long as that.
+            client = self.new_client(read_timeout_s=read_timeout_s)
+        wire = self._new_wire(client, read_timeout_s + self._timeout_s)
         return wire or self.new_client(read_timeout_s=read_timeout_s)
 
     async def new_ear(self) -> Ear | None:
         """Return what a channel is heard with, on a connection of its own; None as for wires."""
-        if self.address.kind not in _TAKEN_OVER:
+        if self.address.kind not in _ONE_SERVER:
             return None
         try:
             from millstream.store.ear import Ear
@@ -206,56 +213,24 @@ class Connection:
             return None  # hiredis is not installed
         return Ear.take_over(await self._opened(self.client.connection_pool))
 
-    def _new_wire(self, timeout_s: float) -> Wire | None:
-        """Return None where only redis-py knows the way: in memory, and in a cluster."""
-        if self.address.kind not in _TAKEN_OVER:
+    def _new_wire(self, client: Any, timeout_s: float) -> Wire | Wires | None:
+        """Return None where only redis-py knows the way: in memory, and without hiredis."""
+        if self.in_memory:
             return None
         try:
             from millstream.store.wire import Wire
+            from millstream.store.wires import Wires
         except ImportError:
             return None  # hiredis is not installed
-        opens = functools.partial(self._opened, self.client.connection_pool)
-        return Wire(opens, timeout_s, passes=lambda error: _passing(error, str(error)))
+        if self.address.kind is StoreKind.CLUSTER:
+            return Wires(client, timeout_s)
+        opens = functools.partial(self._opened, client.connection_pool)
+        return Wire(opens, timeout_s, passes=refusals.passing)
 
     async def _opened(self, pool: Any) -> Any:
         connection = pool.make_connection()
         await connection.connect()
         return connection
-
-    def _unfit(self, reason: str, remedy: str) -> UnfitStore:
-        return UnfitStore(str(self.address), reason, remedy)
-
-    def _translate(self, error: Exception) -> Exception:
-        text = str(error).strip() or type(error).__name__
-        if text.startswith("No master found for"):
-            # What follows there is how each sentinel was asked, and that is long.
-            text = f"no sentinel that answers knows a master {self.address.name!r}"
-        if isinstance(error, refused.AuthenticationError | refused.NoPermissionError) or (
-            # Inside a script a missing right is an ordinary error; each version words it anew.
-            "ACL failure in script" in text or "user executing the script can't" in text
-        ):
-            return self._unfit(text, "check the user, its password and its ACL")
-        if "CERTIFICATE_VERIFY_FAILED" in text:
-            reason = text.partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl")[0]
-            return self._unfit(
-                f"its certificate is not trusted ({reason})",
-                "name the authority's file: rediss://...?ssl_ca_certs=FILE",
-            )
-        if isinstance(error, refused.OutOfMemoryError):
-            return StoreFull()
-        if isinstance(error, refused.ResponseError) and not _passing(error, text):
-            return StoreError(f"Redis at {self.address} refused: {text}")
-
-        return StoreUnavailable(str(self.address), text + ("" if self._met else self._doubt(text)))
-
-    def _doubt(self, text: str) -> str:
-        """Return what may be wrong with an address that nobody has answered from yet."""
-        tls = ("WRONG_VERSION_NUMBER", "record layer", "Timeout connecting")
-        if self.address.tls and any(part in text for part in tls):
-            return " (it may speak no TLS: redis:// instead of rediss://)"
-        if not self.address.tls and ("reset by peer" in text or "closed by server" in text):
-            return " (it may speak TLS only: rediss:// instead of redis://)"
-        return ""
 
     def _memory_server(self) -> Any:
         from millstream.store.in_memory import MemoryServer
@@ -317,28 +292,6 @@ async def _close(clients: Sequence[Any]) -> None:
     for client in clients:
         with contextlib.suppress(redis.RedisError, OSError):
             await client.aclose() if hasattr(client, "aclose") else client.close()
-
-
-def _passing(error: Exception, text: str) -> bool:
-    """Whether the refusal belongs to a failover or a start, and passes by itself."""
-    kinds = (
-        refused.ReadOnlyError,
-        refused.ClusterDownError,
-        refused.AskError,
-        refused.TryAgainError,
-        refused.MasterDownError,
-    )
-    words = ("READONLY", "LOADING", "UNBLOCKED", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "NOREPLICAS")
-    return isinstance(error, kinds) or text.startswith(words) or "read only replica" in text
-
-
-def _within(error: Exception, *packages: str) -> bool:
-    """Whether an error was raised by the code of one of these packages."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    name = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
-    return str(name).partition(".")[0] in packages
 
 
 def _version(text: str) -> tuple[int, ...]:
