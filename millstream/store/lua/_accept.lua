@@ -1,20 +1,15 @@
 -- How a new run is written: scheduled when it is delayed, else queued.
 
 local function accept(id, key, workflow, version, arguments, priority, delay, timeout, tenant, trace, attributes)
-  local fields = {'workflow', workflow, 'args', arguments, 'enqueued', NOW_TEXT}
-  local function append(name, value)
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
-  end
-  local arm
+  local fields, last, arm = {'workflow', workflow, 'args', arguments, 'enqueued', NOW_TEXT}, 6, nil
   if trials and version == '' then version, arm = drawn(workflow, id) end
-  if arm then append('arm', arm) end
-  if version ~= '' then append('version', version) end
-  if timeout ~= '' then append('timeout', timeout) end
-  if tenant ~= '' then append('tenant', tenant) end
-  if trace ~= '' then append('trace', trace) end
-  if attributes ~= '' then append('attributes', attributes) end
-  if priority ~= 'normal' then append('priority', priority) end
+  if arm then fields[last + 1], fields[last + 2], last = 'arm', arm, last + 2 end
+  if version ~= '' then fields[last + 1], fields[last + 2], last = 'version', version, last + 2 end
+  if timeout ~= '' then fields[last + 1], fields[last + 2], last = 'timeout', timeout, last + 2 end
+  if tenant ~= '' then fields[last + 1], fields[last + 2], last = 'tenant', tenant, last + 2 end
+  if trace ~= '' then fields[last + 1], fields[last + 2], last = 'trace', trace, last + 2 end
+  if attributes ~= '' then fields[last + 1], fields[last + 2], last = 'attributes', attributes, last + 2 end
+  if priority ~= 'normal' then fields[last + 1], fields[last + 2] = 'priority', priority end
   local wait = delay ~= '' and tonumber(delay) or 0
   if wait > 0 then
     redis.call('HSET', key, 'state', 'scheduled', unpack(fields))
