@@ -42,8 +42,7 @@ _LENGTH = 4
 #: good here: they would not live in a fork.
 MODULES = (
     "aiohttp.web", "anyio._backends._asyncio", "prometheus_client", "redis.asyncio", "rich.console",
-    "rich.live", "rich.table", "rich.tree", "structlog", "typer.main",
-    "uvloop",
+    "rich.live", "rich.table", "rich.tree", "structlog", "typer.main", "uvloop",
     "millstream.cli.answers", "millstream.cli.commands", "millstream.cli.failures",
     "millstream.cli.runs", "millstream.cli.worker", "millstream_gateway.config",
     "millstream_scheduler.__main__", "millstream_worker.__main__",

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -28,7 +29,7 @@ from millstream.errors import (
 )
 from millstream.store import refusals
 from millstream.store.addresses import Address, StoreKind, parse_address
-from millstream.store.pooling import queueing
+from millstream.store.pooling import close, queueing
 from millstream.store.sealing import Sealer
 
 if TYPE_CHECKING:
@@ -69,15 +70,23 @@ class Connection:
         self._met = False
         self._closed = False
         #: For ordinary commands.
-        self.client: Any = self.new_client()
-        self._wire = self._new_wire(self.client, self._timeout_s)
+        self.client: Any
+        #: Knows the masters of a cluster, for wires alone: no command must go through a client of
+        #: redis-py that has learned of the slots and nothing else.
+        self._guide: Any
+        self._wire: Wire | Wires | None
+        self._make_clients()
 
     def open(self) -> None:
         """Make a connection usable again that was closed; one that is open stays as it is."""
         if self._closed:
             self._closed = False
-            self.client = self.new_client()
-            self._wire = self._new_wire(self.client, self._timeout_s)
+            self._make_clients()
+
+    def _make_clients(self) -> None:
+        self.client = self.new_client()
+        self._guide = self.new_client() if self.address.kind is StoreKind.CLUSTER else None
+        self._wire = self._new_wire(self._timeout_s)
 
     @property
     def scripts(self) -> Any:
@@ -103,7 +112,8 @@ class Connection:
     async def close_client(self, client: Any) -> None:
         """Close one of the clients made by `new_client`."""
         self._clients.remove(client)
-        await _close([client, *self._asking.pop(id(client), ())])
+        for each in (client, *self._asking.pop(id(client), ())):
+            await close(each)
 
     async def aclose(self) -> None:
         """Close every client. A thread must not use its own any more.
@@ -113,8 +123,8 @@ class Connection:
         self._closed = True
         if self._wire is not None:
             await self._wire.aclose()
-        asking = [each for part in self._asking.values() for each in part]
-        await _close([*self._clients, *asking])
+        for client in (*self._clients, *itertools.chain.from_iterable(self._asking.values())):
+            await close(client)
         self._clients.clear()
         self._asking.clear()
 
@@ -140,7 +150,7 @@ class Connection:
             raise refusals.translated(error, self.address, met=self._met) from error
         except (RuntimeError, AttributeError) as error:
             # How uvloop and redis-py trip over a connection that was closed under their hands.
-            if not refusals.within(error, "redis", "uvloop", "asyncio"):
+            if not _within(error, "redis", "uvloop", "asyncio"):
                 raise
             raise StoreUnavailable(str(self.address), f"the connection broke: {error}") from error
 
@@ -196,15 +206,14 @@ class Connection:
 
     def new_reader(self, read_timeout_s: float) -> Any:
         """Return what blocking reads are sent with, to be closed with ``aclose``."""
-        client = self.client
-        if self.address.kind is StoreKind.CLUSTER:
-            # What is to find another master for a blocking read waits as long as that.
-            client = self.new_client(read_timeout_s=read_timeout_s)
-        wire = self._new_wire(client, read_timeout_s + self._timeout_s)
+        wire = self._new_wire(read_timeout_s + self._timeout_s)
         return wire or self.new_client(read_timeout_s=read_timeout_s)
 
     async def new_ear(self) -> Ear | None:
-        """Return what a channel is heard with, on a connection of its own; None as for wires."""
+        """Return what a channel is heard with, on a connection of its own.
+
+        None where only redis-py knows the way: in memory, in a cluster, and without hiredis.
+        """
         if self.address.kind not in _ONE_SERVER:
             return None
         try:
@@ -213,7 +222,7 @@ class Connection:
             return None  # hiredis is not installed
         return Ear.take_over(await self._opened(self.client.connection_pool))
 
-    def _new_wire(self, client: Any, timeout_s: float) -> Wire | Wires | None:
+    def _new_wire(self, timeout_s: float) -> Wire | Wires | None:
         """Return None where only redis-py knows the way: in memory, and without hiredis."""
         if self.in_memory:
             return None
@@ -222,9 +231,9 @@ class Connection:
             from millstream.store.wires import Wires
         except ImportError:
             return None  # hiredis is not installed
-        if self.address.kind is StoreKind.CLUSTER:
-            return Wires(client, timeout_s)
-        opens = functools.partial(self._opened, client.connection_pool)
+        if self._guide is not None:
+            return Wires(self._guide, timeout_s)
+        opens = functools.partial(self._opened, self.client.connection_pool)
         return Wire(opens, timeout_s, passes=refusals.passing)
 
     async def _opened(self, pool: Any) -> Any:
@@ -281,6 +290,10 @@ class Connection:
                     " pip install 'redis>=8'"
                 )
             nodes = [library.cluster.ClusterNode(host, port) for host, port in address.hosts]
+            if library is redis.asyncio:
+                # By itself it closes all of its connections at every fifth slot that has moved,
+                # under whoever waits for a reply.
+                options["reinitialize_steps"] = 0
             return library.cluster.RedisCluster(startup_nodes=nodes, **options)
 
         host, port = address.hosts[0]
@@ -288,10 +301,13 @@ class Connection:
         return queueing(client) if library is redis.asyncio else client
 
 
-async def _close(clients: Sequence[Any]) -> None:
-    for client in clients:
-        with contextlib.suppress(redis.RedisError, OSError):
-            await client.aclose() if hasattr(client, "aclose") else client.close()
+def _within(error: Exception, *packages: str) -> bool:
+    """Whether an error was raised by the code of one of these packages."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return str(name).partition(".")[0] in packages
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -1,12 +1,15 @@
-"""Have commands wait for a connection while all are in use, instead of failing at once.
+"""Connections of redis-py's clients: waited for while all are in use, and closed for good.
 
-A thousand streams that hear of something in the same moment would look as if Redis were away.
+A thousand streams that hear of something in the same moment would look as if Redis were away, if
+those that find no connection failed at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import redis
 import redis.asyncio
 
 #: Connections of one client that commands share. More at once wait for one another.
@@ -24,3 +27,15 @@ def queueing(client: Any) -> Any:
         **pool.connection_kwargs,
     )
     return client
+
+
+async def close(client: Any) -> None:
+    """Close a client with all its connections, whatever stands in the way."""
+    with contextlib.suppress(redis.RedisError, OSError):
+        await client.aclose() if hasattr(client, "aclose") else client.close()
+    manager = getattr(client, "nodes_manager", None)
+    if manager is not None:
+        # After an error the client of a cluster takes itself for closed, and closes nothing.
+        for nodes in ("nodes_cache", "startup_nodes"):
+            with contextlib.suppress(redis.RedisError, OSError):
+                await manager.aclose(nodes)

@@ -1,6 +1,6 @@
 """What errors of redis-py mean for us, and which of them pass by themselves.
 
-It knows the words of Redis, Valkey and redis-py, which differ between releases; nothing above does.
+It knows the words of Redis, Valkey and redis-py, which differ between releases.
 """
 
 from __future__ import annotations
@@ -57,15 +57,6 @@ def passing(error: Exception) -> bool:
         or text.startswith(_PASSING_WORDS)
         or "read only replica" in text
     )
-
-
-def within(error: Exception, *packages: str) -> bool:
-    """Whether an error was raised by the code of one of these packages."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    name = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
-    return str(name).partition(".")[0] in packages
 
 
 def _doubt(address: Address, text: str) -> str:

@@ -1,4 +1,4 @@
-"""One connection for all script calls of a program: they leave at once and are answered in order.
+"""One connection for all script calls to a server: they leave at once and are answered in order.
 
 redis-py opens the connection, since it knows of passwords, TLS and sentinels. From there on it
 would lend the connection to one call at a time and spend five times what the call itself costs,
@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as Broken
 from redis.exceptions import InvalidResponse, ResponseError
 from redis.exceptions import TimeoutError as Overdue
 
-_CLOSED = "this connection was closed by its owner"
+CLOSED = "this connection was closed by its owner"
 #: Returns a connection of redis-py that has said all that the server wants to hear first.
 Opens = Callable[[], Awaitable[Any]]
 
@@ -100,14 +100,14 @@ class Wire:
             self._failure = None
             if self._closed:
                 # While it was being opened, and nobody would close it any more.
-                line.close(Broken(_CLOSED))
+                line.close(Broken(CLOSED))
             self._check_open()
             self._line = line
             return line
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Broken(_CLOSED)
+            raise Broken(CLOSED)
 
 
 class _Line(asyncio.Protocol):

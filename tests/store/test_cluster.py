@@ -54,3 +54,14 @@ def test_a_library_that_is_too_old_for_clusters_is_named(monkeypatch: pytest.Mon
 
     with pytest.raises(ConfigError, match="redis>=8"):
         Connection("redis+cluster://127.0.0.1:1")
+
+
+async def test_commands_and_scripts_go_side_by_side(cluster: Cluster) -> None:
+    """What has found the way for a script has not yet learned what redis-py's commands need."""
+    connection = Connection(cluster.url)
+    for number in range(10):
+        set_it = ("EVAL", "return redis.call('SET', KEYS[1], ARGV[1])", 1, number, "here")
+        await connection.scripts.execute_command(*set_it)
+        assert await connection.client.get(number) == b"here"
+        assert await connection.client.execute_command("GET", number) == b"here"
+    await connection.aclose()

@@ -6,8 +6,9 @@ The cluster is a real one, of three masters; slots are moved in it as an operato
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import anyio
 import pytest
@@ -24,10 +25,13 @@ SWAP = "local old = redis.call('GET', KEYS[1]) redis.call('SET', KEYS[1], ARGV[1
 KEYS = ("b", "c", "a")
 
 
+pytestmark = pytest.mark.skipif(
+    not RedisServer.available("redis-server"), reason="redis-server is not on PATH"
+)
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    if not RedisServer.available("redis-server"):
-        pytest.skip("redis-server is not on PATH")
     with Cluster(3) as cluster:
         assert [cluster.servers.index(cluster.owner(key)) for key in KEYS] == [0, 1, 2]
         yield cluster
@@ -110,56 +114,76 @@ async def test_a_call_has_left_before_its_caller_waits(wires: Wires, cluster: Cl
 
 async def test_a_slot_that_has_moved_is_followed(wires: Wires, cluster: Cluster) -> None:
     """And what is under way to its old master on the same connection is not given up for it."""
-    old, new = cluster.servers[0], cluster.servers[1]
+    old = cluster.servers[0]
     other = next(key for key in map(str, range(1000)) if cluster.owner(key) is old)
-    with old.client() as client:
-        client.xgroup_create(other, "g", mkstream=True)
+    await swap(wires, KEYS[0], "there")  # it is known where that is
     found: list[object] = []
 
     async def wait() -> None:
         read = ("XREADGROUP", "GROUP", "g", "me", "BLOCK", 0, "STREAMS", other, ">")
         found.append(await wires.execute_command(*read))
 
-    await swap(wires, KEYS[0], "there")  # it is known where that is
-    with old.client() as client:
-        client.delete(KEYS[0])
-    for server in cluster.servers:
-        set_slot(server, KEYS[0], "NODE", node_id(new))
-    try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(wait)
-            await _until(lambda: _blocked(old))
-            group.start_soon(swap, wires, KEYS[0], "here")
-            await anyio.sleep(0.05)
-            # One connection: what is called behind a blocked read is executed behind it.
-            with old.client() as client:
-                client.xadd(other, {"a": "1"})
+    async with moved(cluster, KEYS[0]) as new, anyio.create_task_group() as group:
         refusals = _moved(old)
+        with old.client() as client:
+            client.xgroup_create(other, "g", mkstream=True)
+        # In one turn of the loop, so that the read is under way when the refusal comes.
+        group.start_soon(swap, wires, KEYS[0], "here")
+        group.start_soon(wait)
+        await _until(lambda: _holds(new, KEYS[0], b"here"))
+        assert not found
         assert await swap(wires, KEYS[0], "again") == b"here"
-        assert _moved(old) == refusals > 0, "from then on it is known"
-        assert found[0]
-    finally:
-        with new.client() as client:
-            client.delete(KEYS[0])
-        for server in cluster.servers:
-            set_slot(server, KEYS[0], "NODE", node_id(old))
+        assert _moved(old) == refusals + 1, "from then on it is known"
+        with old.client() as client:
+            client.xadd(other, {"a": "1"})
+    assert found[0]
+
+
+async def test_many_calls_to_slots_that_have_moved_disturb_nobody(
+    wires: Wires, cluster: Cluster
+) -> None:
+    """Each is sent to who has its slot, on the one connection to that one."""
+    for key in KEYS:
+        await swap(wires, key, "there")
+    answers: list[bytes | None] = []
+
+    async def ask(key: str) -> None:
+        answers.append(await swap(wires, key, "here"))
+
+    async with moved(cluster, KEYS[0]) as new:
+        before = connections(new)
+        async with anyio.create_task_group() as group:
+            for number in range(50):
+                group.start_soon(ask, KEYS[0])
+                group.start_soon(ask, f"{{{KEYS[0]}}}{number}")
+                group.start_soon(ask, KEYS[1])
+        assert len(answers) == 150
+        assert connections(new) == before
 
 
 async def test_a_slot_on_its_way_is_asked_for_where_it_goes(wires: Wires, cluster: Cluster) -> None:
-    """What stands there already is there, what does not yet is where it was."""
+    """What stands there already is there, what does not yet is where it was; by many at once."""
     old, new = cluster.servers[0], cluster.servers[1]
     await swap(wires, "{b}old", "old")
+    answers: list[bytes | None] = []
+
+    async def ask(number: int) -> None:
+        await swap(wires, f"{{b}}new{number}", number)
+        answers.append(await swap(wires, f"{{b}}new{number}", "newer"))
+
     set_slot(new, KEYS[0], "IMPORTING", node_id(old))
     set_slot(old, KEYS[0], "MIGRATING", node_id(new))
     try:
         assert await swap(wires, "{b}old", "older") == b"old"
-        assert await swap(wires, "{b}new", "new") is None
-        assert await swap(wires, "{b}new", "newer") == b"new"
+        async with anyio.create_task_group() as group:
+            for number in range(30):
+                group.start_soon(ask, number)
+        assert sorted(answers, key=str) == sorted((b"%d" % n for n in range(30)), key=str)
+        assert _holds(new, "{b}new7", b"newer", asking=True)
     finally:
         for server in (old, new):
             set_slot(server, KEYS[0], "STABLE")
-        with new.client() as client:
-            client.flushall()
+        new.flush()
 
 
 async def test_a_command_and_a_script_leave_together(wires: Wires, cluster: Cluster) -> None:
@@ -178,29 +202,77 @@ async def test_a_command_and_a_script_leave_together(wires: Wires, cluster: Clus
     assert isinstance(refusal, refused.NoScriptError)
 
 
+async def test_what_leaves_together_follows_its_slot(wires: Wires, cluster: Cluster) -> None:
+    """And the script does not go where the command before it has failed."""
+    key = f"{{{KEYS[0]}}}s"
+    await swap(wires, KEYS[0], "there")
+    async with moved(cluster, KEYS[0]) as new:
+        read = ("XREADGROUP", "GROUP", "g", "me", "COUNT", 1, "BLOCK", 1, "STREAMS", key, ">")
+        script = ("EVAL", SWAP, 1, KEYS[0], "x")
+        failed, left_out = await wires.execute_together(read, script)
+        assert "NOGROUP" in str(failed)
+        assert left_out is failed
+        assert not _holds(new, KEYS[0], b"x")
+
+        with new.client() as client:
+            client.xgroup_create(key, "g", mkstream=True)
+        assert await wires.execute_together(read, script) == [None, None]
+        assert _holds(new, KEYS[0], b"x")
+        with new.client() as client:
+            client.delete(key)
+
+
+async def test_a_master_that_is_away_holds_up_nobody_else() -> None:
+    """Neither who knows the cluster already nor who has just come."""
+    with Cluster(3) as cluster:
+        for server in cluster.servers:
+            with server.client() as client:
+                client.config_set("cluster-require-full-coverage", "no")
+        async with calls_to(cluster) as known, calls_to(cluster) as new:
+            for key in KEYS:
+                await swap(known, key, "first")
+            cluster.servers[0].kill()
+
+            for wires in (known, new):
+                for _ in range(3):
+                    with pytest.raises(
+                        (refused.RedisError, refused.RedisClusterException, OSError)
+                    ):
+                        await swap(wires, KEYS[0], "lost")
+                    assert await swap(wires, KEYS[1], "x") is not None
+                    assert await swap(wires, KEYS[2], "x") is not None
+
+
 @pytest.mark.slow
-async def test_a_master_that_died_is_found_again(wires: Wires) -> None:
+async def test_a_master_that_died_is_found_again() -> None:
     """What was under way fails, since nobody knows whether it was executed; then it goes on."""
     with Cluster(3) as cluster:
-        connection = Connection(cluster.url)
-        own = connection.scripts
-        assert isinstance(own, Wires)
-        for key in KEYS:
-            await swap(own, key, "first")
-        cluster.servers[0].kill()
+        async with calls_to(cluster) as wires:
+            for key in KEYS:
+                await swap(wires, key, "first")
+            with cluster.servers[0].client() as client:
+                client.xgroup_create("b{b}", "g", mkstream=True)
+            failed: list[BaseException] = []
 
-        with pytest.raises((refused.ConnectionError, refused.TimeoutError)):
-            await swap(own, KEYS[0], "lost")
-        assert await swap(own, KEYS[1], "second") == b"first"
+            async def wait() -> None:
+                read = ("XREADGROUP", "GROUP", "g", "me", "BLOCK", 0, "STREAMS", "b{b}", ">")
+                with pytest.raises(refused.ConnectionError) as caught:
+                    await wires.execute_command(*read)
+                failed.append(caught.value)
 
-        cluster.servers[0].restart()
-        await _until_served(own, KEYS[0])
-        before = connections(cluster.servers[0])
-        async with anyio.create_task_group() as group:
-            for number in range(20):
-                group.start_soon(swap, own, KEYS[0], number)
-        assert connections(cluster.servers[0]) <= before + 1, "they share one connection again"
-        await connection.aclose()
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                await _until(lambda: _blocked(cluster.servers[0]))
+                cluster.servers[0].kill()
+            assert failed
+
+            cluster.servers[0].restart()
+            await _until_served(wires, KEYS[0])
+            before = connections(cluster.servers[0])
+            async with anyio.create_task_group() as group:
+                for number in range(20):
+                    group.start_soon(swap, wires, KEYS[0], number)
+            assert connections(cluster.servers[0]) == before, "they share one connection again"
 
 
 @pytest.mark.slow
@@ -214,18 +286,16 @@ async def test_who_took_a_dead_masters_place_is_found() -> None:
             await _until(lambda: client.cluster("INFO")["cluster_known_nodes"] == "4")
             client.execute_command("CLUSTER", "REPLICATE", node_id(first))
             await _until(lambda: client.info("replication")["master_link_status"] == "up")
-        connection = Connection(cluster.url)
-        own = connection.scripts
-        assert isinstance(own, Wires)
-        await swap(own, KEYS[0], "first")
-        with first.client() as client:
-            client.execute_command("WAIT", 1, 5000)
+        async with calls_to(cluster) as wires:
+            await swap(wires, KEYS[0], "first")
+            with first.client() as client:
+                client.set("{b}mark", "here")  # WAIT is about the writes of its own connection
+                client.execute_command("WAIT", 1, 5000)
 
-        first.kill()
-        with replica.client() as client:
-            client.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
-        assert await _until_served(own, KEYS[0]) == b"first"
-        await connection.aclose()
+            first.kill()
+            with replica.client() as client:
+                client.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+            assert await _until_served(wires, KEYS[0]) == b"first"
 
 
 async def test_wires_that_were_closed_open_nothing_any_more(cluster: Cluster) -> None:
@@ -246,20 +316,76 @@ async def test_wires_that_were_closed_open_nothing_any_more(cluster: Cluster) ->
     await _until(lambda: [connections(server) for server in cluster.servers] == before)
 
 
+@pytest.mark.parametrize("turns", range(0, 12, 3))
+async def test_wires_that_are_closed_while_they_open_leave_nothing(
+    cluster: Cluster, turns: int
+) -> None:
+    """Whatever the first call waits for in that moment."""
+    before = [connections(server) for server in cluster.servers]
+    connection = Connection(cluster.url)
+
+    async def ask() -> None:
+        with contextlib.suppress(refused.ConnectionError):
+            await swap(connection.scripts, KEYS[0], "x")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        for _ in range(turns):
+            await anyio.sleep(0.0005)
+        await connection.aclose()
+
+    await _until(lambda: [connections(server) for server in cluster.servers] == before)
+
+
+@contextlib.asynccontextmanager
+async def calls_to(cluster: Cluster) -> AsyncIterator[Wires]:
+    """Calls to a cluster, until the end of the block."""
+    connection = Connection(cluster.url)
+    assert isinstance(connection.scripts, Wires)
+    try:
+        yield connection.scripts
+    finally:
+        await connection.aclose()
+
+
+@contextlib.asynccontextmanager
+async def moved(cluster: Cluster, key: str) -> AsyncIterator[RedisServer]:
+    """Have another master than before own the slot of a key, which is empty before and after."""
+    old = cluster.owner(key)
+    new = next(server for server in cluster.servers if server is not old)
+    with old.client() as client:
+        client.flushall()
+    for server in cluster.servers:
+        set_slot(server, key, "NODE", node_id(new))
+    try:
+        yield new
+    finally:
+        with new.client() as client:
+            client.flushall()
+        for server in cluster.servers:
+            set_slot(server, key, "NODE", node_id(old))
+
+
 async def _until_served(wires: Wires, key: str) -> bytes | None:
     with anyio.fail_after(20):
         while True:
             try:
                 return await swap(wires, key, "served")
-            except (refused.RedisError, OSError):
+            except (refused.RedisError, refused.RedisClusterException, OSError):
                 await anyio.sleep(0.05)
 
 
-async def _until(condition: object) -> None:
-    assert callable(condition)
+async def _until(condition: Callable[[], object]) -> None:
     with anyio.fail_after(20):
         while not condition():
             await anyio.sleep(0.01)
+
+
+def _holds(server: RedisServer, key: str, value: bytes, *, asking: bool = False) -> bool:
+    with server.client() as client:
+        if asking:
+            client.execute_command("ASKING")
+        return bool(client.get(key) == value)
 
 
 def _blocked(server: RedisServer) -> int:
