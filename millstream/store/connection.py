@@ -34,6 +34,7 @@ from millstream.store.sealing import Sealer
 
 if TYPE_CHECKING:
     from millstream.store.ear import Ear
+    from millstream.store.guide import Guide
     from millstream.store.wire import Wire
     from millstream.store.wires import Wires
 
@@ -71,9 +72,8 @@ class Connection:
         self._closed = False
         #: For ordinary commands.
         self.client: Any
-        #: Knows the masters of a cluster, for wires alone: no command must go through a client of
-        #: redis-py that has learned of the slots and nothing else.
-        self._guide: Any
+        #: Who has which slot of a cluster, for all that goes there over wires.
+        self._guide: Guide | None = None
         self._wire: Wire | Wires | None
         self._make_clients()
 
@@ -85,7 +85,6 @@ class Connection:
 
     def _make_clients(self) -> None:
         self.client = self.new_client()
-        self._guide = self.new_client() if self.address.kind is StoreKind.CLUSTER else None
         self._wire = self._new_wire(self._timeout_s)
 
     @property
@@ -228,13 +227,31 @@ class Connection:
             return None
         try:
             from millstream.store.wire import Wire
-            from millstream.store.wires import Wires
         except ImportError:
             return None  # hiredis is not installed
-        if self._guide is not None:
-            return Wires(self._guide, timeout_s)
+        if self.address.kind is StoreKind.CLUSTER:
+            return self._new_wires(timeout_s)
         opens = functools.partial(self._opened, self.client.connection_pool)
         return Wire(opens, timeout_s, passes=refusals.passing)
+
+    def _new_wires(self, timeout_s: float) -> Wires:
+        from millstream.store.guide import Guide, Node
+        from millstream.store.wires import Wires
+
+        options = self.client.nodes_manager.connection_kwargs
+
+        async def opens(node: Node) -> Any:
+            # As redis-py's own, by one that knows which class and options a connection has.
+            known = redis.asyncio.cluster.ClusterNode(*node, **options)
+            # Without pauses and trials anew: whoever calls decides about these.
+            retry = AsyncRetry(NoBackoff(), 0)
+            connection: Any = known.connection_class(**known.connection_kwargs | {"retry": retry})
+            await connection.connect()
+            return connection
+
+        if self._guide is None:
+            self._guide = Guide([Node(*each) for each in self.address.hosts], opens)
+        return Wires(self._guide, opens, timeout_s)
 
     async def _opened(self, pool: Any) -> Any:
         connection = pool.make_connection()

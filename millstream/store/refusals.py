@@ -25,6 +25,7 @@ _PASSING_WORDS = (
 
 def translated(error: Exception, address: Address, *, met: bool) -> Exception:
     """Return our error for one of redis-py's. ``met``: the address has answered before."""
+    error = _cause(error)
     text = str(error).strip() or type(error).__name__
     if text.startswith("No master found for"):
         # What follows there is how each sentinel was asked, and that is long.
@@ -57,6 +58,17 @@ def passing(error: Exception) -> bool:
         or text.startswith(_PASSING_WORDS)
         or "read only replica" in text
     )
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what redis-py wraps into an error about the cluster, where that one never passes."""
+    cause: BaseException | None = error
+    while isinstance(cause, refused.RedisClusterException):
+        cause = cause.__cause__ or cause.__context__
+    final = isinstance(cause, refused.AuthenticationError) or (
+        isinstance(cause, refused.ResponseError) and not passing(cause)
+    )
+    return cause if final and isinstance(cause, Exception) else error
 
 
 def _doubt(address: Address, text: str) -> str:

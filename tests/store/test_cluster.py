@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from millstream.errors import ConfigError, StoreUnavailable, UnfitStore
+from millstream.errors import ConfigError, StoreError, StoreUnavailable, UnfitStore
 from millstream.store.connection import Connection
+from millstream.store.keys import Lane
+from millstream.store.scripts import call
 from tests.arranged import Cluster
 from tests.servers import RedisServer
 
@@ -64,4 +66,24 @@ async def test_commands_and_scripts_go_side_by_side(cluster: Cluster) -> None:
         await connection.scripts.execute_command(*set_it)
         assert await connection.client.get(number) == b"here"
         assert await connection.client.execute_command("GET", number) == b"here"
+    await connection.aclose()
+
+
+async def test_a_wrong_password_is_no_cluster_that_is_away(cluster: Cluster) -> None:
+    """Whoever insists would insist for ever."""
+    connection = Connection(cluster.url.replace("://", "://nobody:wrong@"))
+    lane = Lane("default")
+
+    with pytest.raises(UnfitStore, match="check the user, its password"):
+        await connection.check()
+    with pytest.raises(UnfitStore, match="check the user, its password"), connection.translated():
+        await call(connection.scripts, "vacant", lane, [])
+    await connection.aclose()
+
+
+async def test_a_server_alone_is_no_cluster(redis_server: RedisServer) -> None:
+    connection = Connection(f"redis+cluster://127.0.0.1:{redis_server.port}")
+    with pytest.raises(StoreError, match="cluster support disabled") as caught:
+        await connection.check()
+    assert not isinstance(caught.value, StoreUnavailable)
     await connection.aclose()

@@ -203,23 +203,23 @@ async def test_a_command_and_a_script_leave_together(wires: Wires, cluster: Clus
 
 
 async def test_what_leaves_together_follows_its_slot(wires: Wires, cluster: Cluster) -> None:
-    """And the script does not go where the command before it has failed."""
+    """The command that waits is sent on; the script behind it is left to whoever calls it again."""
     key = f"{{{KEYS[0]}}}s"
     await swap(wires, KEYS[0], "there")
     async with moved(cluster, KEYS[0]) as new:
-        read = ("XREADGROUP", "GROUP", "g", "me", "COUNT", 1, "BLOCK", 1, "STREAMS", key, ">")
-        script = ("EVAL", SWAP, 1, KEYS[0], "x")
-        failed, left_out = await wires.execute_together(read, script)
-        assert "NOGROUP" in str(failed)
-        assert left_out is failed
-        assert not _holds(new, KEYS[0], b"x")
-
         with new.client() as client:
             client.xgroup_create(key, "g", mkstream=True)
+            client.xadd(key, {"a": "1"})
+        read = ("XREADGROUP", "GROUP", "g", "me", "COUNT", 1, "BLOCK", 1, "STREAMS", key, ">")
+        script = ("EVAL", SWAP, 1, KEYS[0], "x")
+
+        found, left_out = await wires.execute_together(read, script)
+        assert found[0][0] == key.encode()
+        assert isinstance(left_out, refused.MovedError)
+        assert not _holds(new, KEYS[0], b"x")
+
         assert await wires.execute_together(read, script) == [None, None]
         assert _holds(new, KEYS[0], b"x")
-        with new.client() as client:
-            client.delete(key)
 
 
 async def test_a_master_that_is_away_holds_up_nobody_else() -> None:
@@ -397,3 +397,90 @@ def _moved(server: RedisServer) -> int:
     """How often a server has said that a slot is elsewhere."""
     with server.client() as client:
         return int(client.info("errorstats").get("errorstat_MOVED", {"count": 0})["count"])
+
+
+async def test_a_master_that_hangs_holds_up_nobody_else() -> None:
+    """It is stopped, not closed: whoever waits for it waits for long."""
+    with Cluster(3) as cluster:
+        for server in cluster.servers:
+            with server.client() as client:
+                client.config_set("cluster-require-full-coverage", "no")
+        cluster.servers[0].freeze()
+        try:
+            async with calls_to(cluster) as wires:
+                for _ in range(20):
+                    assert await swap(wires, KEYS[1], "x") in {None, b"x"}
+                    assert await swap(wires, KEYS[2], "x") in {None, b"x"}
+        finally:
+            cluster.servers[0].thaw()
+
+
+async def test_a_master_that_is_cut_off_from_the_others_is_asked_about(cluster: Cluster) -> None:
+    """It answers that the cluster is down; another one may have its slots by now."""
+    async with calls_to(cluster) as wires:
+        await swap(wires, KEYS[0], "there")
+        old = cluster.servers[0]
+        with old.client() as client:
+            client.delete(KEYS[0])
+            slot = client.execute_command("CLUSTER", "KEYSLOT", KEYS[0])
+            client.execute_command("CLUSTER", "DELSLOTS", slot)
+        try:
+            before = _questions(cluster)
+            with pytest.raises(refused.ClusterDownError):
+                await swap(wires, KEYS[0], "x")
+            with contextlib.suppress(refused.RedisError):
+                await swap(wires, KEYS[0], "x")
+            assert _questions(cluster) == before + 1
+        finally:
+            with old.client() as client:
+                client.execute_command("CLUSTER", "ADDSLOTS", slot)
+            await _until(lambda: _stands(cluster))
+
+
+async def test_a_slot_goes_to_a_master_that_has_none_yet(cluster: Cluster) -> None:
+    """As the first does when a master is added: the cluster does not name it among its masters."""
+    settings = {"cluster-enabled": "yes"}
+    with RedisServer(config=settings) as new:
+        old = cluster.servers[0]
+        with old.client() as client:
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", new.port)
+        await _until(lambda: _stands(cluster, new) and _knows(old, new))
+        async with calls_to(cluster) as wires:
+            await swap(wires, KEYS[1], "there")
+            set_slot(new, KEYS[0], "IMPORTING", node_id(old))
+            set_slot(old, KEYS[0], "MIGRATING", node_id(new))
+            try:
+                assert await swap(wires, KEYS[0], "here") is None
+                assert await swap(wires, KEYS[0], "still") == b"here"
+                assert _holds(new, KEYS[0], b"still", asking=True)
+            finally:
+                for server in (old, new):
+                    set_slot(server, KEYS[0], "STABLE")
+                gone = node_id(new)
+                for server in cluster.servers:
+                    with server.client() as client, contextlib.suppress(refused.ResponseError):
+                        client.execute_command("CLUSTER", "FORGET", gone)
+
+
+def _questions(cluster: Cluster) -> int:
+    """How often somebody has asked the cluster who has which slots."""
+    stats = []
+    for server in cluster.servers:
+        with server.client() as client:
+            stats.append(client.info("commandstats").get("cmdstat_cluster|slots", {"calls": 0}))
+    return sum(int(each["calls"]) for each in stats)
+
+
+def _knows(server: RedisServer, other: RedisServer) -> bool:
+    with server.client() as client:
+        return node_id(other) in str(client.cluster("NODES"))
+
+
+def _stands(cluster: Cluster, *more: RedisServer) -> bool:
+    """Whether everybody knows who has every slot."""
+    for server in (*cluster.servers, *more):
+        with server.client() as client:
+            said = client.cluster("INFO")
+            if (said["cluster_state"], said["cluster_slots_assigned"]) != ("ok", "16384"):
+                return False
+    return True
