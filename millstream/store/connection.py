@@ -73,7 +73,7 @@ class Connection:
         #: For ordinary commands.
         self.client: Any
         #: Who has which slot of a cluster, for all that goes there over wires.
-        self._guide: Guide | None = None
+        self._guide: Guide | None
         self._wire: Wire | Wires | None
         self._make_clients()
 
@@ -85,6 +85,7 @@ class Connection:
 
     def _make_clients(self) -> None:
         self.client = self.new_client()
+        self._guide = None
         self._wire = self._new_wire(self._timeout_s)
 
     @property

@@ -1,8 +1,8 @@
 """Who has which slot of a cluster: asked of the cluster when it is not known, or holds no more.
 
-Promises: a master that is away is asked last, and none is waited for longer than a second. The
-addresses that the program was given are asked, too, also when the cluster has long moved on from
-them. However many want to know, the cluster is asked once, and a few times a second at most.
+Promises: who did not answer is asked last, and waited for two seconds at most. The addresses that
+the program was given are asked, too, also when the cluster has long moved on from them. However
+many want to know, the cluster is asked once, and a few times a second at most.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ from typing import Any, NamedTuple
 import anyio
 from redis.exceptions import (
     AuthenticationError,
+    NoPermissionError,
     RedisClusterException,
     RedisError,
-    ResponseError,
     SlotNotCoveredError,
 )
 from redis.exceptions import ConnectionError as Broken
 from redis.exceptions import TimeoutError as Overdue
 
-from millstream.store import refusals
-
 #: How long one node may take to answer, and the time between two questions to the cluster.
-_PATIENCE_S = 1.0
+_PATIENCE_S = 2.0
 _PACE_S = 0.25
 
 
@@ -42,6 +40,7 @@ class _Range(NamedTuple):
     first: int
     last: int
     master: Node
+    replicas: tuple[Node, ...]
 
 
 class Guide:
@@ -53,8 +52,9 @@ class Guide:
         self._ranges: list[_Range] = []
         #: What masters have said since the cluster was asked last.
         self._moved: dict[int, Node] = {}
-        #: Who was found to be away since then.
+        #: Who was found to be away since then, and who did not answer when asked last.
         self._missing: set[Node] = set()
+        self._silent: set[Node] = set()
         self._asking = asyncio.Lock()
         self._asked = 0
         self._failure: Exception | None = None
@@ -67,7 +67,7 @@ class Guide:
             await self._learn()
             node = self._master(slot)
         if node is None:
-            raise SlotNotCoveredError(f"no master of the cluster has slot {slot}")
+            raise SlotNotCoveredError(f"no master of the cluster has slot {slot}") from None
         return node
 
     def moved(self, slot: int, to: Node) -> None:
@@ -98,36 +98,38 @@ class Guide:
             missing = frozenset(self._missing)
             try:
                 self._ranges = await self._slots(missing)
-            except (RedisError, RedisClusterException, OSError) as error:
-                self._failure = error
-                raise
-            else:
                 self._failure = None
                 self._moved.clear()
                 self._missing -= missing
-            finally:
+            except (RedisError, RedisClusterException, OSError) as error:
+                # Not so when whoever asks gives up: then the next one asks.
+                self._failure = error
                 self._asked += 1
+                raise
+            finally:
                 self._asked_at = loop.time()
+            self._asked += 1
 
     async def _slots(self, missing: frozenset[Node]) -> list[_Range]:
         """Return what the first that answers says; raises what the last one has failed with."""
-        masters = list({each.master: None for each in self._ranges})
-        random.shuffle(masters)
-        nodes = dict.fromkeys([*masters, *self._seeds])
+        known = [node for each in self._ranges for node in (each.master, *each.replicas)]
+        random.shuffle(known)
+        nodes = dict.fromkeys([*self._moved.values(), *known, *self._seeds])
+        last = missing | self._silent
         failure: Exception = Broken("the cluster has no address")
-        for node in sorted(nodes, key=missing.__contains__):
+        for node in sorted(nodes, key=last.__contains__):
             try:
                 found = _ranges(await self._answer(node), node)
-            except AuthenticationError:
-                raise
+            except (AuthenticationError, NoPermissionError):
+                raise  # no other node would say otherwise
             except (RedisError, OSError) as error:
-                if isinstance(error, ResponseError) and not refusals.passing(error):
-                    raise  # it is no cluster, or this user may not ask
+                self._silent.add(node)
                 failure = error
-            else:
-                if found:
-                    return found
-                failure = SlotNotCoveredError(f"{node.host}:{node.port} knows of no slots")
+                continue
+            self._silent.discard(node)
+            if found:
+                return found
+            failure = SlotNotCoveredError(f"{node.host}:{node.port} knows of no slots")
         raise failure
 
     async def _answer(self, node: Node) -> Any:
@@ -144,12 +146,14 @@ class Guide:
 
 def _ranges(reply: Sequence[Any], asked: Node) -> list[_Range]:
     """Return what ``CLUSTER SLOTS`` says, in order; who has no name there is who was asked."""
-    rows = [(int(first), int(last), master) for first, last, master, *_ in reply]
-    found = [
-        _Range(first, last, Node(_text(master[0]) or asked.host, int(master[1])))
-        for first, last, master in rows
-    ]
-    return sorted(found)
+    return sorted(
+        _Range(int(first), int(last), *_nodes(nodes, asked)) for first, last, *nodes in reply
+    )
+
+
+def _nodes(rows: Sequence[Any], asked: Node) -> tuple[Node, tuple[Node, ...]]:
+    master, *replicas = [Node(_text(row[0]) or asked.host, int(row[1])) for row in rows]
+    return master, tuple(replicas)
 
 
 def _text(host: bytes | str | None) -> str:

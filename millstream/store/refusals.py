@@ -57,6 +57,8 @@ def passing(error: Exception) -> bool:
         isinstance(error, _PASSING)
         or text.startswith(_PASSING_WORDS)
         or "read only replica" in text
+        # With a class of its own where it is not that of a cluster.
+        or "max number of clients" in text
     )
 
 
@@ -64,7 +66,7 @@ def _cause(error: Exception) -> Exception:
     """Return what redis-py wraps into an error about the cluster, where that one never passes."""
     cause: BaseException | None = error
     while isinstance(cause, refused.RedisClusterException):
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     final = isinstance(cause, refused.AuthenticationError) or (
         isinstance(cause, refused.ResponseError) and not passing(cause)
     )

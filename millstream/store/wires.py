@@ -48,20 +48,20 @@ class Wires:
         self._guide = guide
         self._opens = opens
         self._timeout_s = timeout_s
-        #: One that leads to nobody any more holds no connection.
+        #: One to a node that has no slots any more is kept: it holds a connection at most.
         self._wires: dict[Node, Wire] = {}
         self._closed = False
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command and return its reply. Raises errors of redis-py."""
         del options
-        node = await self._guide.master_of(_slot_of(args))
+        node = await self._master(args)
         try:
             return await self._to(node).execute_command(*args)
         except _ELSEWHERE as refusal:
             return await self._redirected(node, refusal, args)
         except _LOST:
-            self._guide.miss(node)
+            self._miss(node)
             raise
 
     async def execute_together(self, *commands: tuple[Any, ...]) -> list[Any]:
@@ -69,11 +69,11 @@ class Wires:
 
         See `Wire.execute_together`. Where the slot has moved, the first alone is sent on.
         """
-        node = await self._guide.master_of(_slot_of(commands[0]))
+        node = await self._master(commands[0])
         try:
             replies = await self._to(node).execute_together(*commands)
         except _LOST:
-            self._guide.miss(node)
+            self._miss(node)
             raise
         if isinstance(replies[0], _ELSEWHERE):
             try:
@@ -81,7 +81,7 @@ class Wires:
             except Exception as error:  # noqa: BLE001 - told in the place of the reply
                 replies[0] = error
         elif any(isinstance(reply, _LOST) for reply in replies):
-            self._guide.miss(node)
+            self._miss(node)
         return replies
 
     async def aclose(self) -> None:
@@ -90,9 +90,20 @@ class Wires:
         for wire in self._wires.values():
             await wire.aclose()
 
-    def _to(self, node: Node) -> Wire:
+    async def _master(self, args: Sequence[Any]) -> Node:
+        self._check_open()
+        return await self._guide.master_of(_slot_of(args))
+
+    def _miss(self, node: Node) -> None:
+        if not self._closed:  # else it was given up here
+            self._guide.miss(node)
+
+    def _check_open(self) -> None:
         if self._closed:
             raise Broken(CLOSED)
+
+    def _to(self, node: Node) -> Wire:
+        self._check_open()
         wire = self._wires.get(node)
         if wire is None:
             opens = functools.partial(self._opens, node)
@@ -119,7 +130,7 @@ class Wires:
             except _ELSEWHERE as again:
                 refusal = again
             except _LOST:
-                self._guide.miss(node)
+                self._miss(node)
                 raise
             else:
                 return reply
@@ -128,7 +139,7 @@ class Wires:
     async def _next(self, node: Node, refusal: ResponseError, args: Sequence[Any]) -> Node:
         """Return who is to be asked after a refusal by a node."""
         if isinstance(refusal, TryAgainError):
-            return await self._guide.master_of(_slot_of(args))
+            return await self._master(args)
         said = cast("AskError", refusal)
         # Who is named without a host is on the same one.
         there = Node(said.host or node.host, said.port)

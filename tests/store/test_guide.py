@@ -16,7 +16,8 @@ import redis.exceptions as refused
 from millstream.store import guide
 from millstream.store.guide import Guide, Node
 
-A, B, C = Node("a", 1), Node("b", 2), Node("c", 3)
+A, B, C, D = Node("a", 1), Node("b", 2), Node("c", 3), Node("d", 4)
+REPLICA = Node("replica", 7)
 SEED = Node("seed", 9)
 
 
@@ -108,13 +109,65 @@ async def test_who_waits_shares_a_failure(played: Played) -> None:
 
 
 async def test_one_that_is_silent_or_refuses_is_passed_over(played: Played) -> None:
-    loading = refused.BusyLoadingError("LOADING")
-    played.says |= {B: loading, C: HALVES}
+    """And asked last the next time."""
+    full = refused.ResponseError("max number of clients + cluster connections reached")
+    played.says |= {B: full, C: HALVES}
     asked = Guide([A, B, C], played.opens)
 
     assert await asked.master_of(3) == A
     assert played.asked == [A, B, C]
     assert played.open == 0
+
+    played.asked.clear()
+    played.says |= {REPLICA: OSError("refused")}
+    asked.miss(A)
+    await asked.master_of(3)
+    assert set(played.asked[:2]) <= {REPLICA, C}
+    assert played.asked[-1] == C
+
+
+async def test_who_gives_up_has_the_next_one_ask(played: Played) -> None:
+    """What nobody has answered is told to nobody."""
+    asked = Guide([SEED], played.opens)
+    found: list[Node] = []
+
+    async def ask() -> None:
+        found.append(await asked.master_of(0))
+
+    async with anyio.create_task_group() as group:
+        with anyio.move_on_after(0.01) as gave_up:
+            async with anyio.create_task_group() as first:
+                first.start_soon(ask)
+                await _until(lambda: played.open)
+                group.start_soon(ask)
+        assert gave_up.cancelled_caught
+        played.says[SEED] = HALVES
+    assert found == [A]
+    assert played.open == 0
+
+
+async def _until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_who_was_named_by_a_master_is_asked_too(played: Played) -> None:
+    """All others may be gone, and the replicas have taken their places."""
+    played.says[SEED] = HALVES
+    asked = Guide([SEED], played.opens)
+    await asked.master_of(5)
+    played.says = {each: OSError("gone") for each in (A, B, SEED)}
+    played.says[REPLICA] = [row(0, 16383, C)]
+    asked.miss(A)
+    assert await asked.master_of(5) == C
+
+    asked.moved(5, D)
+    played.says = {each: OSError("gone") for each in (A, B, C, SEED, REPLICA)}
+    played.says[D] = [row(0, 16383, D)]
+    asked.miss(D)
+    assert await asked.master_of(6) == C
+    assert await asked.master_of(5) == D
+    assert await asked.master_of(6) == D
 
 
 async def test_who_is_away_is_asked_last_and_given_addresses_too(played: Played) -> None:
@@ -131,7 +184,8 @@ async def test_who_is_away_is_asked_last_and_given_addresses_too(played: Played)
 
     asked.miss(A)
     assert await asked.master_of(0) == C
-    assert played.asked == [B, SEED]
+    assert played.asked[-1] == SEED
+    assert A not in played.asked
     assert await asked.master_of(16383) == C
 
 
@@ -179,7 +233,6 @@ async def test_a_slot_that_nobody_has_is_no_reason_to_miss_the_others(played: Pl
     [
         refused.AuthenticationError("WRONGPASS"),
         refused.NoPermissionError("NOPERM"),
-        refused.ResponseError("ERR This instance has cluster support disabled"),
     ],
 )
 async def test_what_no_other_node_would_say_otherwise_is_told(
