@@ -31,15 +31,21 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def servers() -> Iterator[Cluster]:
     with Cluster(3) as cluster:
         assert [cluster.servers.index(cluster.owner(key)) for key in KEYS] == [0, 1, 2]
         yield cluster
 
 
 @pytest.fixture
+def cluster(servers: Cluster) -> Cluster:
+    """As good as new."""
+    servers.flush()
+    return servers
+
+
+@pytest.fixture
 async def wires(cluster: Cluster) -> AsyncIterator[Wires]:
-    cluster.flush()
     connection = Connection(cluster.url)
     assert isinstance(connection.scripts, Wires)
     yield connection.scripts
@@ -222,6 +228,7 @@ async def test_what_leaves_together_follows_its_slot(wires: Wires, cluster: Clus
         assert _holds(new, KEYS[0], b"x")
 
 
+@pytest.mark.slow
 async def test_a_master_that_is_away_holds_up_nobody_else() -> None:
     """Neither who knows the cluster already nor who has just come."""
     with Cluster(3) as cluster:
@@ -399,6 +406,7 @@ def _moved(server: RedisServer) -> int:
         return int(client.info("errorstats").get("errorstat_MOVED", {"count": 0})["count"])
 
 
+@pytest.mark.slow
 async def test_a_master_that_hangs_holds_up_nobody_else() -> None:
     """It is stopped, not closed: whoever waits for it waits for long."""
     with Cluster(3) as cluster:
@@ -438,6 +446,7 @@ async def test_a_master_that_is_cut_off_from_the_others_is_asked_about(cluster: 
             await _until(lambda: _stands(cluster))
 
 
+@pytest.mark.slow
 async def test_a_slot_goes_to_a_master_that_has_none_yet(cluster: Cluster) -> None:
     """As the first does when a master is added: the cluster does not name it among its masters."""
     settings = {"cluster-enabled": "yes"}
