@@ -1,8 +1,9 @@
 """Who has which slot of a cluster: asked of the cluster when it is not known, or holds no more.
 
-Promises: who did not answer is asked last, and waited for two seconds at most. The addresses that
-the program was given are asked, too, also when the cluster has long moved on from them. However
-many want to know, the cluster is asked once, and a few times a second at most.
+Promises: who did not answer is asked last, and waited for two seconds, or longer when nobody is as
+quick as that. The addresses that the program was given are asked, too, also when the cluster has
+long moved on from them. However many want to know, the cluster is asked once, and a few times a
+second at most.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as Broken
 from redis.exceptions import TimeoutError as Overdue
 
-#: How long one node may take to answer, and the time between two questions to the cluster.
+#: How long one node may take to be reached and to answer: at first, and at most, on a slow way.
 _PATIENCE_S = 2.0
+_MOST_PATIENCE_S = 16.0
+#: The time between two questions to the cluster.
 _PACE_S = 0.25
 
 
@@ -55,6 +58,7 @@ class Guide:
         #: Who was found to be away since then, and who did not answer when asked last.
         self._missing: set[Node] = set()
         self._silent: set[Node] = set()
+        self._patience_s = _PATIENCE_S
         self._asking = asyncio.Lock()
         self._asked = 0
         self._failure: Exception | None = None
@@ -130,10 +134,11 @@ class Guide:
             if found:
                 return found
             failure = SlotNotCoveredError(f"{node.host}:{node.port} knows of no slots")
+        self._patience_s = min(_MOST_PATIENCE_S, 2 * self._patience_s)
         raise failure
 
     async def _answer(self, node: Node) -> Any:
-        with anyio.move_on_after(_PATIENCE_S):
+        with anyio.move_on_after(self._patience_s):
             connection = await self._opens(node)
             try:
                 await connection.send_command("CLUSTER", "SLOTS")
@@ -141,7 +146,7 @@ class Guide:
             finally:
                 with anyio.CancelScope(shield=True):
                     await connection.disconnect(nowait=True)
-        raise Overdue(f"{node.host}:{node.port} did not answer within {_PATIENCE_S:g} s")
+        raise Overdue(f"{node.host}:{node.port} did not answer within {self._patience_s:g} s")
 
 
 def _ranges(reply: Sequence[Any], asked: Node) -> list[_Range]:

@@ -28,12 +28,13 @@ class Played:
         self.says: dict[Node, Any] = {}
         self.asked: list[Node] = []
         self.open = 0
+        self.takes_s = 0.0
         #: What happens while a node thinks about its answer.
         self.meanwhile: Callable[[], None] = lambda: None
 
     async def opens(self, node: Node) -> Any:
         self.asked.append(node)
-        await anyio.lowlevel.checkpoint()
+        await anyio.sleep(self.takes_s)
         if isinstance(self.says.get(node), OSError):
             raise self.says[node]
         self.open += 1
@@ -149,6 +150,18 @@ async def test_who_gives_up_has_the_next_one_ask(played: Played) -> None:
 async def _until(condition: Callable[[], object]) -> None:
     while not condition():
         await anyio.lowlevel.checkpoint()
+
+
+async def test_where_all_are_slow_they_are_waited_for_longer(played: Played) -> None:
+    played.says[SEED] = HALVES
+    played.takes_s = 0.12
+    asked = Guide([SEED], played.opens)
+    for _ in range(2):
+        with pytest.raises(refused.TimeoutError, match="did not answer within"):
+            await asked.master_of(0)
+
+    assert await asked.master_of(0) == A
+    assert played.open == 0
 
 
 async def test_who_was_named_by_a_master_is_asked_too(played: Played) -> None:
