@@ -232,9 +232,7 @@ async def test_what_leaves_together_follows_its_slot(wires: Wires, cluster: Clus
 async def test_a_master_that_is_away_holds_up_nobody_else() -> None:
     """Neither who knows the cluster already nor who has just come."""
     with Cluster(3) as cluster:
-        for server in cluster.servers:
-            with server.client() as client:
-                client.config_set("cluster-require-full-coverage", "no")
+        _serve_without_one(cluster)
         async with calls_to(cluster) as known, calls_to(cluster) as new:
             for key in KEYS:
                 await swap(known, key, "first")
@@ -248,6 +246,30 @@ async def test_a_master_that_is_away_holds_up_nobody_else() -> None:
                         await swap(wires, KEYS[0], "lost")
                     assert await swap(wires, KEYS[1], "x") is not None
                     assert await swap(wires, KEYS[2], "x") is not None
+
+
+async def test_a_call_whose_connection_is_cut_is_not_sent_again(
+    wires: Wires, cluster: Cluster
+) -> None:
+    """Nobody knows whether it was executed; the next one finds its way."""
+    master = cluster.servers[0]
+    with master.client() as client:
+        client.xgroup_create("s{b}", "g", mkstream=True)
+    read = ("XREADGROUP", "GROUP", "g", "me", "BLOCK", 0, "STREAMS", "s{b}", ">")
+
+    async def cut() -> None:
+        await _until(lambda: _blocked(master))
+        with master.client() as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+
+    with anyio.fail_after(20):
+        for send in (wires.execute_command(*read), wires.execute_together(read)):
+            async with anyio.create_task_group() as group:
+                group.start_soon(cut)
+                outcome = (await asyncio.gather(send, return_exceptions=True))[0]
+            lost = outcome[0] if isinstance(outcome, list) else outcome
+            assert isinstance(lost, refused.ConnectionError)
+            assert await swap(wires, KEYS[0], "served") in {None, b"served"}
 
 
 @pytest.mark.slow
@@ -344,6 +366,70 @@ async def test_wires_that_are_closed_while_they_open_leave_nothing(
     await _until(lambda: [connections(server) for server in cluster.servers] == before)
 
 
+@pytest.mark.slow
+async def test_a_master_that_hangs_holds_up_nobody_else() -> None:
+    """It is stopped, not closed: whoever waits for it waits for long."""
+    with Cluster(3) as cluster:
+        _serve_without_one(cluster)
+        cluster.servers[0].freeze()
+        try:
+            async with calls_to(cluster) as wires:
+                # Nothing to measure by: waiting for it each time would take minutes.
+                for _ in range(50):
+                    assert await swap(wires, KEYS[1], "x") in {None, b"x"}
+                    assert await swap(wires, KEYS[2], "x") in {None, b"x"}
+        finally:
+            cluster.servers[0].thaw()
+
+
+async def test_a_master_that_is_cut_off_from_the_others_is_asked_about(cluster: Cluster) -> None:
+    """It answers that the cluster is down; another one may have its slots by now."""
+    async with calls_to(cluster) as wires:
+        await swap(wires, KEYS[0], "there")
+        old = cluster.servers[0]
+        with old.client() as client:
+            client.delete(KEYS[0])
+            slot = client.execute_command("CLUSTER", "KEYSLOT", KEYS[0])
+            client.execute_command("CLUSTER", "DELSLOTS", slot)
+        try:
+            before = _questions(cluster)
+            with pytest.raises(refused.ClusterDownError):
+                await swap(wires, KEYS[0], "x")
+            with contextlib.suppress(refused.RedisError):
+                await swap(wires, KEYS[0], "x")
+            assert _questions(cluster) == before + 1
+        finally:
+            with old.client() as client:
+                client.execute_command("CLUSTER", "ADDSLOTS", slot)
+            await _until(lambda: _stands(cluster))
+
+
+@pytest.mark.slow
+async def test_a_slot_goes_to_a_master_that_has_none_yet(cluster: Cluster) -> None:
+    """As the first does when a master is added: the cluster does not name it among its masters."""
+    settings = {"cluster-enabled": "yes"}
+    with RedisServer(config=settings) as new:
+        old = cluster.servers[0]
+        with old.client() as client:
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", new.port)
+        await _until(lambda: _stands(cluster, new) and _knows(old, new))
+        async with calls_to(cluster) as wires:
+            await swap(wires, KEYS[1], "there")
+            set_slot(new, KEYS[0], "IMPORTING", node_id(old))
+            set_slot(old, KEYS[0], "MIGRATING", node_id(new))
+            try:
+                assert await swap(wires, KEYS[0], "here") is None
+                assert await swap(wires, KEYS[0], "still") == b"here"
+                assert _holds(new, KEYS[0], b"still", asking=True)
+            finally:
+                for server in (old, new):
+                    set_slot(server, KEYS[0], "STABLE")
+                gone = node_id(new)
+                for server in cluster.servers:
+                    with server.client() as client, contextlib.suppress(refused.ResponseError):
+                        client.execute_command("CLUSTER", "FORGET", gone)
+
+
 @contextlib.asynccontextmanager
 async def calls_to(cluster: Cluster) -> AsyncIterator[Wires]:
     """Calls to a cluster, until the end of the block."""
@@ -406,70 +492,11 @@ def _moved(server: RedisServer) -> int:
         return int(client.info("errorstats").get("errorstat_MOVED", {"count": 0})["count"])
 
 
-@pytest.mark.slow
-async def test_a_master_that_hangs_holds_up_nobody_else() -> None:
-    """It is stopped, not closed: whoever waits for it waits for long."""
-    with Cluster(3) as cluster:
-        for server in cluster.servers:
-            with server.client() as client:
-                client.config_set("cluster-require-full-coverage", "no")
-        cluster.servers[0].freeze()
-        try:
-            async with calls_to(cluster) as wires:
-                # Nothing to measure by: waiting for it each time would take minutes.
-                for _ in range(50):
-                    assert await swap(wires, KEYS[1], "x") in {None, b"x"}
-                    assert await swap(wires, KEYS[2], "x") in {None, b"x"}
-        finally:
-            cluster.servers[0].thaw()
-
-
-async def test_a_master_that_is_cut_off_from_the_others_is_asked_about(cluster: Cluster) -> None:
-    """It answers that the cluster is down; another one may have its slots by now."""
-    async with calls_to(cluster) as wires:
-        await swap(wires, KEYS[0], "there")
-        old = cluster.servers[0]
-        with old.client() as client:
-            client.delete(KEYS[0])
-            slot = client.execute_command("CLUSTER", "KEYSLOT", KEYS[0])
-            client.execute_command("CLUSTER", "DELSLOTS", slot)
-        try:
-            before = _questions(cluster)
-            with pytest.raises(refused.ClusterDownError):
-                await swap(wires, KEYS[0], "x")
-            with contextlib.suppress(refused.RedisError):
-                await swap(wires, KEYS[0], "x")
-            assert _questions(cluster) == before + 1
-        finally:
-            with old.client() as client:
-                client.execute_command("CLUSTER", "ADDSLOTS", slot)
-            await _until(lambda: _stands(cluster))
-
-
-@pytest.mark.slow
-async def test_a_slot_goes_to_a_master_that_has_none_yet(cluster: Cluster) -> None:
-    """As the first does when a master is added: the cluster does not name it among its masters."""
-    settings = {"cluster-enabled": "yes"}
-    with RedisServer(config=settings) as new:
-        old = cluster.servers[0]
-        with old.client() as client:
-            client.execute_command("CLUSTER", "MEET", "127.0.0.1", new.port)
-        await _until(lambda: _stands(cluster, new) and _knows(old, new))
-        async with calls_to(cluster) as wires:
-            await swap(wires, KEYS[1], "there")
-            set_slot(new, KEYS[0], "IMPORTING", node_id(old))
-            set_slot(old, KEYS[0], "MIGRATING", node_id(new))
-            try:
-                assert await swap(wires, KEYS[0], "here") is None
-                assert await swap(wires, KEYS[0], "still") == b"here"
-                assert _holds(new, KEYS[0], b"still", asking=True)
-            finally:
-                for server in (old, new):
-                    set_slot(server, KEYS[0], "STABLE")
-                gone = node_id(new)
-                for server in cluster.servers:
-                    with server.client() as client, contextlib.suppress(refused.ResponseError):
-                        client.execute_command("CLUSTER", "FORGET", gone)
+def _serve_without_one(cluster: Cluster) -> None:
+    """Have every master serve what it has, also when another one is away."""
+    for server in cluster.servers:
+        with server.client() as client:
+            client.config_set("cluster-require-full-coverage", "no")
 
 
 def _questions(cluster: Cluster) -> int:
