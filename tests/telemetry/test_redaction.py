@@ -257,6 +257,8 @@ _PARTS = (
 @example({"took_s": math.nan})
 @example({"api_key": "hunter2"})
 @example({"run_id": "pwd:hunter2", "worker": "w"})
+@example({"run_id": "hf_" + "aB3-" * 6})
+@example({"worker": "w", "run_id": "eyJhbGciOi.eyJzdWIiOiIx.c2ln"})
 def test_what_is_seen_to_be_clear_is_what_redaction_leaves(fields: dict[str, object]) -> None:
     encoded = msgspec.json.encode(fields)
     if is_clear(fields, encoded):
